@@ -1,0 +1,95 @@
+//! The one public error of the crate.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+/// What the functions of this crate return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Something that Celeriac tried and could not do.
+///
+/// The message says what was tried and on what, in lower case and without passwords; [`Error::kind`] says what a caller
+/// can do about it; the cause is chained as [`StdError::source`].
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// What a caller can do about an [`Error`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A setting, a URL or an option is wrong: trying again will not help.
+    Configuration,
+    /// The broker or backend cannot be reached, or the connection was lost: try again after a pause.
+    Connection,
+    /// The broker or backend refused the credentials.
+    Authentication,
+    /// Bytes do not have the form that the protocol gives them.
+    Decode,
+    /// A value cannot be written in the serializer asked for.
+    Encode,
+    /// The content type is known, and the configuration does not accept it (or nobody should: pickle, auth).
+    Refused,
+    /// The result backend did not store or return a result.
+    Backend,
+    /// A file or another resource of the operating system failed.
+    Io,
+}
+
+impl Error {
+    /// A new error of `kind`; `message` says what was tried on what.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Error { kind, message: message.into(), source: None }
+    }
+
+    /// The same error with what caused it.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// What a caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// Whether trying again after a pause can succeed.
+    pub fn is_connection(&self) -> bool {
+        self.kind == ErrorKind::Connection
+    }
+
+    /// Whether a message, and not the connection it came over, is at fault.
+    pub fn is_bad_message(&self) -> bool {
+        matches!(self.kind, ErrorKind::Decode | ErrorKind::Refused)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            let text = error.to_string();
+            if !self.message.contains(&text) {
+                write!(f, ": {text}")?;
+            }
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}({self})", self.kind)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}

@@ -1,0 +1,26 @@
+//! Celeriac: the Celery worker in Rust.
+//!
+//! A Django project, or any other Python program, keeps calling `.delay()` with stock Celery; an [`App`] of this crate
+//! consumes the same messages, runs the handlers that were declared with [`macro@task`], and writes results that
+//! `AsyncResult` cannot tell from a stock worker's.
+//!
+//! The rooms are layered and imports point down only (`tests/tidy.rs` holds it):
+//!
+//! ```text
+//! 5  cli
+//! 4  worker
+//! 3  app
+//! 2  transport  backend  task
+//! 1  protocol   config                      pure: no tokio, no sockets, no reading of clocks
+//! 0  error  time
+//! ```
+
+pub mod backend;
+
+mod error;
+pub mod protocol;
+pub mod task;
+pub mod time;
+pub mod transport;
+
+pub use error::{Error, ErrorKind, Result};

@@ -1,0 +1,108 @@
+//! [`Delivery`]: what was received, and is settled once.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Credit, Publication, QueueName};
+use crate::protocol::Message;
+
+/// One received message. [`Delivery::settle`] consumes it; dropped unsettled, it goes back to its queue at once.
+pub struct Delivery {
+    message: Result<Message, Undecodable>,
+    queue: QueueName,
+    /// Where the settlement goes; taken by `settle`, so that `drop` knows whether there was one.
+    settler: Option<Arc<dyn Settler>>,
+    tag: Tag,
+    /// The unit of prefetch that this delivery holds.
+    _credit: Credit,
+}
+
+/// A transport's own number of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tag(pub u64);
+
+/// Where a transport takes settlements. Must not block: settlements are batched and sent later.
+pub trait Settler: Send + Sync {
+    /// Called once for each delivery.
+    fn settle(&self, tag: Tag, settlement: Settlement);
+}
+
+/// How a delivery ends.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Settlement {
+    /// Done: the broker forgets it.
+    Ack,
+    /// `reject(requeue=False)`: the broker throws it away, or to its own dead-letter exchange.
+    Reject,
+    /// `reject(requeue=True)`: back to the queue, marked as redelivered; on Redis it is then consumed last.
+    Requeue,
+    /// Given back without having been touched: it is the next to be consumed, marked as redelivered.
+    Restore,
+    /// Replaced by another message (the dead letter) that is published before, or in the same instant as, the ack.
+    DeadLetter(Box<Publication>),
+}
+
+/// What arrived is not a message in the transport's own envelope.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Undecodable {
+    /// What is wrong with it.
+    pub reason: String,
+    /// All of it.
+    pub raw: Bytes,
+}
+
+impl Delivery {
+    /// A delivery that was taken from `queue`; for transports.
+    pub fn new(
+        message: Result<Message, Undecodable>,
+        queue: QueueName,
+        tag: Tag,
+        settler: Arc<dyn Settler>,
+        credit: Credit,
+    ) -> Self {
+        Delivery { message, queue, settler: Some(settler), tag, _credit: credit }
+    }
+
+    /// The message, or why there is none.
+    pub fn message(&self) -> Result<&Message, &Undecodable> {
+        self.message.as_ref()
+    }
+
+    /// Takes the message out, to be worked on without a copy.
+    pub fn take_message(&mut self) -> Result<Message, Undecodable> {
+        std::mem::replace(&mut self.message, Ok(Message::default()))
+    }
+
+    /// The queue it was taken from.
+    pub fn queue(&self) -> &QueueName {
+        &self.queue
+    }
+
+    /// The transport's number for it.
+    pub fn tag(&self) -> Tag {
+        self.tag
+    }
+
+    /// Ends it. What the broker is told is sent with the next batch.
+    pub fn settle(mut self, settlement: Settlement) {
+        if let Some(settler) = self.settler.take() {
+            settler.settle(self.tag, settlement);
+        }
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if let Some(settler) = self.settler.take() {
+            settler.settle(self.tag, Settlement::Restore);
+        }
+    }
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery").field("queue", &self.queue).field("tag", &self.tag).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,157 @@
+//! The seam to brokers: [`Transport`], [`Connection`], [`Consumer`] and [`Delivery`].
+//!
+//! Deliveries come in batches; an `Err` from [`Consumer::next`] means that the connection is gone and is the only error
+//! path. A delivery is settled once, by value; one that is dropped unsettled goes back to the broker. Settlements are
+//! batched behind the seam and survive a reconnection: they belong to the [`Transport`], not to a connection.
+//!
+//! Implementations differ in their [`Capabilities`], never by a downcast, and all pass `tests/transport_conformance.rs`.
+
+mod delivery;
+mod prefetch;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+pub use delivery::{Delivery, Settlement, Settler, Tag, Undecodable};
+pub use prefetch::{Credit, Growth, Prefetch};
+
+use crate::Result;
+use crate::protocol::{Map, Message};
+
+/// A broker that can be connected to. It outlives its connections, and what was reserved over a lost one is settled
+/// over the next.
+#[async_trait]
+pub trait Transport: Send + Sync + fmt::Debug {
+    /// The broker's address for people to read: passwords are written as `**`.
+    fn uri(&self) -> String;
+
+    /// In what this broker differs from others.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Opens a connection. One try: who calls decides when to try again.
+    ///
+    /// # Errors
+    /// `Connection`, `Authentication` or `Configuration`.
+    async fn connect(&self) -> Result<Arc<dyn Connection>>;
+}
+
+/// An open connection to a broker.
+#[async_trait]
+pub trait Connection: Send + Sync + fmt::Debug {
+    /// Makes the queues known to the broker and to producers, with their bindings. Declaring twice is harmless.
+    async fn declare(&self, queues: &[Queue]) -> Result<()>;
+
+    /// Hands over messages; `Ok` means that the broker has accepted all of them.
+    async fn publish(&self, batch: Vec<Publication>) -> Result<()>;
+
+    /// Begins to consume. At most `prefetch` deliveries are out at a time, over all queues.
+    async fn consume(&self, queues: &[Queue], prefetch: Arc<Prefetch>) -> Result<Box<dyn Consumer>>;
+
+    /// Sends what is still to be settled, and closes. The connection is gone afterwards even if this fails.
+    async fn close(&self) -> Result<()>;
+}
+
+/// A running subscription. Dropping it stops taking messages; deliveries already out stay valid.
+#[async_trait]
+pub trait Consumer: Send {
+    /// Waits for the next deliveries: at least one. Cancel safe: a cancelled call loses no delivery.
+    ///
+    /// # Errors
+    /// The connection is gone; the consumer is of no further use.
+    async fn next(&mut self) -> Result<Vec<Delivery>>;
+}
+
+/// In what brokers differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Priority 0 is taken first (Redis), not last (AMQP).
+    pub lowest_priority_first: bool,
+    /// An unsettled delivery comes back after a visibility timeout, not when the connection closes.
+    pub redelivers_by_timeout: bool,
+    /// A connection lost does not invalidate deliveries: they are settled over the next one.
+    pub settles_across_connections: bool,
+}
+
+/// A queue and how it is bound (kombu/entity.py `Queue`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Queue {
+    /// The queue's name.
+    pub name: QueueName,
+    /// The exchange it is bound to; `""` is the default exchange.
+    pub exchange: String,
+    /// The exchange's type.
+    pub exchange_type: ExchangeType,
+    /// The binding's key.
+    pub routing_key: String,
+    /// Arguments such as `x-max-priority`.
+    pub arguments: Map,
+}
+
+impl Queue {
+    /// A queue as Celery makes it for a name alone: a direct exchange and a binding key of the same name
+    /// (celery/app/amqp.py `Queues.new_missing`).
+    pub fn direct(name: impl Into<QueueName>) -> Self {
+        let name = name.into();
+        Queue {
+            exchange: name.to_string(),
+            routing_key: name.to_string(),
+            exchange_type: ExchangeType::Direct,
+            arguments: Map::default(),
+            name,
+        }
+    }
+}
+
+/// How an exchange chooses queues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExchangeType {
+    /// By equal routing key.
+    Direct,
+    /// By a pattern of words.
+    Topic,
+    /// All bound queues.
+    Fanout,
+}
+
+/// The name of a queue: cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct QueueName(Arc<str>);
+
+impl QueueName {
+    /// The name's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<T: Into<Arc<str>>> From<T> for QueueName {
+    fn from(name: T) -> Self {
+        QueueName(name.into())
+    }
+}
+
+impl fmt::Display for QueueName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A message and where it is to go.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Publication {
+    /// `""` is the default exchange, which routes by queue name.
+    pub exchange: String,
+    /// The routing key: for the default exchange, the queue.
+    pub routing_key: String,
+    /// What to send.
+    pub message: Message,
+}
+
+impl Publication {
+    /// `message` to the queue of that name.
+    pub fn to_queue(queue: &str, message: Message) -> Self {
+        Publication { exchange: String::new(), routing_key: queue.to_owned(), message }
+    }
+}
