@@ -1,1 +1,1 @@
-
+//! The `#[task]` attribute of the `celeriac` crate.

@@ -1,9 +1,6 @@
 //! [`Outcome`]: how a run ends; retry, reject and ignore are outcomes and not errors.
 
-use std::time::Duration;
-
-use jiff::Timestamp;
-
+use super::Retry;
 use crate::protocol::{Exception, Value};
 
 /// How one run of a task ends.
@@ -31,11 +28,26 @@ pub enum Outcome {
     },
 }
 
-/// Why a handler ends early: the `Err` side of what handlers return. Any [`std::error::Error`] becomes a `Failure`.
+impl Outcome {
+    /// The failure that raises `exception`.
+    pub fn failure(exception: impl Into<Exception>) -> Self {
+        Outcome::Failure { exception: exception.into(), traceback: None }
+    }
+}
+
+/// Why a handler ends early: the `Err` side of what handlers return.
+///
+/// `?` turns any [`std::error::Error`] (and `anyhow::Error`, boxed errors and text) into a `Failure`; see
+/// [`Exception`]'s conversions for the class that a client then sees. An [`Exception`] names its class itself.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Interrupt {
-    /// The task fails with this exception.
-    Failure(Exception),
+    /// The task fails.
+    Failure {
+        /// What `AsyncResult.get()` raises.
+        exception: Exception,
+        /// Where it was raised, as text.
+        traceback: Option<String>,
+    },
     /// The task asks to be run again.
     Retry(Retry),
     /// The task ends without a result.
@@ -49,19 +61,31 @@ pub enum Interrupt {
     },
 }
 
-/// A wish to be run again (celery/app/task.py `Task.retry`).
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Retry {
-    /// What went wrong: stored as the RETRY state's result, and raised when no retries are left.
-    pub exception: Option<Exception>,
-    /// How long to wait; `None`: the task's back-off, or its default delay.
-    pub countdown: Option<Duration>,
-    /// When to run; wins over `countdown`.
-    pub eta: Option<Timestamp>,
-    /// Another limit than the task's; `Some(None)` is no limit.
-    pub max_retries: Option<Option<u32>>,
-    /// Other arguments than this run's.
-    pub args: Option<Vec<Value>>,
-    /// Other keyword arguments than this run's.
-    pub kwargs: Option<crate::protocol::Map>,
+impl Interrupt {
+    /// Ends the task without a result (celery.exceptions.Ignore).
+    pub fn ignore() -> Self {
+        Interrupt::Ignore
+    }
+
+    /// Refuses the message (celery.exceptions.Reject): back to the queue with `requeue`, or else thrown away.
+    pub fn reject(reason: impl Into<String>, requeue: bool) -> Self {
+        Interrupt::Reject { reason: reason.into(), requeue }
+    }
+}
+
+impl From<Interrupt> for Outcome {
+    fn from(interrupt: Interrupt) -> Self {
+        match interrupt {
+            Interrupt::Failure { exception, traceback } => Outcome::Failure { exception, traceback },
+            Interrupt::Retry(retry) => Outcome::Retry(retry),
+            Interrupt::Ignore => Outcome::Ignore,
+            Interrupt::Reject { reason, requeue } => Outcome::Reject { reason, requeue },
+        }
+    }
+}
+
+impl From<Retry> for Interrupt {
+    fn from(retry: Retry) -> Self {
+        Interrupt::Retry(retry)
+    }
 }

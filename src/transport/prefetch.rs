@@ -33,9 +33,7 @@ impl Prefetch {
     pub fn available(&self) -> usize {
         match self.limit.load(Ordering::Acquire) {
             0 => usize::MAX,
-            limit => {
-                (limit + self.growth.load(Ordering::Acquire)).saturating_sub(self.out.load(Ordering::Acquire))
-            }
+            limit => (limit + self.growth.load(Ordering::Acquire)).saturating_sub(self.out.load(Ordering::Acquire)),
         }
     }
 
