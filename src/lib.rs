@@ -16,6 +16,7 @@
 //! ```
 
 pub mod backend;
+pub mod config;
 
 mod error;
 pub mod protocol;

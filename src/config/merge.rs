@@ -1,0 +1,294 @@
+//! Putting files, command lines and the environment over a [`Config`].
+
+use std::fmt;
+
+use toml::{Table, Value};
+
+use super::names;
+use super::parser::{Kind, Mismatch, Settings, truth};
+use super::settings::Config;
+use crate::{Error, ErrorKind, Result};
+
+/// A setting that was read and has no effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// The setting's name.
+    pub name: String,
+    /// The file or the part of the command line that it comes from.
+    pub origin: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: the setting {} is not supported yet and has no effect", self.origin, self.name)
+    }
+}
+
+impl Config {
+    /// Reads the text of a TOML file; `file` is its name for messages.
+    ///
+    /// # Errors
+    /// `Configuration`: not TOML, a name that neither Celery nor Celeriac knows, or a value of the wrong type. The
+    /// message names the file, the key and what was expected.
+    pub fn merge_toml(&mut self, text: &str, file: &str) -> Result<Vec<Warning>> {
+        let table: Table = text.parse().map_err(|error: toml::de::Error| not_toml(text, file, &error))?;
+        let mut warnings = Vec::new();
+        for (name, value) in &table {
+            warnings.extend(self.assign_setting(name, value, file)?);
+        }
+        Ok(warnings)
+    }
+
+    /// Reads `ns.key=value` from the end of a command line: `worker.prefetch_multiplier=10`, `.concurrency=(int)5`
+    /// (celery/loaders/base.py `BaseLoader.cmdline_config_parser`). A key that begins with `.` or `_` is a worker's.
+    ///
+    /// # Errors
+    /// As [`Config::merge_toml`].
+    pub fn merge_assignments(&mut self, assignments: &[String]) -> Result<Vec<Warning>> {
+        let mut warnings = Vec::new();
+        for assignment in assignments {
+            warnings.extend(self.merge_assignment(assignment)?);
+        }
+        Ok(warnings)
+    }
+
+    /// Reads Celery's environment variables, which win over everything else (celery/app/utils.py `Settings`);
+    /// `variable` looks one up. Empty ones count as absent.
+    pub fn merge_environment(&mut self, variable: impl Fn(&str) -> Option<String>) {
+        let set = |field: &mut Option<String>, name: &str| {
+            if let Some(value) = variable(name).filter(|value| !value.is_empty()) {
+                *field = Some(value);
+            }
+        };
+        set(&mut self.broker_url, "CELERY_BROKER_URL");
+        set(&mut self.broker_read_url, "CELERY_BROKER_READ_URL");
+        set(&mut self.broker_write_url, "CELERY_BROKER_WRITE_URL");
+        set(&mut self.result_backend, "CELERY_RESULT_BACKEND");
+    }
+
+    fn merge_assignment(&mut self, assignment: &str) -> Result<Option<Warning>> {
+        let (key, text) = assignment
+            .split_once('=')
+            .filter(|(key, _)| !key.is_empty())
+            .ok_or_else(|| configuration(format!("{assignment}: expected a setting, such as worker.concurrency=10")))?;
+        let name = key.to_lowercase().replace('.', "_");
+        let name = if name.starts_with('_') { format!("worker{name}") } else { name };
+        let value = typed(&name, text).map_err(|mismatch| mismatched("command line", &name, &mismatch))?;
+        self.assign_setting(&name, &value, "command line")
+    }
+
+    fn assign_setting(&mut self, name: &str, value: &Value, origin: &str) -> Result<Option<Warning>> {
+        if self.assign(name, value).map_err(|mismatch| mismatched(origin, name, &mismatch))? {
+            return Ok(None);
+        }
+        if !names::is_unsupported(name) {
+            return Err(unknown(origin, name));
+        }
+        let warning = Warning { name: name.to_owned(), origin: origin.to_owned() };
+        Ok((!names::is_default(name, value)).then_some(warning))
+    }
+}
+
+/// The value that `text` stands for: by its cast, or else by the setting's own type.
+fn typed(name: &str, text: &str) -> Result<Value, Mismatch> {
+    let cast = text.strip_prefix('(').and_then(|rest| rest.split_once(')'));
+    let Some((cast, text)) = cast else {
+        return Ok(Config::kind(name).unwrap_or(Kind::Text).read(text));
+    };
+    let value = match cast {
+        "int" => text.trim().parse().ok().map(Value::Integer),
+        "float" => text.trim().parse().ok().map(Value::Float),
+        "bool" => truth(text).map(Value::Boolean),
+        "string" | "any" => Some(Value::from(text)),
+        "json" | "list" | "tuple" | "dict" => serde_json::from_str(text).ok(),
+        _ => return Err(Mismatch::new("one of the casts int, float, bool, string, json, list, tuple, dict")),
+    };
+    value.ok_or_else(|| Mismatch::new(format!("text that ({cast}) can read")))
+}
+
+fn configuration(message: String) -> Error {
+    Error::new(ErrorKind::Configuration, message)
+}
+
+fn mismatched(origin: &str, name: &str, mismatch: &Mismatch) -> Error {
+    let part = mismatch.part.as_ref().map(|part| format!(".{part}").replace(".[", "[")).unwrap_or_default();
+    configuration(format!("{origin}: {name}{part}: expected {}", mismatch.expected))
+}
+
+fn unknown(origin: &str, name: &str) -> Error {
+    let hint = names::nearest(name).map(|near| format!(", did you mean {near}?")).unwrap_or_default();
+    configuration(format!("{origin}: unknown setting {name}{hint}"))
+}
+
+/// One line: where the text stops being TOML, and why.
+fn not_toml(text: &str, file: &str, error: &toml::de::Error) -> Error {
+    let start = error.span().map_or(0, |span| span.start);
+    let line = text.get(..start).map_or(1, |before| before.matches('\n').count() + 1);
+    configuration(format!("{file}:{line}: not TOML: {}", error.message().lines().next().unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::{QueueDefinition, RetryPolicy};
+
+    fn check(toml: &str, expected: Config) {
+        let mut config = Config::default();
+        config.merge_toml(toml, "test.toml").unwrap();
+        assert_eq!(config, expected, "{toml}");
+    }
+
+    fn refused(toml: &str, expected: &str) {
+        let error = Config::default().merge_toml(toml, "test.toml").unwrap_err();
+        assert_eq!(error.to_string(), expected, "{toml}");
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+    }
+
+    #[test]
+    fn settings_of_a_file() {
+        let default = Config::default;
+        check("", default());
+        check(
+            "broker_url = 'redis://h/1'\ntask_acks_late = true",
+            Config { broker_url: Some("redis://h/1".into()), task_acks_late: true, ..default() },
+        );
+        check(
+            "broker_url = ['redis://a', 'redis://b']",
+            Config { broker_url: Some("redis://a;redis://b".into()), ..default() },
+        );
+        check("result_expires = 0", Config { result_expires: None, ..default() });
+        check("result_expires = 1.5", Config { result_expires: Some(Duration::from_millis(1500)), ..default() });
+        check("result_failure_expires = 0", Config { result_failure_expires: Some(Duration::ZERO), ..default() });
+        check("worker_concurrency = 'auto'", default());
+        check("worker_concurrency = 7", Config { worker_concurrency: Some(7), ..default() });
+        check("broker_connection_max_retries = 0", Config { broker_connection_max_retries: None, ..default() });
+        check("result_backend_max_retries = inf", default());
+        check("task_default_rate_limit = 5", Config { task_default_rate_limit: Some("5".into()), ..default() });
+        check("task_default_delivery_mode = 'transient'", Config { task_default_delivery_mode: 1, ..default() });
+        check("dead_letter_queue = ''", Config { dead_letter_queue: None, ..default() });
+        check(
+            "task_queues = ['a']",
+            Config {
+                task_queues: vec![QueueDefinition { routing_key: Some("a".into()), ..QueueDefinition::named("a") }],
+                ..default()
+            },
+        );
+        check(
+            "[task_publish_retry_policy]\nmax_retries = 5",
+            Config {
+                task_publish_retry_policy: RetryPolicy { max_retries: Some(5), ..RetryPolicy::default() },
+                ..default()
+            },
+        );
+    }
+
+    #[test]
+    fn transport_options_keep_what_they_do_not_know() {
+        let mut config = Config::default();
+        let text = "[broker_transport_options]\nvisibility_timeout = 5\nmaster_name = 'm'\nother = 1";
+        config.merge_toml(text, "test.toml").unwrap();
+        let options = config.broker_transport_options;
+        assert_eq!(options.visibility_timeout, Duration::from_secs(5));
+        assert_eq!(options.other, "master_name = 'm'\nother = 1".parse().unwrap());
+    }
+
+    #[test]
+    fn errors_name_the_file_the_key_and_what_was_expected() {
+        refused("task_acks_late = 1", "test.toml: task_acks_late: expected true or false");
+        refused("task_time_limit = -1", "test.toml: task_time_limit: expected seconds, such as 30 or 1.5 (0: none)");
+        refused("broker_ur = 'x'", "test.toml: unknown setting broker_ur, did you mean broker_url?");
+        refused("zzz = 'x'", "test.toml: unknown setting zzz");
+        refused("a = 1\nb = ", "test.toml:2: not TOML: string values must be quoted, expected literal string");
+        refused(
+            "[broker_transport_options]\nvisibility_timeout = 'x'",
+            "test.toml: broker_transport_options.visibility_timeout: expected seconds, such as 30 or 1.5",
+        );
+        refused(
+            "[broker_transport_options]\npriority_steps = [3, 0]",
+            "test.toml: broker_transport_options.priority_steps: expected a list of priorities from 0 to 255, ascending",
+        );
+        refused(
+            "[result_backend_transport_options.retry_policy]\ntimes = 1",
+            "test.toml: result_backend_transport_options.retry_policy.times: expected only max_retries, interval_start, \
+             interval_step, interval_max",
+        );
+        refused(
+            "[[task_queues]]\nname = 'a'\nexchange_type = 'x'",
+            "test.toml: task_queues[0].exchange_type: expected direct, topic or fanout",
+        );
+        refused(
+            "task_default_rate_limit = '5/d'",
+            "test.toml: task_default_rate_limit: expected a rate, such as \"10/s\", \"100/m\" or 5",
+        );
+    }
+
+    #[test]
+    fn settings_without_effect_are_warned_about_unless_they_are_defaults() {
+        let check = |toml: &str, expected: &[&str]| {
+            let warnings = Config::default().merge_toml(toml, "test.toml").unwrap();
+            let shown: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+            assert_eq!(shown, expected, "{toml}");
+        };
+        check("worker_pool = 'prefork'\nbroker_heartbeat = 120.0\nbeat_schedule = {}\ntask_routes = ''", &[]);
+        check(
+            "worker_send_task_events = true",
+            &["test.toml: the setting worker_send_task_events is not supported yet and has no effect"],
+        );
+        check(
+            "task_annotations = { x = 1 }",
+            &["test.toml: the setting task_annotations is not supported yet and has no effect"],
+        );
+    }
+
+    #[test]
+    fn settings_of_a_command_line() {
+        let check = |assignment: &str, expected: Config| {
+            let mut config = Config::default();
+            config.merge_assignments(&[assignment.to_owned()]).unwrap();
+            assert_eq!(config, expected, "{assignment}");
+        };
+        let default = Config::default;
+        check("worker.prefetch_multiplier=10", Config { worker_prefetch_multiplier: 10, ..default() });
+        check("worker_prefetch_multiplier=(int)10", Config { worker_prefetch_multiplier: 10, ..default() });
+        check(".concurrency=3", Config { worker_concurrency: Some(3), ..default() });
+        check("_concurrency=(int)3", Config { worker_concurrency: Some(3), ..default() });
+        check("TASK.acks_late=yes", Config { task_acks_late: true, ..default() });
+        check("result_expires=10", Config { result_expires: Some(Duration::from_secs(10)), ..default() });
+        check("accept_content=json,yaml", Config { accept_content: vec!["json".into(), "yaml".into()], ..default() });
+        check("accept_content=(list)[\"yaml\"]", Config { accept_content: vec!["yaml".into()], ..default() });
+        check("result_backend_max_retries=5", Config { result_backend_max_retries: Some(5), ..default() });
+    }
+
+    #[test]
+    fn mistakes_of_a_command_line() {
+        let check = |assignment: &str, expected: &str| {
+            let error = Config::default().merge_assignments(&[assignment.to_owned()]).unwrap_err();
+            assert_eq!(error.to_string(), expected);
+        };
+        check("loud", "loud: expected a setting, such as worker.concurrency=10");
+        check("=3", "=3: expected a setting, such as worker.concurrency=10");
+        check(
+            "worker.concurency=3",
+            "command line: unknown setting worker_concurency, did you mean worker_concurrency?",
+        );
+        check("task_acks_late=(int)x", "command line: task_acks_late: expected text that (int) can read");
+        check(
+            "task_acks_late=(lambda)x",
+            "command line: task_acks_late: expected one of the casts int, float, bool, string, json, list, tuple, dict",
+        );
+    }
+
+    #[test]
+    fn the_environment_wins() {
+        let mut config = Config { broker_url: Some("redis://file".into()), ..Config::default() };
+        config.merge_environment(|name| match name {
+            "CELERY_BROKER_URL" => Some("redis://environment".to_owned()),
+            "CELERY_RESULT_BACKEND" => Some(String::new()),
+            _ => None,
+        });
+        assert_eq!((config.read_url(), config.write_url()), ("redis://environment", "redis://environment"));
+        assert_eq!(config.result_backend, None);
+    }
+}

@@ -1,0 +1,203 @@
+//! [`QueueDefinition`]: what `task_queues` says, and which queues a worker consumes.
+
+use toml::{Table, Value};
+
+use super::Config;
+use super::parser::{Kind, Mismatch, NestedParser, Parser};
+use crate::{Error, ErrorKind, Result};
+
+/// A queue of `task_queues` (kombu/entity.py `Queue`).
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct QueueDefinition {
+    /// The queue's name.
+    pub name: String,
+    /// The exchange that it is bound to; `None`: `task_default_exchange`.
+    pub exchange: Option<String>,
+    /// `direct`, `topic` or `fanout`; `None`: `task_default_exchange_type`.
+    pub exchange_type: Option<String>,
+    /// The binding's key; `None`: `task_default_routing_key`.
+    pub routing_key: Option<String>,
+    /// Arguments such as `x-max-priority`.
+    pub queue_arguments: Table,
+}
+
+impl QueueDefinition {
+    /// A queue of which only the name is given.
+    pub fn named(name: impl Into<String>) -> Self {
+        QueueDefinition { name: name.into(), ..QueueDefinition::default() }
+    }
+}
+
+impl Config {
+    /// The queues to consume: those of `task_queues` (the default queue when there are none), only `select` (`-Q`) when
+    /// it names any, never those of `exclude` (`-X`); every field of the definitions is filled in
+    /// (celery/app/amqp.py `Queues.select`, `deselect`, `new_missing`).
+    ///
+    /// # Errors
+    /// `Configuration`: a name that `task_queues` does not have while `task_create_missing_queues` is off, or nothing
+    /// is left to consume.
+    pub fn consume_from(&self, select: &[String], exclude: &[String]) -> Result<Vec<QueueDefinition>> {
+        let mut queues: Vec<QueueDefinition> = Vec::new();
+        for queue in self.selected(select)? {
+            let taken = queues.iter().any(|other| other.name == queue.name);
+            if !taken && !exclude.contains(&queue.name) {
+                queues.push(queue);
+            }
+        }
+        if queues.is_empty() {
+            return Err(Error::new(ErrorKind::Configuration, "no queue is left to consume from: all are excluded"));
+        }
+        Ok(queues)
+    }
+
+    fn selected(&self, select: &[String]) -> Result<Vec<QueueDefinition>> {
+        if select.is_empty() {
+            return Ok(self.defined_queues());
+        }
+        let defined = self.defined_queues();
+        let find = |name: &String| match defined.iter().find(|queue| queue.name == *name) {
+            Some(queue) => Ok(queue.clone()),
+            None if self.task_create_missing_queues => Ok(self.missing_queue(name)),
+            None => Err(self.unknown_queue(name)),
+        };
+        select.iter().map(find).collect()
+    }
+
+    fn defined_queues(&self) -> Vec<QueueDefinition> {
+        if self.task_queues.is_empty() {
+            return vec![self.with_defaults(&QueueDefinition::named(&self.task_default_queue))];
+        }
+        self.task_queues.iter().map(|queue| self.with_defaults(queue)).collect()
+    }
+
+    fn with_defaults(&self, queue: &QueueDefinition) -> QueueDefinition {
+        let or_default = |value: &Option<String>, default: &Option<String>| {
+            let filled = value.as_ref().filter(|text| !text.is_empty()).or(default.as_ref());
+            Some(filled.unwrap_or(&self.task_default_queue).clone())
+        };
+        let exchange_type = queue.exchange_type.as_ref().unwrap_or(&self.task_default_exchange_type);
+        QueueDefinition {
+            exchange: or_default(&queue.exchange, &self.task_default_exchange),
+            routing_key: or_default(&queue.routing_key, &self.task_default_routing_key),
+            exchange_type: Some(exchange_type.clone()),
+            ..queue.clone()
+        }
+    }
+
+    /// A queue that is made for its name alone has an exchange and a key of the same name.
+    fn missing_queue(&self, name: &str) -> QueueDefinition {
+        QueueDefinition {
+            exchange: Some(name.to_owned()),
+            routing_key: Some(name.to_owned()),
+            exchange_type: Some("direct".to_owned()),
+            ..QueueDefinition::named(name)
+        }
+    }
+
+    fn unknown_queue(&self, name: &str) -> Error {
+        let message = format!(
+            "queue '{name}' is not in the task_queues setting; turn on task_create_missing_queues to have it made"
+        );
+        Error::new(ErrorKind::Configuration, message)
+    }
+}
+
+pub(super) const EXCHANGE_TYPE: Parser<String> = Parser::new(Kind::Text, "direct, topic or fanout", |value| {
+    value.as_str().filter(|text| ["direct", "topic", "fanout"].contains(text)).map(str::to_owned)
+});
+
+/// A list of names and tables, or Celery's mapping from name to table.
+pub(super) const QUEUES: NestedParser<Vec<QueueDefinition>> = NestedParser::new(Kind::List, |value| match value {
+    Value::Array(items) => items.iter().enumerate().map(|(index, item)| listed(index, item)).collect(),
+    Value::Table(table) => table.iter().map(|(name, value)| mapped(name, value)).collect(),
+    _ => Err(Mismatch::new("a list of queues, or a table of queues by name")),
+});
+
+fn listed(index: usize, value: &Value) -> Result<QueueDefinition, Mismatch> {
+    let part = format!("[{index}]");
+    match value {
+        Value::String(name) => Ok(QueueDefinition { routing_key: Some(name.clone()), ..QueueDefinition::named(name) }),
+        Value::Table(table) => match table.get("name").and_then(Value::as_str).filter(|name| !name.is_empty()) {
+            Some(name) => definition(name, table).map_err(|mismatch| mismatch.within(&part)),
+            None => Err(Mismatch::new("a name").within("name").within(&part)),
+        },
+        _ => Err(Mismatch::new("a queue's name, or a table with its name").within(&part)),
+    }
+}
+
+/// Queues by name are bound with their own name (celery/app/amqp.py `Queues.add_compat`).
+fn mapped(name: &str, value: &Value) -> Result<QueueDefinition, Mismatch> {
+    let table = value.as_table().ok_or_else(|| Mismatch::new("a table").within(name))?;
+    let mut queue = definition(name, table).map_err(|mismatch| mismatch.within(name))?;
+    queue.routing_key.get_or_insert_with(|| name.to_owned());
+    Ok(queue)
+}
+
+fn definition(name: &str, table: &Table) -> Result<QueueDefinition, Mismatch> {
+    let mut queue = QueueDefinition::named(name);
+    for (key, value) in table {
+        let text = || value.as_str().map(str::to_owned).ok_or_else(|| Mismatch::new("a string").within(key));
+        match key.as_str() {
+            "name" => {}
+            "exchange" => queue.exchange = Some(text()?),
+            "exchange_type" => {
+                queue.exchange_type = Some(EXCHANGE_TYPE.parse(value).map_err(|mismatch| mismatch.within(key))?);
+            }
+            "routing_key" => queue.routing_key = Some(text()?),
+            // The older name of the same thing; a routing key wins.
+            "binding_key" if table.contains_key("routing_key") => {}
+            "binding_key" => queue.routing_key = Some(text()?),
+            "queue_arguments" => {
+                queue.queue_arguments =
+                    value.as_table().cloned().ok_or_else(|| Mismatch::new("a table").within(key))?;
+            }
+            "durable" | "auto_delete" | "exclusive" | "no_ack" | "delivery_mode" => {}
+            _ => return Err(Mismatch::new("name, exchange, exchange_type, routing_key, queue_arguments").within(key)),
+        }
+    }
+    Ok(queue)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(toml: &str, select: &[&str], exclude: &[&str], expected: &[&str]) {
+        let mut config = Config::default();
+        config.merge_toml(toml, "test.toml").unwrap();
+        let own = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let shown: Vec<String> = match config.consume_from(&own(select), &own(exclude)) {
+            Ok(queues) => queues.iter().map(show).collect(),
+            Err(error) => vec![error.to_string()],
+        };
+        assert_eq!(shown, expected, "{toml} -Q {select:?} -X {exclude:?}");
+    }
+
+    fn show(queue: &QueueDefinition) -> String {
+        let text = |value: &Option<String>| value.clone().unwrap_or_default();
+        format!("{} {}({}) {}", queue.name, text(&queue.exchange), text(&queue.exchange_type), text(&queue.routing_key))
+    }
+
+    #[test]
+    fn the_queues_to_consume() {
+        check("", &[], &[], &["celery celery(direct) celery"]);
+        check("", &["hi", "lo", "hi"], &["lo"], &["hi hi(direct) hi"]);
+        check("task_default_queue = 'q'", &[], &[], &["q q(direct) q"]);
+        check("task_default_exchange = 'x'\ntask_default_routing_key = 'k'", &[], &[], &["celery x(direct) k"]);
+        check("task_queues = ['a', 'b']", &[], &["a"], &["b celery(direct) b"]);
+        check("[task_queues.a]\nbinding_key = 'k'", &["a", "c"], &[], &["a celery(direct) k", "c c(direct) c"]);
+        check(
+            "[[task_queues]]\nname = 'a'\nexchange = 'e'\nexchange_type = 'topic'\nrouting_key = 'a.#'",
+            &[],
+            &[],
+            &["a e(topic) a.#"],
+        );
+        check("", &[], &["celery"], &["no queue is left to consume from: all are excluded"]);
+        check(
+            "task_create_missing_queues = false",
+            &["x"],
+            &[],
+            &["queue 'x' is not in the task_queues setting; turn on task_create_missing_queues to have it made"],
+        );
+    }
+}
