@@ -1,0 +1,28 @@
+# Every command does its own set-up (scripts/setup.sh) and ends by itself.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench fixtures clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## a Django project calls Rust tasks: a table of calls, then throughput beside a stock worker
+	@scripts/setup.sh compiler redis python
+	@.build/venv/bin/python scripts/demo.py
+
+test: ## all tests: Rust, documentation, and stock Celery against the worker
+	@scripts/test.sh
+
+check: ## format, lints, documentation, licences and the rules of the house
+	@scripts/check.sh
+
+bench: ## throughput, latency and memory beside stock Celery and the crate `celery`
+	@scripts/setup.sh compiler redis python
+	@.build/venv/bin/python benches/run.py $(BENCH)
+
+fixtures: ## record the golden messages again from real Celery versions
+	@scripts/setup.sh redis python
+	@.build/venv/bin/python scripts/fixtures/record.py
+
+clean: ## remove what the commands made, except Cargo's target directory
+	rm -rf .build

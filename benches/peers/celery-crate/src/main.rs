@@ -1,0 +1,27 @@
+//! A worker of the crate `celery` that runs `rust.noop`: the peer that `benches/run.py` measures.
+//!
+//! `celery-crate-peer REDIS_URL QUEUE PREFETCH_COUNT`
+
+use celery::prelude::*;
+
+#[celery::task(name = "rust.noop")]
+async fn noop() -> TaskResult<()> {
+    Ok(())
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let mut argument = |name: &str| arguments.next().ok_or_else(|| anyhow::anyhow!("argument {name} is missing"));
+    let (url, queue) = (argument("REDIS_URL")?, argument("QUEUE")?);
+    let prefetch_count: u16 = argument("PREFETCH_COUNT")?.parse()?;
+    let app = celery::app!(
+        broker = RedisBroker { url },
+        tasks = [noop],
+        task_routes = [],
+        prefetch_count = prefetch_count,
+    )
+    .await?;
+    app.consume_from(&[&queue]).await?;
+    Ok(())
+}

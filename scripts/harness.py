@@ -1,0 +1,183 @@
+"""What the demo and the benchmarks share: private brokers, workers that do not outlive their starter, builds.
+
+Every process is started in a group of its own and every group is ended when the ``Processes`` block is left, however
+it is left. Every wait has an end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import redis
+
+ROOT = Path(__file__).resolve().parent.parent
+DJANGO = ROOT / "examples" / "django"
+BUILD = ROOT / ".build"
+
+
+class Failed(Exception):
+    """Something that the command needs did not happen; the text says what, and where to look."""
+
+
+def progress(text: str) -> None:
+    print(f"-- {text}", file=sys.stderr, flush=True)
+
+
+def wait_for(condition, timeout: float, what: str, pause: float = 0.02):
+    """The first true value of ``condition()``; raises :class:`Failed` after ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise Failed(f"{what}: not within {timeout:g} s")
+        time.sleep(pause)
+
+
+def target_directory(manifest: Path) -> Path:
+    text = subprocess.run(
+        ["cargo", "metadata", "--format-version", "1", "--no-deps", "--manifest-path", manifest],
+        check=True, capture_output=True, text=True,
+    ).stdout
+    return Path(json.loads(text)["target_directory"])
+
+
+def build_worker() -> Path:
+    """The example worker, optimised."""
+    progress("building the example worker (release); the first time takes some minutes")
+    manifest = ROOT / "Cargo.toml"
+    started = time.monotonic()
+    subprocess.run(
+        ["cargo", "build", "--release", "--locked", "--example", "worker", "--manifest-path", manifest], check=True
+    )
+    progress(f"built in {time.monotonic() - started:.0f} s")
+    return target_directory(manifest) / "release" / "examples" / "worker"
+
+
+def _die_with_parent() -> None:
+    """In the child, before exec: a starter that is killed outright takes its children with it (Linux only)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+class Processes:
+    """Child processes and a directory for their files; leaving the block ends all of them."""
+
+    def __enter__(self) -> Processes:
+        self.directory = Path(tempfile.mkdtemp(prefix="celeriac-"))
+        self._running: list[subprocess.Popen] = []
+        self._signals = {number: signal.signal(number, self._interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+        return self
+
+    @staticmethod
+    def _interrupt(number, _frame):
+        raise SystemExit(128 + number)
+
+    def __exit__(self, kind, *_rest) -> None:
+        # A second Ctrl-C must not keep the rest from being ended.
+        interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for process in reversed(self._running):
+            self.stop(process, patience=5)
+        for number, handler in self._signals.items():
+            signal.signal(number, handler)
+        signal.signal(signal.SIGINT, interrupt)
+        if kind is None:
+            shutil.rmtree(self.directory, ignore_errors=True)
+        else:
+            print(f"logs are kept in {self.directory}", file=sys.stderr)
+
+    def start(self, name: str, command: list, cwd: Path = ROOT, env: dict | None = None) -> subprocess.Popen:
+        """Starts ``command`` with its output in ``<directory>/<name>.log``."""
+        log = self.log(name)
+        with open(log, "ab") as output:
+            process = subprocess.Popen(
+                [str(part) for part in command], cwd=cwd, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL,
+                stdout=output, stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=_die_with_parent,
+            )
+        process.log = log
+        self._running.append(process)
+        return process
+
+    def log(self, name: str) -> Path:
+        return self.directory / f"{name}.log"
+
+    def stop(self, process: subprocess.Popen, patience: float = 15) -> None:
+        """SIGTERM, then SIGKILL, to the process and to all of its children."""
+        if process not in self._running:
+            return
+        self._running.remove(process)
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(patience)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def redis(self, name: str = "redis") -> Redis:
+        """A Redis of our own, on a free port, which writes nothing to disk."""
+        if not (binary := shutil.which("redis-server")):
+            raise Failed("redis-server is not installed: scripts/setup.sh redis")
+        port = free_port()
+        process = self.start(name, [
+            binary, "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
+            "--dir", self.directory, "--daemonize", "no",
+        ])
+        server = Redis(port, process)
+        wait_for(lambda: server.answers() or require(process, "redis-server"), 10, f"Redis on port {port}")
+        return server
+
+
+def require(process: subprocess.Popen, what: str) -> None:
+    """Raises :class:`Failed` with the end of its log if ``process`` has ended."""
+    if process.poll() is not None:
+        lines = process.log.read_text(errors="replace").splitlines()[-15:]
+        raise Failed(f"{what} ended with exit code {process.returncode}:\n    " + "\n    ".join(lines))
+
+
+def await_log(process: subprocess.Popen, text: str, what: str, timeout: float = 30) -> None:
+    """Waits until ``text`` stands in the log of ``process``."""
+    def seen() -> bool:
+        require(process, what)
+        return text in process.log.read_text(errors="replace")
+
+    wait_for(seen, timeout, f"{what}: {text!r} in {process.log}", pause=0.05)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Redis:
+    """A private Redis: broker in db 0, results in db 1."""
+
+    def __init__(self, port: int, process: subprocess.Popen):
+        self.port, self.process = port, process
+        self.broker_url = f"redis://127.0.0.1:{port}/0"
+        self.result_url = f"redis://127.0.0.1:{port}/1"
+        self.broker = redis.Redis(port=port, db=0, socket_timeout=120)
+        self.results = redis.Redis(port=port, db=1, socket_timeout=120)
+
+    @property
+    def env(self) -> dict:
+        return {"CELERY_BROKER_URL": self.broker_url, "CELERY_RESULT_BACKEND": self.result_url}
+
+    def answers(self) -> bool:
+        try:
+            return self.broker.ping()
+        except redis.ConnectionError:
+            return False

@@ -1,0 +1,122 @@
+#!/usr/bin/env bash
+# Puts in place what the other commands need, and nothing that is there already.
+#
+#   scripts/setup.sh [compiler] [lint] [redis] [python] [old-client]
+#
+# compiler    a C compiler and pkg-config, for the compression and TLS libraries
+# lint        rustfmt and clippy
+# redis       the redis-server program; no service is started and none is left running
+# python      .build/venv: Celery 5.7, Django and pytest, with pinned versions
+# old-client  .build/venv-5.3: an older Celery, to prove that its messages and results work too
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf '  %s\n' "$*" >&2; }
+die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"
+    elif command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [ -t 0 ]; }; then sudo "$@"
+    else return 127
+    fi
+}
+
+updated=
+apt_install() {
+    command -v apt-get >/dev/null ||
+        die "these are missing, and there is no apt-get to install them: $*"
+    as_root true || die "not root, and sudo is not available: please run: apt-get install $*"
+    if [ -z "$updated" ]; then
+        say "apt-get update"
+        as_root apt-get update -qq >&2
+        updated=yes
+    fi
+    say "apt-get install $*"
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" </dev/null >&2
+}
+
+compiler() {
+    local missing=()
+    command -v cargo >/dev/null || die "cargo is missing: install Rust from https://rustup.rs"
+    command -v cc >/dev/null || missing+=(build-essential)
+    command -v pkg-config >/dev/null || missing+=(pkg-config)
+    [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
+}
+
+lint() {
+    compiler
+    local component
+    for component in rustfmt clippy; do
+        cargo "${component/rustfmt/fmt}" --version >/dev/null 2>&1 && continue
+        command -v rustup >/dev/null || die "cargo ${component/rustfmt/fmt} is missing, and there is no rustup to add it"
+        say "rustup component add $component"
+        rustup component add "$component" >&2
+    done
+}
+
+# Debian starts a server that it installs, unless policy-rc.d says no: the tests start their own, on free ports.
+redis() {
+    command -v redis-server >/dev/null && return
+    local policy=/usr/sbin/policy-rc.d ours=
+    if [ ! -e "$policy" ] && as_root true; then
+        printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+        as_root chmod +x "$policy"
+        ours=yes
+    fi
+    local status=0
+    (apt_install redis-server) || status=$?
+    [ -z "$ours" ] || as_root rm -f "$policy"
+    [ "$status" = 0 ] || exit "$status"
+    if command -v systemctl >/dev/null && [ -d /run/systemd/system ]; then
+        as_root systemctl disable --now redis-server >/dev/null 2>&1 || true
+    fi
+    command -v redis-server >/dev/null || die "redis-server was installed but is not on the PATH"
+}
+
+# The first interpreter of at least 3.10 that can make virtual environments.
+interpreter() {
+    local candidate
+    for candidate in "${PYTHON:-python3}" python3.11 python3 /usr/bin/python3; do
+        "$candidate" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || continue
+        echo "$candidate"
+        return
+    done
+    return 1
+}
+
+# venv <directory> <requirements file>...: made anew when the requirements have changed.
+venv() {
+    local directory=$1 python stamp
+    shift
+    stamp=$(cat "$@" | sha256sum)
+    [ -x "$directory/bin/python" ] && [ "$(cat "$directory/.stamp" 2>/dev/null)" = "$stamp" ] && return
+    interpreter >/dev/null || apt_install python3 python3-venv
+    python=$(interpreter) || die "no Python of at least 3.10 with the venv module: set PYTHON to one"
+    say "building $directory with $("$python" --version)"
+    rm -rf "$directory"
+    mkdir -p "$(dirname "$directory")"
+    "$python" -m venv "$directory"
+    local file arguments=()
+    for file in "$@"; do arguments+=(-r "$file"); done
+    "$directory/bin/python" -m pip install --quiet --disable-pip-version-check "${arguments[@]}" </dev/null >&2
+    echo "$stamp" >"$directory/.stamp"
+}
+
+python() {
+    local files=(examples/django/requirements.txt)
+    [ ! -e tests/python/requirements.txt ] || files+=(tests/python/requirements.txt)
+    venv .build/venv "${files[@]}"
+}
+
+old_client() {
+    local file=tests/python/requirements-5.3.txt
+    [ ! -e "$file" ] || venv .build/venv-5.3 "$file"
+}
+
+for part in "$@"; do
+    case $part in
+        compiler | lint | redis | python) "$part" ;;
+        old-client) old_client ;;
+        *) die "no part is called $part" ;;
+    esac
+done

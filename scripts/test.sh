@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# All tests, and one closing summary. Both suites run even if the first one fails.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+started=$SECONDS
+scripts/setup.sh compiler redis python old-client || exit
+mkdir -p .build
+
+printf '\n== cargo test --workspace (units, promises, documentation)\n'
+cargo test --workspace --locked --no-fail-fast 2>&1 | tee .build/cargo-test.log
+rust=${PIPESTATUS[0]}
+
+# The development build is the one that cargo test has just made: an optimised one would take minutes more to compile
+# than it would save in running.
+printf '\n== pytest tests/python (stock Celery against the example worker)\n'
+python=0
+if cargo build --locked --example worker; then
+    target=$(cargo metadata --format-version 1 --no-deps | .build/venv/bin/python -c \
+        'import json, sys; print(json.load(sys.stdin)["target_directory"])')
+    CELERIAC_WORKER="$target/debug/examples/worker" \
+        .build/venv/bin/python -m pytest tests/python -q -ra 2>&1 | tee .build/pytest.log
+    python=${PIPESTATUS[0]}
+else
+    python=1
+    : >.build/pytest.log
+fi
+
+rust_totals=$(awk '/^test result:/ { for (i = 4; i < NF; i++) { if ($(i+1) ~ /^passed/) p += $i
+    if ($(i+1) ~ /^failed/) f += $i; if ($(i+1) ~ /^ignored/) g += $i } }
+    END { printf "%d passed, %d failed, %d ignored", p, f, g }' .build/cargo-test.log)
+python_totals=$(tail -n 1 .build/pytest.log | sed -E 's/^=+ ?//; s/ ?=+$//')
+verdict() { if [ "$1" = 0 ]; then echo "ok    "; else echo "FAILED"; fi; }
+
+printf '\n== summary, after %d min %d s\n' $(((SECONDS - started) / 60)) $(((SECONDS - started) % 60))
+printf '  %s  Rust    %s\n' "$(verdict "$rust")" "$rust_totals"
+printf '  %s  Python  %s\n' "$(verdict "$python")" "${python_totals:-did not run}"
+[ "$rust" = 0 ] && [ "$python" = 0 ]
