@@ -1,14 +1,20 @@
 //! The seam to result backends: [`ResultBackend`].
 //!
-//! Results are stored in batches. All implementations pass `tests/backend_conformance.rs`.
+//! A result is encoded where it came to be ([`ResultBackend::encode`]), gathered by a writer, and stored in
+//! batches ([`ResultBackend::store_encoded`]). Implementations: memory, disabled, Redis;
+//! All pass `tests/backend_conformance.rs`.
+//!
+//! Nothing here runs tasks, reads the wall clock, or keeps Celery's state rules with an extra round trip: a backend keeps
+//! them where it stores.
 
 use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use crate::Result;
-use crate::protocol::TaskMeta;
+use crate::protocol::{State, TaskMeta};
 
 /// Where results are kept.
 #[async_trait]
@@ -16,20 +22,46 @@ pub trait ResultBackend: Send + Sync + fmt::Debug {
     /// The backend's address for people to read: passwords are written as `**`.
     fn uri(&self) -> String;
 
+    /// What the backend talks to, as log lines name it: `Redis`.
+    fn service(&self) -> &'static str;
+
     /// Whether anything is stored at all: `false` for `disabled`, and callers then need not encode results.
     fn is_enabled(&self) -> bool {
         true
     }
 
-    /// Stores results; `Ok` means that the backend has all of them. A state that is final stays: SUCCESS is never
-    /// overwritten (celery/backends/base.py `BaseKeyValueStoreBackend._store_result`), and STARTED or PENDING that
-    /// come late overwrite no READY state.
-    async fn store(&self, batch: &[StoreRequest]) -> Result<()>;
+    /// The bytes that [`store_encoded`](Self::store_encoded) takes for a result. Pure: it may be called from any thread.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Encode`](crate::ErrorKind::Encode) when the serializer cannot write a value;
+    /// [`ErrorKind::Backend`](crate::ErrorKind::Backend) when the result is larger than the backend takes.
+    fn encode(&self, request: &StoreRequest) -> Result<EncodedResult>;
+
+    /// Stores results in their order; `Ok` means that the backend has all of them, or kept what it had by these rules:
+    /// SUCCESS is never overwritten (celery/backends/base.py `BaseKeyValueStoreBackend._store_result`), and PENDING,
+    /// RECEIVED or STARTED that come late overwrite no READY state. Storing a batch twice is harmless.
+    ///
+    /// # Errors
+    /// [`Error::is_connection`](crate::Error::is_connection) when trying again can help: some of the batch may be stored.
+    async fn store_encoded(&self, batch: &[EncodedResult]) -> Result<()>;
+
+    /// Encodes and stores results: see [`encode`](Self::encode) and [`store_encoded`](Self::store_encoded).
+    ///
+    /// # Errors
+    /// Those of both; nothing is stored when one of the results cannot be encoded.
+    async fn store(&self, batch: &[StoreRequest]) -> Result<()> {
+        let encoded = batch.iter().map(|request| self.encode(request)).collect::<Result<Vec<_>>>()?;
+        self.store_encoded(&encoded).await
+    }
 
     /// The stored meta; `None` for an id that is not known (Celery's PENDING).
     async fn fetch(&self, task_id: &str) -> Result<Option<TaskMeta>>;
 
-    /// Waits until the task is ready and returns its meta; `None` when `timeout` has passed.
+    /// The stored metas of `task_ids`, in their order.
+    async fn fetch_many(&self, task_ids: &[&str]) -> Result<Vec<Option<TaskMeta>>>;
+
+    /// Waits until the task is ready and returns its meta; `None` when `timeout` has passed. Lost connections are made
+    /// again meanwhile.
     async fn wait(&self, task_id: &str, timeout: Option<Duration>) -> Result<Option<TaskMeta>>;
 
     /// Deletes the result.
@@ -41,6 +73,19 @@ pub trait ResultBackend: Send + Sync + fmt::Debug {
 pub struct StoreRequest {
     /// What to store, under its `task_id`.
     pub meta: TaskMeta,
+    /// The request's `reply_to`: where `rpc://` sends it.
+    pub reply_to: Option<String>,
+}
+
+/// A result as bytes, with what a backend must know of it to keep the state rules and choose the expiry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncodedResult {
+    /// The task's id.
+    pub task_id: String,
+    /// The state that `payload` holds.
+    pub state: State,
+    /// The meta, serialized and perhaps compressed.
+    pub payload: Bytes,
     /// The request's `reply_to`: where `rpc://` sends it.
     pub reply_to: Option<String>,
 }
