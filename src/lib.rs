@@ -11,6 +11,7 @@
 //! 4  worker
 //! 3  app
 //! 2  transport  backend  task
+//!    redis_client                           below transport and backend, which use it
 //! 1  protocol   config                      pure: no tokio, no sockets, no reading of clocks
 //! 0  error  time
 //! ```
@@ -20,6 +21,7 @@ pub mod config;
 
 mod error;
 pub mod protocol;
+pub mod redis_client;
 pub mod task;
 pub mod time;
 pub mod transport;

@@ -1,0 +1,72 @@
+//! [`failure`]: what the client library reports, as this crate's error.
+
+use std::fmt::Display;
+
+use redis::{RedisError, ServerErrorKind};
+
+use crate::{Error, ErrorKind};
+
+/// The error of `doing` something at `place`, for example `cannot connect to` `redis://localhost:6379/0`.
+pub(crate) fn failure(doing: &str, place: impl Display, error: RedisError) -> Error {
+    Error::new(kind(&error), format!("{doing} {place}: {}", reason(&error))).with_source(error)
+}
+
+/// The connection to `place` is gone, for a reason that nobody told.
+pub(crate) fn lost(place: impl Display) -> Error {
+    Error::new(ErrorKind::Connection, format!("the connection to {place} was lost"))
+}
+
+/// Redis has no code of its own for some refusals, so the text decides (redis-py's `BaseParser.EXCEPTION_CLASSES`).
+fn kind(error: &RedisError) -> ErrorKind {
+    let text = error.to_string();
+    match error.kind() {
+        redis::ErrorKind::AuthenticationFailed => ErrorKind::Authentication,
+        redis::ErrorKind::InvalidClientConfig => ErrorKind::Configuration,
+        redis::ErrorKind::Server(ServerErrorKind::NoPerm) => ErrorKind::Authentication,
+        _ if is_login(error, &text) => ErrorKind::Authentication,
+        _ if text.contains("DB index") || text.contains("invalid DB") => ErrorKind::Configuration,
+        _ => ErrorKind::Connection,
+    }
+}
+
+fn is_login(error: &RedisError, text: &str) -> bool {
+    matches!(error.code(), Some("WRONGPASS" | "NOAUTH" | "NOPERM"))
+        || text.contains("no password is set")
+        || text.contains("without any password configured")
+        || text.contains("invalid password")
+}
+
+fn reason(error: &RedisError) -> String {
+    let text = error.to_string();
+    match error.kind() {
+        redis::ErrorKind::Io if error.is_timeout() => "timed out".into(),
+        redis::ErrorKind::Io if text.contains("failed to lookup address") => "unknown host".into(),
+        redis::ErrorKind::Io if error.is_connection_refusal() => "connection refused".into(),
+        _ if is_login(error, &text) => "the user name or password was refused".into(),
+        _ => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn kinds_follow_what_a_caller_can_do() {
+        let server = |code: &str, text: &str| redis::make_extension_error(code.into(), Some(text.into()));
+        let rows = [
+            (server("WRONGPASS", "invalid username-password pair or user is disabled."), ErrorKind::Authentication),
+            (server("NOAUTH", "Authentication required."), ErrorKind::Authentication),
+            (server("ERR", "DB index is out of range"), ErrorKind::Configuration),
+            (server("LOADING", "Redis is loading the dataset in memory"), ErrorKind::Connection),
+            (server("READONLY", "You can't write against a read only replica."), ErrorKind::Connection),
+            (io::Error::from(io::ErrorKind::ConnectionRefused).into(), ErrorKind::Connection),
+        ];
+        for (error, expected) in rows {
+            let text = error.to_string();
+            assert_eq!(failure("cannot connect to", "redis://h/0", error).kind(), expected, "{text}");
+        }
+    }
+}

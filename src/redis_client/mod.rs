@@ -1,0 +1,19 @@
+//! From a Redis URL and options to an open connection, for the transport and the result backend.
+//!
+//! [`RedisUrl`] reads the URLs that Celery's settings hold and shows them without their passwords;
+//! [`RedisUrl::connect`] opens one connection; [`failure`] turns what the client library reports into this crate's
+//! error. [`Script`] runs Lua by its digest.
+//!
+//! This room knows neither queues nor results, tries nothing twice by itself, and never prints a password.
+
+mod connect;
+mod failure;
+mod script;
+mod tls;
+mod url;
+
+pub use connect::{ConnectOptions, Opened};
+pub(crate) use failure::{failure, lost};
+pub(crate) use script::Script;
+pub use tls::{CertificateRequirement, TlsOptions};
+pub use url::{Endpoint, RedisUrl, UrlPolicy};
