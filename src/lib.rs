@@ -17,6 +17,7 @@
 //! ```
 
 pub mod backend;
+pub mod cli;
 pub mod config;
 
 mod error;
