@@ -1,31 +1,6 @@
 //! [`TaskMeta`]: what a result backend stores for a task.
 
-use super::{DateTime, Exception, Map, Value};
-
-/// A task's state (celery/states.py).
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum State {
-    /// Unknown, or not yet run. Never stored.
-    Pending,
-    /// Known to a worker. Events only.
-    Received,
-    /// Begun; stored only with `track_started`.
-    Started,
-    /// Done.
-    Success,
-    /// Raised.
-    Failure,
-    /// Revoked, expired or terminated.
-    Revoked,
-    /// Rejected. Events only.
-    Rejected,
-    /// To be run again.
-    Retry,
-    /// Ignored. Never stored.
-    Ignored,
-    /// A state of the user's own, stored by `update_state`.
-    Custom(String),
-}
+use super::{DateTime, Exception, Map, State, Value};
 
 /// What a result backend stores for a task (celery/backends/base.py `Backend._get_result_meta`).
 #[derive(Debug, Clone, PartialEq)]

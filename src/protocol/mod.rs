@@ -3,16 +3,27 @@
 //! Nothing here does I/O, reads a clock or knows a transport. What a producer wrote and we do not know is kept and
 //! written again. Golden bytes recorded from real Celery stand in `protocol-fixtures/`.
 
+mod bridge;
 mod compression;
 mod datetime;
 mod exception;
+mod float;
+pub mod json;
 mod message;
 mod meta;
+pub mod repr;
+mod state;
 mod value;
 
+pub use bridge::{from_value, to_value};
 pub use compression::Compression;
-pub use datetime::DateTime;
+pub use datetime::{DateTime, Time};
 pub use exception::Exception;
 pub use message::{Message, Properties};
-pub use meta::{MetaResult, State, TaskMeta};
-pub use value::{Map, Value};
+pub use meta::{MetaResult, TaskMeta};
+pub use state::State;
+pub use value::{Bytes, Date, Decimal, IntoIter, Map, Uuid, Value};
+
+/// How deep values may be nested, as Python's recursion limit bounds them for Celery: what is within it can be copied,
+/// compared and dropped on the stack of any thread.
+const MAX_DEPTH: usize = 1000;

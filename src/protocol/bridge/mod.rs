@@ -1,0 +1,69 @@
+//! Between Rust types and [`Value`]s, through serde.
+//!
+//! The kinds that serde does not know (a `datetime`, a `Decimal`, …) pass through it as newtype structs with private
+//! names: our own serializer and deserializer know the names, and others see text.
+
+mod de;
+mod impls;
+mod keys;
+mod ser;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::Value;
+use crate::{Error, ErrorKind, Result};
+
+/// The names under which the kinds pass through serde.
+mod names {
+    pub(super) const VALUE: &str = "$celeriac::Value";
+    pub(super) const BIG_INT: &str = "$celeriac::BigInt";
+    pub(super) const DATE_TIME: &str = "$celeriac::DateTime";
+    pub(super) const DATE: &str = "$celeriac::Date";
+    pub(super) const TIME: &str = "$celeriac::Time";
+    pub(super) const DECIMAL: &str = "$celeriac::Decimal";
+    pub(super) const UUID: &str = "$celeriac::Uuid";
+}
+
+/// How deep Rust values may be nested: as deep as what a serializer writes.
+const MAX_DEPTH: usize = super::MAX_DEPTH;
+
+/// What a Rust value is on the wire: structs and maps are `dict`s, sequences and tuples are `list`s, enums are as
+/// serde_json has them, and [`DateTime`](super::DateTime), [`Decimal`](super::Decimal), [`Uuid`](super::Uuid) and
+/// [`Bytes`](super::Bytes) arrive in Python as those types. An error is of kind [`ErrorKind::Encode`].
+pub fn to_value<T: Serialize + ?Sized>(value: &T) -> Result<Value> {
+    value.serialize(ser::ValueSerializer::new(MAX_DEPTH)).map_err(|problem| Error::new(ErrorKind::Encode, problem.0))
+}
+
+/// A Rust value from what stood on the wire. An `int` is taken where a float is wanted and not the other way round; text
+/// is taken for a `Decimal`, a `Uuid` and the like. An error is of kind [`ErrorKind::Decode`].
+pub fn from_value<T: DeserializeOwned>(value: Value) -> Result<T> {
+    T::deserialize(de::ValueDeserializer(value)).map_err(|problem| Error::new(ErrorKind::Decode, problem.0))
+}
+
+/// What serde says is wrong.
+#[derive(Debug)]
+struct Problem(String);
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+impl serde::ser::Error for Problem {
+    fn custom<T: std::fmt::Display>(message: T) -> Self {
+        Problem(message.to_string())
+    }
+}
+
+impl serde::de::Error for Problem {
+    fn custom<T: std::fmt::Display>(message: T) -> Self {
+        Problem(message.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests;
