@@ -12,6 +12,8 @@ pub mod json;
 mod message;
 mod meta;
 pub mod repr;
+mod result_tuple;
+mod signature;
 mod state;
 mod value;
 
@@ -21,6 +23,8 @@ pub use datetime::{DateTime, Time};
 pub use exception::Exception;
 pub use message::{Message, Properties};
 pub use meta::{MetaResult, TaskMeta};
+pub use result_tuple::ResultTuple;
+pub use signature::{Kind, Signature};
 pub use state::State;
 pub use value::{Bytes, Date, Decimal, IntoIter, Map, Uuid, Value};
 
