@@ -16,6 +16,7 @@
 //! 0  error  time
 //! ```
 
+pub mod app;
 pub mod backend;
 pub mod cli;
 pub mod config;
@@ -27,4 +28,5 @@ pub mod task;
 pub mod time;
 pub mod transport;
 
+pub use app::App;
 pub use error::{Error, ErrorKind, Result};

@@ -3,11 +3,13 @@
 //! Nothing here does I/O, reads a clock or knows a transport. What a producer wrote and we do not know is kept and
 //! written again. Golden bytes recorded from real Celery stand in `protocol-fixtures/`.
 
+mod body;
 mod bridge;
 mod compression;
 mod datetime;
 mod exception;
 mod float;
+mod headers;
 pub mod json;
 mod message;
 mod meta;
@@ -17,10 +19,12 @@ mod signature;
 mod state;
 mod value;
 
+pub use body::{Body, BodyError, Embed, Payload};
 pub use bridge::{from_value, to_value};
 pub use compression::Compression;
 pub use datetime::{DateTime, Time};
 pub use exception::Exception;
+pub use headers::{HeaderError, TaskHeaders};
 pub use message::{Message, Properties};
 pub use meta::{MetaResult, TaskMeta};
 pub use result_tuple::ResultTuple;
