@@ -6,7 +6,11 @@
 //!
 //! Implementations differ in their [`Capabilities`], never by a downcast, and all pass `tests/transport_conformance.rs`.
 
+mod backoff;
+mod binding;
+mod cycle;
 mod delivery;
+mod memory;
 mod prefetch;
 
 use std::fmt;
@@ -14,7 +18,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+pub use backoff::Backoff;
+pub use cycle::QueueOrder;
 pub use delivery::{Delivery, Settlement, Settler, Tag, Undecodable};
+pub use memory::MemoryTransport;
 pub use prefetch::{Credit, Growth, Prefetch};
 
 use crate::Result;

@@ -1,0 +1,70 @@
+//! [`Backoff`]: how long to wait before the next try to connect.
+
+use std::time::Duration;
+
+const FIRST: Duration = Duration::from_millis(50);
+/// While the loss is fresh, so that work resumes soon after a broker's restart.
+const SHORT_CAP: Duration = Duration::from_secs(1);
+/// When the broker has been away for long.
+const LONG_CAP: Duration = Duration::from_secs(5);
+/// How many tries count as fresh: about a minute of them.
+const FRESH_TRIES: u32 = 60;
+
+/// Pauses between tries to connect: they double, end at a cap, and are shortened at random by up to a half, so that a
+/// fleet that lost its broker in one moment does not come back in one moment.
+///
+/// The first minute's pauses are at most one second, later ones at most five. Celery waits 2, 4, … 32 seconds
+/// (celery/worker/consumer/consumer.py `Consumer.ensure_connected`).
+#[derive(Debug, Clone)]
+pub struct Backoff {
+    rng: fastrand::Rng,
+    tries: u32,
+}
+
+impl Backoff {
+    /// A fresh series of pauses; the same seed makes the same series.
+    pub fn new(seed: u64) -> Self {
+        Backoff { rng: fastrand::Rng::with_seed(seed), tries: 0 }
+    }
+
+    /// The pause before the next try.
+    pub fn next_pause(&mut self) -> Duration {
+        let cap = if self.tries < FRESH_TRIES { SHORT_CAP } else { LONG_CAP };
+        let full = FIRST.saturating_mul(1 << self.tries.min(10)).min(cap);
+        self.tries = self.tries.saturating_add(1);
+        full.mul_f64(0.5 + self.rng.f64() / 2.0)
+    }
+
+    /// Begins again with the shortest pause: a try succeeded.
+    pub fn reset(&mut self) {
+        self.tries = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_their_cap_and_start_again() {
+        let mut backoff = Backoff::new(7);
+        let rows = [(0, 25, 50), (1, 50, 100), (2, 100, 200), (4, 400, 800), (5, 500, 1000), (59, 500, 1000)];
+        let pauses: Vec<_> = (0..70).map(|_| backoff.next_pause().as_millis()).collect();
+        for (nth, least, most) in rows {
+            assert!((least..=most).contains(&pauses[nth]), "pause {nth} is {}", pauses[nth]);
+        }
+        assert!((2500..=5000).contains(&pauses[65]));
+        backoff.reset();
+        assert!(backoff.next_pause() <= FIRST);
+    }
+
+    #[test]
+    fn a_seed_makes_the_same_series() {
+        let series = |seed| {
+            let mut backoff = Backoff::new(seed);
+            (0..10).map(|_| backoff.next_pause()).collect::<Vec<_>>()
+        };
+        assert_eq!(series(1), series(1));
+        assert_ne!(series(1), series(2));
+    }
+}

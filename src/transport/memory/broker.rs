@@ -1,0 +1,145 @@
+//! [`Broker`]: the queues of a [`super::MemoryTransport`], and the settling of what was taken from them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::protocol::{Message, Value};
+use crate::transport::binding::{Binding, destinations};
+use crate::transport::cycle::Cycle;
+use crate::transport::{Publication, Queue, QueueName, Settlement, Settler, Tag};
+
+/// The priorities that have a list of their own, as on Redis.
+const PRIORITY_STEPS: [u8; 4] = [0, 3, 6, 9];
+
+#[derive(Default)]
+pub(super) struct Broker {
+    state: Mutex<State>,
+    /// Wakes consumers when a message arrives.
+    pub(super) arrivals: Notify,
+}
+
+/// What the broker holds. A message's place in its list is its number: it keeps it when it is restored, and gets a new
+/// one when it is requeued.
+#[derive(Default)]
+pub(super) struct State {
+    lists: HashMap<(u8, QueueName), BTreeMap<u64, Message>>,
+    bindings: HashMap<String, Vec<Binding>>,
+    out: HashMap<Tag, Taken>,
+    /// The number of the message that came last.
+    last: u64,
+    pub(super) connections: Vec<CancellationToken>,
+}
+
+/// A message that is out: kept whole, because it may come back.
+struct Taken {
+    place: u64,
+    queue: QueueName,
+    message: Message,
+}
+
+impl Broker {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn publish(&self, batch: Vec<Publication>) {
+        let mut state = self.state();
+        batch.into_iter().for_each(|publication| state.publish(publication));
+        drop(state);
+        self.arrivals.notify_waiters();
+    }
+}
+
+impl Settler for Broker {
+    fn settle(&self, tag: Tag, settlement: Settlement) {
+        self.state().settle(tag, settlement);
+        self.arrivals.notify_waiters();
+    }
+}
+
+impl State {
+    pub(super) fn bind(&mut self, queue: &Queue) {
+        let (binding, bindings) = (Binding::of(queue), self.bindings.entry(queue.exchange.clone()).or_default());
+        if !bindings.contains(&binding) {
+            bindings.push(binding);
+        }
+    }
+
+    fn publish(&mut self, publication: Publication) {
+        let Publication { exchange, routing_key, mut message } = publication;
+        let queues = match exchange.as_str() {
+            "" => vec![routing_key.clone()],
+            exchange => destinations(self.bindings.get(exchange).map_or(&[], Vec::as_slice), exchange, &routing_key),
+        };
+        message.properties.exchange = Some(exchange);
+        message.properties.routing_key = Some(routing_key);
+        for queue in queues {
+            let place = self.next_place();
+            self.put(place, queue.into(), message.clone());
+        }
+    }
+
+    /// Takes the next message that the cycle leads to: priority first, then the queues' order.
+    pub(super) fn take(&mut self, cycle: &mut Cycle) -> Option<(Tag, QueueName, Message)> {
+        let (queue, place, message) = PRIORITY_STEPS.iter().find_map(|step| {
+            cycle.queues().iter().find_map(|queue| {
+                let (place, message) = self.lists.get_mut(&(*step, queue.clone()))?.pop_first()?;
+                Some((queue.clone(), place, message))
+            })
+        })?;
+        cycle.used(&queue);
+        let tag = Tag(self.next_place());
+        self.out.insert(tag, Taken { place, queue: queue.clone(), message: message.clone() });
+        Some((tag, queue, message))
+    }
+
+    fn settle(&mut self, tag: Tag, settlement: Settlement) {
+        let Some(Taken { place, queue, message }) = self.out.remove(&tag) else { return };
+        match settlement {
+            Settlement::Ack | Settlement::Reject => {}
+            Settlement::Restore => self.put(place, queue, redelivered(message)),
+            Settlement::Requeue => {
+                let place = self.next_place();
+                self.put(place, queue, redelivered(message));
+            }
+            Settlement::DeadLetter(letter) => self.publish(*letter),
+        }
+    }
+
+    fn put(&mut self, place: u64, queue: QueueName, message: Message) {
+        let priority = message.properties.priority.unwrap_or(0).clamp(0, 9);
+        let step = PRIORITY_STEPS.into_iter().rfind(|step| i64::from(*step) <= priority).unwrap_or(0);
+        self.lists.entry((step, queue)).or_default().insert(place, message);
+    }
+
+    fn next_place(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    pub(super) fn waiting(&self, queue: &str) -> Vec<Message> {
+        let list = |step| self.lists.get(&(step, QueueName::from(queue))).into_iter().flat_map(BTreeMap::values);
+        PRIORITY_STEPS.into_iter().flat_map(list).cloned().collect()
+    }
+
+    pub(super) fn unsettled(&self) -> usize {
+        self.out.len()
+    }
+}
+
+/// kombu/transport/redis.py `Channel._do_restore_message` sets both.
+fn redelivered(mut message: Message) -> Message {
+    message.headers.insert("redelivered", Value::Bool(true));
+    message.properties.redelivered = true;
+    message
+}
+
+impl Broker {
+    /// This broker as the one who takes settlements.
+    pub(super) fn settler(self: &Arc<Self>) -> Arc<dyn Settler> {
+        Arc::clone(self) as Arc<dyn Settler>
+    }
+}

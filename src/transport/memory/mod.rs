@@ -1,0 +1,134 @@
+//! A broker within the process, for tests: the semantics of the Redis transport without Redis.
+//!
+//! [`MemoryTransport`] is the broker too: its clones share the queues, so that several workers of one test compete. It
+//! can be asked what it holds, and told to fail: [`MemoryTransport::disconnect`], [`MemoryTransport::refuse`]. It never
+//! waits for anything but messages, and keeps nothing beyond the process.
+
+mod broker;
+mod consumer;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
+
+use super::{Capabilities, Connection, Consumer, Prefetch, Publication, Queue, QueueOrder, Transport};
+use crate::protocol::Message;
+use crate::{Error, ErrorKind, Result};
+use broker::Broker;
+use consumer::MemoryConsumer;
+
+/// A broker within the process; clones share it.
+#[derive(Clone, Default)]
+pub struct MemoryTransport {
+    broker: Arc<Broker>,
+    refusing: Arc<AtomicBool>,
+}
+
+impl MemoryTransport {
+    /// An empty broker.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The messages that wait in a queue, the next to be consumed first.
+    pub fn waiting(&self, queue: &str) -> Vec<Message> {
+        self.broker.state().waiting(queue)
+    }
+
+    /// How many deliveries are out and not settled.
+    pub fn unsettled(&self) -> usize {
+        self.broker.state().unsettled()
+    }
+
+    /// Cuts every connection: consumers get an error, and so does who publishes. Deliveries stay valid.
+    pub fn disconnect(&self) {
+        let lost = std::mem::take(&mut self.broker.state().connections);
+        for connection in lost {
+            connection.cancel();
+        }
+    }
+
+    /// Whether new connections are refused from now on.
+    pub fn refuse(&self, refusing: bool) {
+        self.refusing.store(refusing, Ordering::Release);
+    }
+}
+
+#[async_trait]
+impl Transport for MemoryTransport {
+    fn uri(&self) -> String {
+        "memory://localhost//".to_owned()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { lowest_priority_first: true, redelivers_by_timeout: false, settles_across_connections: true }
+    }
+
+    async fn connect(&self) -> Result<Arc<dyn Connection>> {
+        if self.refusing.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::Connection, "cannot connect to memory://: connection refused"));
+        }
+        let lost = CancellationToken::new();
+        self.broker.state().connections.push(lost.clone());
+        Ok(Arc::new(MemoryConnection { broker: Arc::clone(&self.broker), lost }))
+    }
+}
+
+impl fmt::Debug for MemoryTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MemoryTransport")
+    }
+}
+
+struct MemoryConnection {
+    broker: Arc<Broker>,
+    /// Cancelled when the connection was cut or closed.
+    lost: CancellationToken,
+}
+
+impl MemoryConnection {
+    fn check(&self) -> Result<()> {
+        if self.lost.is_cancelled() { Err(lost()) } else { Ok(()) }
+    }
+}
+
+#[async_trait]
+impl Connection for MemoryConnection {
+    async fn declare(&self, queues: &[Queue]) -> Result<()> {
+        self.check()?;
+        let mut state = self.broker.state();
+        queues.iter().for_each(|queue| state.bind(queue));
+        Ok(())
+    }
+
+    async fn publish(&self, batch: Vec<Publication>) -> Result<()> {
+        self.check()?;
+        self.broker.publish(batch);
+        Ok(())
+    }
+
+    async fn consume(&self, queues: &[Queue], prefetch: Arc<Prefetch>) -> Result<Box<dyn Consumer>> {
+        self.check()?;
+        let names = queues.iter().map(|queue| queue.name.clone());
+        let lost = self.lost.clone();
+        Ok(Box::new(MemoryConsumer::new(Arc::clone(&self.broker), names, QueueOrder::RoundRobin, prefetch, lost)))
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.lost.cancel();
+        Ok(())
+    }
+}
+
+impl fmt::Debug for MemoryConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MemoryConnection")
+    }
+}
+
+fn lost() -> Error {
+    Error::new(ErrorKind::Connection, "the connection to memory:// was lost")
+}
