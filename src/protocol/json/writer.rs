@@ -22,7 +22,7 @@ fn write_nested(value: &Value, out: &mut Vec<u8>, depth: usize) -> Result<()> {
         Value::Float(number) => float::write_json(out, *number),
         Value::String(text) => write_string(text, out),
         Value::List(items) => return write_list(items, out, deeper(depth)?),
-        Value::Map(map) => return write_map(map, out, deeper(depth)?),
+        Value::Map(map) => return write_pairs(map, out, deeper(depth)?),
         other => write_typed(other, out),
     }
     Ok(())
@@ -44,7 +44,12 @@ fn write_list(items: &[Value], out: &mut Vec<u8>, depth: usize) -> Result<()> {
     Ok(())
 }
 
-fn write_map(map: &Map, out: &mut Vec<u8>, depth: usize) -> Result<()> {
+/// Appends the JSON text of a map.
+pub(in crate::protocol) fn write_map(map: &Map, out: &mut Vec<u8>) -> Result<()> {
+    write_pairs(map, out, MAX_DEPTH - 1)
+}
+
+fn write_pairs(map: &Map, out: &mut Vec<u8>, depth: usize) -> Result<()> {
     out.push(b'{');
     for (at, (key, value)) in map.iter().enumerate() {
         if at > 0 {
