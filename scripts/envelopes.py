@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import redis
 
@@ -23,25 +24,26 @@ def copies(envelope: str, count: int) -> Iterator[tuple[str, str]]:
     """``count`` times ``(task id, envelope)``, each with its own task id and delivery tag."""
     message = json.loads(envelope)
     task_id, tag = message["headers"]["id"], message["properties"]["delivery_tag"]
-    pieces = envelope.replace(tag, "\0tag\0").replace(task_id, "\0id\0")
-    for _ in range(count):
-        fresh = str(uuid.uuid4())
-        yield fresh, pieces.replace("\0id\0", fresh).replace("\0tag\0", str(uuid.uuid4()))
+    text = envelope.replace(tag, "\0tag\0").replace(task_id, "\0id\0")
+    for fresh, fresh_tag in zip(ids(count), ids(count)):
+        yield fresh, text.replace("\0id\0", fresh).replace("\0tag\0", fresh_tag)
 
 
-def stage(broker: redis.Redis, envelopes: Iterator[tuple[str, str]], batch: int = 2000) -> int:
+def ids(count: int) -> Iterator[str]:
+    """Different UUIDs: a random one, counted on (``uuid4`` a million times would take longer than the measurement)."""
+    start = uuid.uuid4().int
+    for number in itertools.islice(itertools.count(start), count):
+        text = f"{number % 2**128:032x}"
+        yield f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def stage(broker: redis.Redis, envelopes: Iterable[tuple[str, str]], batch: int = 2000) -> int:
     """Puts all envelopes into a list that no worker reads; returns how many."""
-    count = 0
     broker.delete(STAGING)
-    chunk: list[str] = []
-    for _, envelope in envelopes:
-        chunk.append(envelope)
-        if len(chunk) == batch:
-            count = broker.lpush(STAGING, *chunk)
-            chunk.clear()
-    if chunk:
-        count = broker.lpush(STAGING, *chunk)
-    return count
+    texts = (text for _, text in envelopes)
+    while chunk := list(itertools.islice(texts, batch)):
+        broker.lpush(STAGING, *chunk)
+    return broker.llen(STAGING)
 
 
 def release(broker: redis.Redis, queue: str) -> None:

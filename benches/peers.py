@@ -1,0 +1,61 @@
+"""The workers that are compared, each as its users run it: default options but for the queue and the concurrency."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness import BUILD, ROOT, Processes, Redis, build_worker, progress
+
+QUEUE = "bench"
+
+
+@dataclass
+class Peer:
+    key: str
+    name: str
+    command: list
+    # How many messages a run begins with; more are taken until a run is long enough to trust.
+    messages: int
+    stores_results: bool = True
+    cwd: Path = ROOT
+    # Hashes that hold what is reserved and not acknowledged.
+    unacked: list[str] = field(default_factory=lambda: ["unacked"])
+
+    def start(self, processes: Processes, server: Redis):
+        command = [part.format(url=server.broker_url) if isinstance(part, str) else part for part in self.command]
+        return processes.start(self.key, command, cwd=self.cwd, env=server.env)
+
+    def open_messages(self, server: Redis) -> int:
+        """Messages that wait or are reserved."""
+        pipe = server.broker.pipeline(transaction=False)
+        pipe.llen(QUEUE)
+        for name in self.unacked:
+            pipe.hlen(name)
+        return sum(pipe.execute())
+
+
+def all_peers() -> list[Peer]:
+    stock = [sys.executable, "-m", "celery", "-A", "stock_app", "worker", "-Q", QUEUE, "-c", "2"]
+    benches = ROOT / "benches"
+    return [
+        Peer("celeriac", "Celeriac", [build_worker(), "worker", "-Q", QUEUE], 300_000),
+        Peer("celery_prefork", "Celery 5.7, prefork -c 2", stock, 8_000, cwd=benches),
+        Peer("celery_threads", "Celery 5.7, threads -c 2", [*stock, "-P", "threads"], 8_000, cwd=benches),
+        Peer(
+            "celery_crate", "crate `celery` 0.5.5", [build_celery_crate(), "{url}", QUEUE, "100"], 30_000,
+            stores_results=False, unacked=[f"_celery.{QUEUE}_process_map"],
+        ),
+    ]
+
+
+def build_celery_crate() -> Path:
+    progress("building the peer of the crate `celery` (release)")
+    manifest = ROOT / "benches" / "peers" / "celery-crate" / "Cargo.toml"
+    target = BUILD / "peers"
+    subprocess.run(
+        ["cargo", "build", "--release", "--locked", "--manifest-path", manifest, "--target-dir", target], check=True
+    )
+    return target / "release" / "celery-crate-peer"
