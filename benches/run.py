@@ -1,0 +1,225 @@
+"""`make bench`: Celeriac beside stock Celery, the crate `celery`, and Redis alone, in one run.
+
+    benches/run.py [--runs 3] [--quick] [--only celeriac,celery_prefork]
+
+Every number is the median of the runs, which take turns so that a slow minute of the machine strikes all alike. Prints
+tables and writes all of it to .build/bench-results.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
+
+import measure  # noqa: E402
+from envelopes import template  # noqa: E402
+from harness import BUILD, ROOT, Failed, Processes, progress  # noqa: E402
+from limit import redis_alone  # noqa: E402
+from peers import all_peers  # noqa: E402
+
+LIMIT = "redis_alone"
+CELERIAC, PREFORK, CRATE = "celeriac", "celery_prefork", "celery_crate"
+
+
+def main() -> int:
+    options = arguments()
+    sys.stdout.reconfigure(line_buffering=True)
+    started = time.monotonic()
+    peers = [peer for peer in all_peers() if not options.only or peer.key in options.only]
+    names = {peer.key: peer.name for peer in peers} | {LIMIT: "Redis alone (the limit)"}
+    with Processes() as processes:
+        server = processes.redis()
+        os.environ.update(server.env)
+        from stock_app import noop
+
+        results = {
+            "machine": machine(server),
+            "names": names,
+            "throughput": {
+                kind: throughput(processes, server, peers, noop, kind == "stored", options)
+                for kind in ("ignored", "stored")
+            },
+            "round_trip": round_trips(processes, server, peers, noop, options),
+            "start_seconds": starts(processes, server, peers, noop, options),
+        }
+    results["ratios"] = ratios(results)
+    results["minutes"] = (time.monotonic() - started) / 60
+    BUILD.mkdir(exist_ok=True)
+    path = BUILD / "bench-results.json"
+    path.write_text(json.dumps(results, indent=2) + "\n")
+    show(results)
+    print(f"\nAll numbers: {path.relative_to(ROOT)}")
+    return 0
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=3, help="runs of each measurement (3)")
+    parser.add_argument("--quick", action="store_true", help="one short run of each: to see that it works")
+    parser.add_argument("--only", type=lambda text: set(text.split(",")), default=set(), help="peers, by key")
+    options = parser.parse_args()
+    if options.quick:
+        options.runs = 1
+        measure.LONG_ENOUGH = 0.0
+    return options
+
+
+def throughput(processes, server, peers, noop, stored: bool, options) -> dict:
+    kind = "stored" if stored else "ignored"
+    envelope = template(noop, server.broker, "bench.template", ignore_result=not stored)
+    envelope = envelope.replace('"bench.template"', f'"{measure.QUEUE}"')
+    scale = 20 if options.quick else 1
+    runners = {
+        peer.key: (
+            max(500, peer.messages // scale),
+            lambda count, peer=peer: measure.throughput(processes, server, peer, envelope, count, stored),
+        )
+        for peer in peers
+        if peer.stores_results or not stored
+    }
+    runners[LIMIT] = (300_000 // scale, lambda count: redis_alone(server, envelope, count, stored))
+    runs: dict[str, list] = {key: [] for key in runners}
+    counts = {}
+    for number in range(options.runs):
+        for key, (first_count, run) in runners.items():
+            if key in counts:
+                result = run(counts[key])
+            else:
+                counts[key], result = measure.long_enough(run, first_count)
+            runs[key].append(result)
+            progress(f"results {kind}, run {number + 1}: {key} {result['per_second']:,.0f}/s "
+                     f"({result['messages']:,} in {result['seconds']:.1f} s)")
+    return {key: summary(each) for key, each in runs.items()}
+
+
+def summary(runs: list[dict]) -> dict:
+    middle = sorted(runs, key=lambda run: run["per_second"])[len(runs) // 2]
+    return {**middle, "runs_per_second": [run["per_second"] for run in runs]}
+
+
+def round_trips(processes, server, peers, noop, options) -> dict:
+    count = 200 if options.quick else 2000
+    found = {}
+    for peer in peers:
+        if peer.stores_results:
+            progress(f"round trips: {peer.key}")
+            found[peer.key] = measure.round_trip(processes, server, peer, noop, count)
+    return found
+
+
+def starts(processes, server, peers, noop, options) -> dict:
+    envelope = template(noop, server.broker, "bench.template")
+    found = {}
+    for peer in peers:
+        progress(f"start to first task: {peer.key}")
+        times = [measure.start_to_first_task(processes, server, peer, envelope) for _ in range(max(3, options.runs))]
+        found[peer.key] = statistics.median(times)
+    return found
+
+
+def machine(server) -> dict:
+    def output(*command: str) -> str:
+        run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+        return run.stdout.strip()
+
+    import celery
+    import redis
+
+    model = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+             if line.startswith("model name")]
+    return {
+        "cpu": model[0] if model else platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "redis": server.broker.info("server")["redis_version"],
+        "celery": celery.__version__,
+        "redis_py": redis.__version__,
+        "python": platform.python_version(),
+        "rustc": output("rustc", "--version"),
+        "commit": output("git", "rev-parse", "--short", "HEAD"),
+        "load_before": os.getloadavg()[0],
+    }
+
+
+def ratios(results: dict) -> list[dict]:
+    """The promises, each as what was measured beside what is asked for."""
+    rows = []
+
+    def row(text: str, value, goal: float, at_least: bool = True, unit: str = "×") -> None:
+        if value is not None:
+            kept = value >= goal if at_least else value <= goal
+            rows.append({"text": text, "value": value, "goal": goal, "at_least": at_least, "unit": unit, "kept": kept})
+
+    def rate(kind: str, key: str):
+        found = results["throughput"][kind].get(key)
+        return found and found["per_second"]
+
+    def over(kind: str, key: str):
+        ours, theirs = rate(kind, CELERIAC), rate(kind, key)
+        return ours / theirs if ours and theirs else None
+
+    row("results ignored, beside stock prefork", over("ignored", PREFORK), 30)
+    row("results ignored, beside crate `celery`", over("ignored", CRATE), 5)
+    row("results ignored, beside Redis alone", over("ignored", LIMIT), 0.4)
+    row("results stored, beside stock prefork", over("stored", PREFORK), 25)
+    row("results stored, beside Redis alone", over("stored", LIMIT), 0.4)
+    ours = results["round_trip"].get(CELERIAC)
+    row("worker's share of a round trip, p50", ours and ours["worker_share_ms"]["p50"], 0.5, False, " ms")
+    busy = results["throughput"]["ignored"].get(CELERIAC)
+    row("resident memory after the run", busy and busy["memory"]["rss_mb"], 15, False, " MB")
+    started = results["start_seconds"].get(CELERIAC)
+    row("start to first task", started and started * 1000, 100, False, " ms")
+    return rows
+
+
+def show(results: dict) -> None:
+    about, names = results["machine"], results["names"]
+    print(f"\n{about['cpu']}, {about['cores']} cores; Redis {about['redis']}, Celery {about['celery']}, "
+          f"Python {about['python']}, {about['rustc']}; commit {about['commit']}\n")
+    print(f"{'no-ops a second':<26} {'ignored':>10} {'÷ prefork':>10} {'stored':>10} {'÷ prefork':>10} "
+          f"{'RSS MB':>8} {'PSS MB':>8} {'start ms':>9}")
+    for key, name in names.items():
+        print(f"{name:<26} {rates(results, key)} {footprint(results, key)}")
+    print(f"\n{'one call at a time, ms':<26} {'.delay().get()':>22} {'worker`s share':>22} {'client`s share':>15}")
+    print(f"{'':<26} {'p50':>14} {'p99':>7} {'p50':>14} {'p99':>7} {'p50':>15}")
+    for key, found in results["round_trip"].items():
+        whole, share = found["delay_get_ms"], found["worker_share_ms"]
+        print(f"{names[key]:<26} {whole['p50']:>14.2f} {whole['p99']:>7.2f} {share['p50']:>14.2f} {share['p99']:>7.2f} "
+              f"{whole['p50'] - share['p50']:>15.2f}")
+    print("\nCeleriac beside its goals")
+    for row in results["ratios"]:
+        sign, verdict = ("≥" if row["at_least"] else "≤"), ("ok" if row["kept"] else "MISSED")
+        print(f"  {row['text']:<42} {row['value']:>8.2f}{row['unit']:<3}  (goal {sign} {row['goal']:g})  {verdict}")
+
+
+def rates(results: dict, key: str) -> str:
+    cells = []
+    for kind in ("ignored", "stored"):
+        found, base = results["throughput"][kind].get(key), results["throughput"][kind].get(PREFORK)
+        cells.append(f"{found['per_second']:>10,.0f}" if found else f"{'–':>10}")
+        cells.append(f"{found['per_second'] / base['per_second']:>10.1f}" if found and base else f"{'–':>10}")
+    return " ".join(cells)
+
+
+def footprint(results: dict, key: str) -> str:
+    memory = (results["throughput"]["ignored"].get(key) or {}).get("memory")
+    started = results["start_seconds"].get(key)
+    cells = [f"{memory[name]:>8.1f}" if memory else f"{'–':>8}" for name in ("rss_mb", "pss_mb")]
+    return " ".join([*cells, f"{started * 1000:>9.0f}" if started else f"{'–':>9}"])
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (Failed, subprocess.SubprocessError) as error:
+        sys.exit(f"bench: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
