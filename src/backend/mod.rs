@@ -1,11 +1,21 @@
-//! The seam to result backends: [`ResultBackend`].
+//! The seam to result backends, [`ResultBackend`], and [`ResultWriter`], through which a worker stores.
 //!
-//! A result is encoded where it came to be ([`ResultBackend::encode`]), gathered by a writer, and stored in
-//! batches ([`ResultBackend::store_encoded`]). Implementations: memory, disabled, Redis;
-//! All pass `tests/backend_conformance.rs`.
+//! A result is encoded where it came to be ([`ResultBackend::encode`]), gathered by the [`ResultWriter`], and stored in
+//! batches ([`ResultBackend::store_encoded`]). Implementations are [`MemoryBackend`], [`DisabledBackend`] and
+//! [`RedisBackend`]; [`from_url`] chooses. All that keep results pass `tests/backend_conformance.rs`.
 //!
-//! Nothing here runs tasks, reads the wall clock, or keeps Celery's state rules with an extra round trip: a backend keeps
-//! them where it stores.
+//! Nothing here runs tasks, reads the wall clock, or spends a round trip on Celery's state rules: a backend keeps them
+//! where it stores.
+
+mod choose;
+mod codec;
+mod disabled;
+mod memory;
+mod options;
+mod redis;
+mod rules;
+mod shape;
+mod writer;
 
 use std::fmt;
 use std::time::Duration;
@@ -15,6 +25,13 @@ use bytes::Bytes;
 
 use crate::Result;
 use crate::protocol::{State, TaskMeta};
+
+pub use choose::from_url;
+pub use disabled::DisabledBackend;
+pub use memory::MemoryBackend;
+pub use options::BackendOptions;
+pub use redis::RedisBackend;
+pub use writer::{ResultWriter, WriterOptions};
 
 /// Where results are kept.
 #[async_trait]

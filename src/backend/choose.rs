@@ -1,0 +1,42 @@
+//! [`from_url`]: the backend that `result_backend` names.
+
+use std::sync::Arc;
+
+use super::{BackendOptions, DisabledBackend, MemoryBackend, RedisBackend, ResultBackend};
+use crate::{Error, ErrorKind, Result};
+
+/// The backend that `result_backend` names: a URL or one of Celery's aliases (celery/app/backends.py `by_url`).
+///
+/// | `url` | backend |
+/// |---|---|
+/// | `None`, `disabled`, `disabled://` | [`DisabledBackend`] |
+/// | `redis`, `redis://`, `rediss://`, `redis+socket://`, `socket://` | [`RedisBackend`] |
+/// | `memory://`, `cache+memory://` | [`MemoryBackend`] |
+///
+/// Nothing is connected to yet.
+///
+/// # Errors
+/// `Configuration`: a backend that is not supported, or a URL or an option that is wrong; `Refused`: pickled results.
+pub fn from_url(url: Option<&str>, options: &BackendOptions) -> Result<Arc<dyn ResultBackend>> {
+    let url = url.map(str::trim).filter(|url| !url.is_empty()).unwrap_or("disabled");
+    Ok(match scheme(url) {
+        "disabled" => Arc::new(DisabledBackend),
+        "memory" | "cache+memory" => Arc::new(MemoryBackend::new(options.clone())?),
+        "redis" if !url.contains("://") => Arc::new(RedisBackend::new("redis://", options)?),
+        "redis" | "rediss" | "redis+socket" | "socket" => Arc::new(RedisBackend::new(url, options)?),
+        other => return Err(unsupported(other)),
+    })
+}
+
+fn scheme(url: &str) -> &str {
+    url.split_once("://").map_or(url, |(scheme, _)| scheme)
+}
+
+/// Only the scheme is named: the rest of a URL may hold a password.
+fn unsupported(scheme: &str) -> Error {
+    let known = !scheme.is_empty() && scheme.len() <= 64 && !scheme.contains(['@', '/']);
+    let name = if known { format!("`{scheme}`") } else { "this one".to_owned() };
+    let supported = "redis://, rediss://, redis+socket://, memory://, disabled://";
+    let message = format!("the result backend {name} is not supported: use one of {supported}");
+    Error::new(ErrorKind::Configuration, message)
+}

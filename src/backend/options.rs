@@ -1,0 +1,111 @@
+//! [`BackendOptions`]: the settings that say how a backend stores.
+
+use std::time::Duration;
+
+use crate::protocol::State;
+
+/// How a backend stores results. The default is Celery's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BackendOptions {
+    /// `result_expires`: how long results are kept, in whole seconds; `None` or less than a second: for ever.
+    pub result_expires: Option<Duration>,
+    /// `result_failure_expires`: the same for failures; `None`: as `result_expires`, zero: for ever.
+    pub result_failure_expires: Option<Duration>,
+    /// `result_serializer`: `json`, `msgpack` or `yaml`.
+    pub serializer: String,
+    /// `result_compression`: `gzip`, `bzip2`, `lzma`, `brotli`, `zstd` or another of Kombu's names; `None`: none.
+    /// Compressed results are read whether or not it is set.
+    pub compression: Option<String>,
+    /// `result_backend_transport_options["global_keyprefix"]`: what every key begins with; `_` is added when it ends in
+    /// none of `:_-.`.
+    pub global_keyprefix: String,
+    /// `redis_socket_timeout`: how long an answer may take before the connection counts as lost; `None`: for ever.
+    pub socket_timeout: Option<Duration>,
+    /// `redis_socket_connect_timeout`: how long connecting and logging in may take.
+    pub socket_connect_timeout: Duration,
+    /// `redis_client_name`: the name given with `CLIENT SETNAME`.
+    pub client_name: Option<String>,
+}
+
+impl Default for BackendOptions {
+    fn default() -> Self {
+        BackendOptions {
+            result_expires: Some(Duration::from_secs(86_400)),
+            result_failure_expires: None,
+            serializer: "json".to_owned(),
+            compression: None,
+            global_keyprefix: String::new(),
+            socket_timeout: Some(Duration::from_secs(120)),
+            socket_connect_timeout: Duration::from_secs(5),
+            client_name: None,
+        }
+    }
+}
+
+/// Ten thousand years: what is longer is too long for Redis's milliseconds.
+const LONGEST: Duration = Duration::from_secs(315_360_000_000);
+
+impl BackendOptions {
+    /// How long a result in `state` is kept; `None`: for ever. Only FAILURE counts as a failure
+    /// (celery/backends/redis.py `RedisBackend._set_with_state`).
+    pub(super) fn expires(&self, state: &State) -> Option<Duration> {
+        let expires = match (state, self.result_failure_expires) {
+            (State::Failure, Some(expires)) => Some(expires),
+            _ => self.result_expires,
+        };
+        let whole = Duration::from_secs(expires?.as_secs()).min(LONGEST);
+        (!whole.is_zero()).then_some(whole)
+    }
+
+    /// What the key of a task's result begins with (celery/backends/base.py
+    /// `BaseKeyValueStoreBackend._add_global_keyprefix`).
+    pub(super) fn task_keyprefix(&self) -> String {
+        let prefix = &self.global_keyprefix;
+        let separator = if prefix.is_empty() || prefix.ends_with([':', '_', '-', '.']) { "" } else { "_" };
+        format!("{prefix}{separator}celery-task-meta-")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_begin_with_the_prefix_and_a_separator() {
+        let rows = [
+            ("", "celery-task-meta-"),
+            ("shop", "shop_celery-task-meta-"),
+            ("shop:", "shop:celery-task-meta-"),
+            ("shop_", "shop_celery-task-meta-"),
+            ("shop-", "shop-celery-task-meta-"),
+            ("shop.", "shop.celery-task-meta-"),
+            ("{shop}", "{shop}_celery-task-meta-"),
+        ];
+        for (prefix, expected) in rows {
+            let options = BackendOptions { global_keyprefix: prefix.into(), ..Default::default() };
+            assert_eq!(options.task_keyprefix(), expected);
+        }
+    }
+
+    #[test]
+    fn failures_may_be_kept_for_another_time() {
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        let rows = [
+            (seconds(60), None, State::Success, seconds(60)),
+            (seconds(60), None, State::Failure, seconds(60)),
+            (seconds(60), seconds(5), State::Failure, seconds(5)),
+            (seconds(60), seconds(5), State::Revoked, seconds(60)),
+            (seconds(60), seconds(0), State::Failure, None),
+            (None, seconds(5), State::Failure, seconds(5)),
+            (None, None, State::Success, None),
+            (seconds(0), None, State::Success, None),
+            (Some(Duration::from_millis(1900)), None, State::Success, seconds(1)),
+            (Some(Duration::from_millis(900)), None, State::Success, None),
+            (Some(Duration::MAX), None, State::Success, Some(LONGEST)),
+        ];
+        for (result_expires, result_failure_expires, state, expected) in rows {
+            let options = BackendOptions { result_expires, result_failure_expires, ..Default::default() };
+            assert_eq!(options.expires(&state), expected, "{options:?} {state:?}");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! [`Retry`]: a batch is tried again until the backend has it, and one outage is logged once.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::backend::{EncodedResult, ResultBackend};
+use crate::config::RetryPolicy;
+use crate::{Error, ErrorKind, Result};
+
+/// Tries again after lost connections.
+pub(super) struct Retry {
+    policy: RetryPolicy,
+    /// Spreads the tries of many workers that lost the same server.
+    jitter: Mutex<fastrand::Rng>,
+    /// Whether the present outage has been logged: batches under way side by side share it.
+    is_lost: AtomicBool,
+}
+
+impl Retry {
+    pub(super) fn new(policy: RetryPolicy, jitter: fastrand::Rng) -> Self {
+        Retry { policy, jitter: Mutex::new(jitter), is_lost: AtomicBool::new(false) }
+    }
+
+    /// Stores `batch`; an error is one that trying again does not help, or the last one that the policy allows.
+    pub(super) async fn store(&self, backend: &dyn ResultBackend, batch: &[EncodedResult]) -> Result<()> {
+        let mut retries = 0;
+        loop {
+            let outcome = backend.store_encoded(batch).await;
+            match outcome {
+                Err(error) if can_pass(&error) && self.policy.max_retries.is_none_or(|limit| retries < limit) => {
+                    let pause = self.pause(retries);
+                    self.log_lost(backend, &error, retries, pause);
+                    tokio::time::sleep(pause).await;
+                    retries = retries.saturating_add(1);
+                }
+                outcome => {
+                    self.log_restored(backend, outcome.is_ok());
+                    return outcome;
+                }
+            }
+        }
+    }
+
+    /// The pause before a retry: `interval_start` + n × `interval_step`, of which jitter takes away up to a half.
+    fn pause(&self, retries: u32) -> Duration {
+        let RetryPolicy { interval_start, interval_step, interval_max, .. } = self.policy;
+        let longest = interval_start.saturating_add(interval_step.saturating_mul(retries)).min(interval_max);
+        longest.mul_f64(1.0 - self.jitter.lock().unwrap_or_else(PoisonError::into_inner).f64() / 2.0)
+    }
+
+    /// In the words of celery/backends/redis.py `E_LOST`.
+    fn log_lost(&self, backend: &dyn ResultBackend, error: &Error, retries: u32, pause: Duration) {
+        if self.is_lost.swap(true, Ordering::Relaxed) {
+            tracing::debug!("Connection to {} lost: retry {retries}: {error}", backend.service());
+            return;
+        }
+        let limit = self.policy.max_retries.map_or_else(|| "Inf".to_owned(), |limit| limit.to_string());
+        let when = if pause.is_zero() { "now".to_owned() } else { format!("in {:.2} seconds", pause.as_secs_f64()) };
+        tracing::warn!("Connection to {} lost: Retry ({retries}/{limit}) {when}. ({error})", backend.service());
+    }
+
+    fn log_restored(&self, backend: &dyn ResultBackend, stored: bool) {
+        if stored && self.is_lost.swap(false, Ordering::Relaxed) {
+            tracing::info!("Connection to {} restored: results are stored again.", backend.service());
+        }
+    }
+}
+
+/// Credentials that are refused count as a lost connection: they may be changed on either side, and results wait
+/// (kombu/transport/redis.py `get_redis_error_classes`).
+fn can_pass(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Connection | ErrorKind::Authentication)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_their_limit_and_jitter_takes_at_most_half() {
+        let policy = RetryPolicy {
+            max_retries: None,
+            interval_start: Duration::ZERO,
+            interval_step: Duration::from_millis(200),
+            interval_max: Duration::from_secs(1),
+        };
+        let retry = Retry::new(policy, fastrand::Rng::with_seed(7));
+        for (retries, longest) in [(0, 0), (1, 200), (2, 400), (5, 1000), (6, 1000), (u32::MAX, 1000)] {
+            let (pause, longest) = (retry.pause(retries), Duration::from_millis(longest));
+            assert!(pause <= longest && pause >= longest / 2, "{retries}: {pause:?}");
+        }
+    }
+}
