@@ -14,6 +14,7 @@ mod headers;
 pub mod json;
 mod message;
 mod meta;
+pub mod msgpack;
 mod properties;
 pub mod repr;
 mod result_tuple;
