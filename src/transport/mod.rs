@@ -24,7 +24,7 @@ pub use delivery::{Delivery, Settlement, Settler, Tag, Undecodable};
 pub use memory::MemoryTransport;
 pub use prefetch::{Credit, Growth, Prefetch};
 
-use crate::Result;
+use crate::{Error, ErrorKind, Result};
 use crate::protocol::{Map, Message};
 
 /// A broker that can be connected to. It outlives its connections, and what was reserved over a lost one is settled
@@ -55,6 +55,14 @@ pub trait Connection: Send + Sync + fmt::Debug {
 
     /// Begins to consume. At most `prefetch` deliveries are out at a time, over all queues.
     async fn consume(&self, queues: &[Queue], prefetch: Arc<Prefetch>) -> Result<Box<dyn Consumer>>;
+
+    /// Throws away what waits in the queues, and says how many messages that was. Deliveries that are out stay
+    /// (kombu/transport/virtual/base.py `Channel.queue_purge`).
+    async fn purge(&self, queues: &[Queue]) -> Result<u64> {
+        let names: Vec<_> = queues.iter().map(|queue| queue.name.as_str()).collect();
+        let message = format!("purge {}: this transport cannot do that", names.join(", "));
+        Err(Error::new(ErrorKind::Configuration, message))
+    }
 
     /// Sends what is still to be settled, and closes. The connection is gone afterwards even if this fails.
     async fn close(&self) -> Result<()>;

@@ -125,6 +125,12 @@ impl State {
         PRIORITY_STEPS.into_iter().flat_map(list).cloned().collect()
     }
 
+    /// Throws away what waits in a queue; answers how much that was.
+    pub(super) fn purge(&mut self, queue: &QueueName) -> u64 {
+        let lists = PRIORITY_STEPS.map(|step| self.lists.remove(&(step, queue.clone())));
+        lists.iter().flatten().map(|list| list.len() as u64).sum()
+    }
+
     pub(super) fn unsettled(&self) -> usize {
         self.out.len()
     }

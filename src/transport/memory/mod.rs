@@ -117,6 +117,12 @@ impl Connection for MemoryConnection {
         Ok(Box::new(MemoryConsumer::new(Arc::clone(&self.broker), names, QueueOrder::RoundRobin, prefetch, lost)))
     }
 
+    async fn purge(&self, queues: &[Queue]) -> Result<u64> {
+        self.check()?;
+        let mut state = self.broker.state();
+        Ok(queues.iter().map(|queue| state.purge(&queue.name)).sum())
+    }
+
     async fn close(&self) -> Result<()> {
         self.lost.cancel();
         Ok(())
