@@ -10,7 +10,7 @@ mod writer;
 
 pub(in crate::protocol) use parser::Parser;
 pub use writer::write;
-pub(in crate::protocol) use writer::{write_map, write_string};
+pub(in crate::protocol) use writer::{write_list, write_map, write_string};
 
 use super::Value;
 use crate::Result;

@@ -21,7 +21,7 @@ fn write_nested(value: &Value, out: &mut Vec<u8>, depth: usize) -> Result<()> {
         Value::Int(number) => write_integer(*number, out),
         Value::Float(number) => float::write_json(out, *number),
         Value::String(text) => write_string(text, out),
-        Value::List(items) => return write_list(items, out, deeper(depth)?),
+        Value::List(items) => return write_items(items, out, deeper(depth)?),
         Value::Map(map) => return write_pairs(map, out, deeper(depth)?),
         other => write_typed(other, out),
     }
@@ -32,7 +32,12 @@ fn deeper(depth: usize) -> Result<usize> {
     depth.checked_sub(1).ok_or_else(|| Error::new(ErrorKind::Encode, "writing JSON: the value is nested too deeply"))
 }
 
-fn write_list(items: &[Value], out: &mut Vec<u8>, depth: usize) -> Result<()> {
+/// Appends the JSON text of a list.
+pub(in crate::protocol) fn write_list(items: &[Value], out: &mut Vec<u8>) -> Result<()> {
+    write_items(items, out, MAX_DEPTH - 1)
+}
+
+fn write_items(items: &[Value], out: &mut Vec<u8>, depth: usize) -> Result<()> {
     out.push(b'[');
     for (at, item) in items.iter().enumerate() {
         if at > 0 {
