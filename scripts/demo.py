@@ -68,7 +68,7 @@ def throughput(processes: Processes, server: Redis, worker) -> None:
     envelopes = list(copies(envelope, MESSAGES))
     stock_command = [sys.executable, "-m", "celery", "-A", "config", "worker", "-c", "2"]
     runs = [
-        ("Celeriac (Rust)", "rust", [worker, "worker", "-Q", "rust", "-c", "2"]),
+        ("Celeriac", "rust", [worker, "worker", "-Q", "rust"]),
         ("Celery 5.7, prefork -c 2", "celery", stock_command),
     ]
     rates = []
