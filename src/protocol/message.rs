@@ -1,8 +1,11 @@
 //! [`Message`]: one message as a broker hands it over, its body not yet decoded.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
-use super::{Map, Properties};
+use super::{AcceptContent, Compression, Map, Properties, Value, serializer};
+use crate::Result;
 
 /// One message, whichever broker it came from. The body stays as the producer's bytes until somebody decodes it.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -17,4 +20,59 @@ pub struct Message {
     pub content_encoding: Option<String>,
     /// The serialised body, still compressed if the header `compression` says so.
     pub body: Bytes,
+}
+
+/// How many bytes a compressed body may become: as many as Redis takes in one value.
+const MAX_BODY: usize = 512 << 20;
+
+impl Message {
+    /// Decompresses and decodes the body.
+    ///
+    /// Content that `accept` does not name, and pickled or signed content, is an error of kind
+    /// [`ErrorKind::Refused`](crate::ErrorKind::Refused): a stock worker rejects the message. An unknown compression, more
+    /// than 512 MiB of content and bytes that do not have the form of their type are errors of kind
+    /// [`ErrorKind::Decode`](crate::ErrorKind::Decode): a stock worker acknowledges the message.
+    pub fn payload(&self, accept: &AcceptContent) -> Result<Value> {
+        let body = self.decompressed()?;
+        serializer::deserialize(&body, self.content_type.as_deref(), self.content_encoding.as_deref(), accept)
+    }
+
+    fn decompressed(&self) -> Result<Cow<'_, [u8]>> {
+        match self.headers.get("compression").filter(|compression| compression.is_truthy()) {
+            None => Ok(Cow::Borrowed(&self.body)),
+            Some(Value::String(name)) => Compression::of_header(name)?.decompress(&self.body, MAX_BODY).map(Cow::Owned),
+            Some(other) => {
+                let message = format!("unknown compression of type {}", other.type_name());
+                Err(crate::Error::new(crate::ErrorKind::Decode, message))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+
+    fn message(body: &[u8], compression: impl Into<Value>) -> Message {
+        Message {
+            headers: Map::from([("compression", compression.into())]),
+            content_type: Some("application/json".into()),
+            body: Bytes::copy_from_slice(body),
+            ..Message::default()
+        }
+    }
+
+    #[test]
+    fn payloads() {
+        let accept = AcceptContent::default();
+        let compressed = Compression::Zlib.compress(b"[1]").unwrap();
+        assert_eq!(message(&compressed, "application/x-gzip").payload(&accept).unwrap(), [1].into());
+        assert_eq!(message(b"[1]", Value::Null).payload(&accept).unwrap(), [1].into());
+        let kind = |message: Message| message.payload(&accept).unwrap_err().kind();
+        assert_eq!(kind(message(b"[1]", "rot13")), ErrorKind::Decode);
+        assert_eq!(kind(message(b"[1]", 7)), ErrorKind::Decode);
+        assert_eq!(kind(message(b"[1]", "zlib")), ErrorKind::Decode);
+        assert_eq!(kind(Message { content_type: Some("x/y".into()), ..message(b"[1]", "") }), ErrorKind::Refused);
+    }
 }
