@@ -1,15 +1,15 @@
 //! [`Codec`]: results as bytes: serialized by `result_serializer`, compressed by `result_compression`.
 
-use super::shape::{self, Serializer};
 use super::{BackendOptions, EncodedResult, StoreRequest};
-use crate::protocol::{Compression, TaskMeta};
+use crate::protocol::{Compression, TaskMeta, Value, json, msgpack};
 use crate::{Error, ErrorKind, Result};
 
 /// What a compressed result begins with (celery/backends/base.py `COMPRESSED_PAYLOAD_MAGIC`); its content type and
 /// another zero byte follow.
 const COMPRESSED: &[u8] = b"\x00celery-compressed\x00";
 
-/// How large a decompressed result may be: as large as Redis lets an uncompressed one be.
+/// How large a result may be, also after decompression: as large as a Redis string
+/// (celery/backends/redis.py `RedisBackend._MAX_STR_VALUE_SIZE`).
 const LARGEST: usize = 512 << 20;
 
 /// How results become bytes.
@@ -19,13 +19,21 @@ pub(super) struct Codec {
     compression: Option<Compression>,
 }
 
+#[derive(Debug, Clone, Copy)]
+enum Serializer {
+    Json,
+    Msgpack,
+}
+
 impl Codec {
     /// The codec that the options ask for; pickle is refused by name.
     pub(super) fn new(options: &BackendOptions) -> Result<Self> {
-        let serializer = Serializer::of_name(&options.serializer).map_err(|error| named("result_serializer", error))?;
         let compression = options.compression.as_deref().filter(|name| !name.is_empty());
-        let compression = compression.map(Compression::of_name).transpose();
-        Ok(Codec { serializer, compression: compression.map_err(|error| named("result_compression", error))? })
+        let compression = compression
+            .map(Compression::of_name)
+            .transpose()
+            .map_err(|error| Error::new(error.kind(), format!("result_compression: {error}")))?;
+        Ok(Codec { serializer: Serializer::of_name(&options.serializer)?, compression })
     }
 
     /// A result with its bytes; one without an id, or one too large to be stored, is an error of kind `Backend`.
@@ -44,7 +52,7 @@ impl Codec {
     }
 
     fn payload(&self, meta: &TaskMeta) -> Result<Vec<u8>> {
-        let plain = shape::encode(meta, self.serializer)?;
+        let plain = self.serializer.encode(meta)?;
         let Some(compression) = self.compression else { return Ok(plain) };
         let compressed = compression.compress(&plain)?;
         Ok([COMPRESSED, compression.header().as_bytes(), b"\x00", &compressed].concat())
@@ -53,12 +61,48 @@ impl Codec {
     /// The meta that stored bytes hold, compressed or not.
     pub(super) fn decode(&self, payload: &[u8]) -> Result<TaskMeta> {
         let Some(compressed) = payload.strip_prefix(COMPRESSED) else {
-            return shape::decode(payload, self.serializer);
+            return self.serializer.decode(payload);
         };
         let (content_type, body) = split_at_zero(compressed);
         let content_type = String::from_utf8_lossy(content_type);
-        let plain = Compression::of_header(&content_type)?.decompress(body, LARGEST)?;
-        shape::decode(&plain, self.serializer)
+        self.serializer.decode(&Compression::of_header(&content_type)?.decompress(body, LARGEST)?)
+    }
+}
+
+impl Serializer {
+    /// By Kombu's names and content types.
+    fn of_name(name: &str) -> Result<Self> {
+        match name {
+            "json" | "application/json" => Ok(Serializer::Json),
+            "msgpack" | "application/x-msgpack" => Ok(Serializer::Msgpack),
+            "pickle" | "application/x-python-serialize" => {
+                let why = "result_serializer: pickle is refused, as only Python can read and write it: use json";
+                Err(Error::new(ErrorKind::Refused, why))
+            }
+            other => {
+                let why = format!("result_serializer: {other:?} is not supported: use json or msgpack");
+                Err(Error::new(ErrorKind::Configuration, why))
+            }
+        }
+    }
+
+    fn encode(self, meta: &TaskMeta) -> Result<Vec<u8>> {
+        match self {
+            Serializer::Json => {
+                let mut out = Vec::with_capacity(256);
+                meta.write_json(&mut out).map(|()| out)
+            }
+            Serializer::Msgpack => msgpack::encode(&Value::Map(meta.to_map())),
+        }
+    }
+
+    fn decode(self, payload: &[u8]) -> Result<TaskMeta> {
+        let value = match self {
+            Serializer::Json => json::parse(payload)?,
+            Serializer::Msgpack => msgpack::decode(payload)?,
+        };
+        let is_none = || Error::new(ErrorKind::Decode, "a stored result has not the form of one");
+        TaskMeta::from_map(value.into_map().ok_or_else(is_none)?)
     }
 }
 
@@ -67,6 +111,69 @@ fn split_at_zero(bytes: &[u8]) -> (&[u8], &[u8]) {
     (&bytes[..end], bytes.get(end + 1..).unwrap_or_default())
 }
 
-fn named(setting: &str, error: Error) -> Error {
-    Error::new(error.kind(), format!("{setting}: {error}"))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::State;
+
+    fn codec(serializer: &str, compression: Option<&str>) -> Result<Codec> {
+        let compression = compression.map(str::to_owned);
+        Codec::new(&BackendOptions { serializer: serializer.into(), compression, ..Default::default() })
+    }
+
+    fn request() -> StoreRequest {
+        StoreRequest { meta: TaskMeta::new("an-id", State::Success, Value::from("x".repeat(100))), reply_to: None }
+    }
+
+    #[test]
+    fn what_is_encoded_is_decoded_and_compressed_results_say_how() {
+        for serializer in ["json", "application/json", "msgpack"] {
+            for compression in [None, Some("gzip"), Some("bzip2"), Some("lzma"), Some("brotli"), Some("zstd")] {
+                let codec = codec(serializer, compression).unwrap();
+                let encoded = codec.encode(&request()).unwrap();
+                assert_eq!(codec.decode(&encoded.payload).unwrap(), request().meta, "{serializer} {compression:?}");
+                assert_eq!(encoded.payload.starts_with(COMPRESSED), compression.is_some());
+            }
+        }
+        let gzip = codec("json", Some("zlib")).unwrap().encode(&request()).unwrap();
+        assert!(gzip.payload.starts_with(b"\x00celery-compressed\x00application/x-gzip\x00\x78"));
+        assert_eq!(codec("json", None).unwrap().decode(&gzip.payload).unwrap(), request().meta);
+    }
+
+    #[test]
+    fn settings_that_cannot_be_used_are_named() {
+        let rows = [
+            ("pickle", None, ErrorKind::Refused, "result_serializer: pickle"),
+            ("toml", None, ErrorKind::Configuration, "result_serializer: \"toml\""),
+            ("json", Some("snappy"), ErrorKind::Configuration, "result_compression: "),
+        ];
+        for (serializer, compression, kind, begins) in rows {
+            let error = codec(serializer, compression).unwrap_err();
+            assert!(error.kind() == kind && error.to_string().starts_with(begins), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn stored_bytes_that_are_no_result_are_errors() {
+        let codec = codec("json", None).unwrap();
+        let rows: [&[u8]; 8] = [
+            b"",
+            b"[]",
+            b"{}",
+            b"\x80\x04K\x01.",
+            b"\x00celery-compressed\x00",
+            b"\x00celery-compressed\x00application/x-gzip",
+            b"\x00celery-compressed\x00application/x-gzip\x00not zlib",
+            b"\x00celery-compressed\x00application/x-unknown\x00{}",
+        ];
+        for bytes in rows {
+            assert_eq!(codec.decode(bytes).unwrap_err().kind(), ErrorKind::Decode, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_result_needs_an_id() {
+        let request = StoreRequest { meta: TaskMeta::new("", State::Success, Value::Null), reply_to: None };
+        assert_eq!(codec("json", None).unwrap().encode(&request).unwrap_err().kind(), ErrorKind::Backend);
+    }
 }

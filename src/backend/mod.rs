@@ -14,7 +14,6 @@ mod memory;
 mod options;
 mod redis;
 mod rules;
-mod shape;
 mod writer;
 
 use std::fmt;
