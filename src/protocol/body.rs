@@ -63,8 +63,12 @@ impl Body {
 
     /// The value that a serializer writes.
     pub fn to_value(&self) -> Value {
-        let (args, kwargs) = (Value::List(self.args.clone()), Value::Map(self.kwargs.clone()));
-        Value::List(vec![args, kwargs, self.embed.to_value()])
+        self.clone().into_value()
+    }
+
+    /// The value that a serializer writes.
+    pub fn into_value(self) -> Value {
+        Value::List(vec![Value::List(self.args), Value::Map(self.kwargs), self.embed.into_value()])
     }
 }
 
@@ -90,20 +94,12 @@ impl Embed {
         })
     }
 
-    fn to_value(&self) -> Value {
-        let mut map = Map::new();
-        let named = [
-            ("callbacks", &self.callbacks),
-            ("errbacks", &self.errbacks),
-            ("chain", &self.chain),
-            ("chord", &self.chord),
-        ];
-        for (name, value) in named {
-            map.insert(name, value.clone().unwrap_or_default());
-        }
-        for (name, value) in self.other.iter() {
-            map.insert(name, value.clone());
-        }
+    fn into_value(self) -> Value {
+        let mut map = Map::with_capacity(4 + self.other.len());
+        let named =
+            [("callbacks", self.callbacks), ("errbacks", self.errbacks), ("chain", self.chain), ("chord", self.chord)];
+        map.extend(named);
+        map.extend(self.other);
         Value::Map(map)
     }
 }
