@@ -16,6 +16,9 @@
 //! 0  error  time
 //! ```
 
+// The macro's code names the crate; so must that of our own tests.
+extern crate self as celeriac;
+
 pub mod app;
 pub mod backend;
 pub mod cli;
@@ -29,4 +32,7 @@ pub mod time;
 pub mod transport;
 
 pub use app::App;
+pub use async_trait::async_trait;
+pub use celeriac_macros::task;
 pub use error::{Error, ErrorKind, Result};
+pub use task::{Interrupt, Outcome, TaskContext};

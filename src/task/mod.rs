@@ -13,6 +13,7 @@ mod failure;
 mod options;
 mod outcome;
 mod panics;
+mod python_names;
 mod registry;
 mod request;
 mod retry;
@@ -44,4 +45,27 @@ pub trait Task: Send + Sync + 'static {
 
     /// Prepares one run. Arguments that do not fit are an [`Outcome::Failure`] with `TypeError`, not a panic.
     fn run(&self, context: TaskContext, arguments: Arguments) -> Run;
+}
+
+/// What stands for a task that `#[celeriac::task]` made: `App::task(add)` is given the function `add`.
+impl<F, T> Task for F
+where
+    F: Fn() -> &'static T + Send + Sync + 'static,
+    T: Task,
+{
+    fn name(&self) -> &str {
+        self().name()
+    }
+
+    fn options(&self) -> &TaskOptions {
+        self().options()
+    }
+
+    fn signature(&self) -> Option<&'static binding::Signature> {
+        self().signature()
+    }
+
+    fn run(&self, context: TaskContext, arguments: Arguments) -> Run {
+        self().run(context, arguments)
+    }
 }

@@ -95,3 +95,46 @@ impl Retry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::binding::{Kind, Parameter};
+
+    const fn parameter(name: &'static str) -> Parameter {
+        Parameter { name, kind: Kind::Required }
+    }
+
+    static ADD: Signature = Signature { function: "add", parameters: &[parameter("x"), parameter("y")] };
+
+    fn arguments(args: &[i64], kwargs: &[(&str, i64)]) -> Arguments {
+        Arguments {
+            args: args.iter().copied().map(Value::Int).collect(),
+            kwargs: kwargs.iter().map(|(name, value)| (*name, Value::Int(*value))).collect(),
+        }
+    }
+
+    /// Each row is what Celery 5.7's `Task.retry` sends for `def add(x, y)`.
+    #[test]
+    fn new_arguments_take_the_place_of_the_old() {
+        let kwargs = |pairs: &[(&str, i64)]| arguments(&[], pairs).kwargs;
+        let check = |retry: Retry, original: Arguments, expected: Arguments| {
+            assert_eq!(retry.arguments(&original, Some(&ADD)), expected, "{retry:?} {original:?}");
+        };
+        let by_name = arguments(&[], &[("x", 1), ("y", 2)]);
+        let by_position = arguments(&[1, 2], &[]);
+        check(Retry::default(), by_name.clone(), by_name.clone());
+        check(Retry::default().args([7]), by_name.clone(), arguments(&[7], &[("y", 2)]));
+        check(Retry::default().args([7, 8]), by_name.clone(), arguments(&[7, 8], &[]));
+        check(Retry::default().args([7]), by_position.clone(), arguments(&[7], &[]));
+        check(Retry::default().kwargs(kwargs(&[("y", 8)])), by_position.clone(), arguments(&[1, 8], &[]));
+        check(Retry::default().kwargs(kwargs(&[("y", 8)])), by_name.clone(), arguments(&[], &[("y", 8)]));
+        check(Retry::default().args([7]).kwargs(kwargs(&[("y", 8)])), by_position, arguments(&[7], &[("y", 8)]));
+    }
+
+    #[test]
+    fn arguments_of_a_handler_without_signature_are_replaced_as_they_are() {
+        let original = arguments(&[1], &[("y", 2)]);
+        assert_eq!(Retry::default().args([7]).arguments(&original, None), arguments(&[7], &[("y", 2)]));
+    }
+}

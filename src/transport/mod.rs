@@ -24,8 +24,8 @@ pub use delivery::{Delivery, Settlement, Settler, Tag, Undecodable};
 pub use memory::MemoryTransport;
 pub use prefetch::{Credit, Growth, Prefetch};
 
-use crate::{Error, ErrorKind, Result};
 use crate::protocol::{Map, Message};
+use crate::{Error, ErrorKind, Result};
 
 /// A broker that can be connected to. It outlives its connections, and what was reserved over a lost one is settled
 /// over the next.

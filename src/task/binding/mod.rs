@@ -1,41 +1,15 @@
 //! How the arguments of a message meet the parameters of a handler: what `#[celeriac::task]` calls.
+//!
+//! The macro writes down a [`Declaration`] and a few calls of [`Call`]; everything that can go wrong is decided here.
+//! A call that does not fit fails as the same call of a Python function would, word for word.
 
-/// A handler's parameters, as Python's `inspect.signature` knows them. The context is none of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Signature {
-    /// The function's name, as errors name it.
-    pub function: &'static str,
-    /// The parameters, in order.
-    pub parameters: &'static [Parameter],
-}
+mod answer;
+mod call;
+mod declaration;
+mod mismatch;
+mod signature;
 
-/// One parameter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Parameter {
-    /// Its name.
-    pub name: &'static str,
-    /// What it takes.
-    pub kind: Kind,
-}
-
-/// What a parameter takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// One argument.
-    Required,
-    /// One argument, or its default.
-    Optional,
-    /// All further arguments by position: Python's `*args`.
-    Args,
-    /// All further arguments by name: Python's `**kwargs`.
-    Kwargs,
-}
-
-impl Signature {
-    /// The parameters that take an argument by position, in order: those before `#[args]`.
-    pub fn positional(&self) -> &'static [Parameter] {
-        let takes_one = |parameter: &Parameter| matches!(parameter.kind, Kind::Required | Kind::Optional);
-        let count = self.parameters.iter().take_while(|parameter| takes_one(parameter)).count();
-        &self.parameters[..count]
-    }
-}
+pub use answer::{Answer, AnswerKind, IntoOutcome, PlainAnswer, PlainKind, run_async, run_blocking};
+pub use call::Call;
+pub use declaration::Declaration;
+pub use signature::{Kind, Parameter, Signature};
