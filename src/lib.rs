@@ -30,6 +30,7 @@ pub mod redis_client;
 pub mod task;
 pub mod time;
 pub mod transport;
+pub mod worker;
 
 pub use app::App;
 pub use async_trait::async_trait;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::{AcceptContent, Compression, Map, Properties, Value, serializer};
+use super::{AcceptContent, Body, Compression, Map, Properties, Serializer, Value, serializer};
 use crate::Result;
 
 /// One message, whichever broker it came from. The body stays as the producer's bytes until somebody decodes it.
@@ -37,6 +37,20 @@ impl Message {
         serializer::deserialize(&body, self.content_type.as_deref(), self.content_encoding.as_deref(), accept)
     }
 
+    /// Replaces a task's body, in the serializer and the compression that the message has.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Encode`](crate::ErrorKind::Encode) when a value has no form in that serializer; those of
+    /// [`Message::payload`] when the message names what is not known.
+    pub fn set_body(&mut self, body: &Body) -> Result<()> {
+        let bytes = Serializer::from_name(self.content_type.as_deref().unwrap_or("json"))?.encode(&body.to_value())?;
+        self.body = match self.headers.get("compression").and_then(Value::as_str) {
+            Some(name) => Compression::of_header(name)?.compress(&bytes)?.into(),
+            None => bytes.into(),
+        };
+        Ok(())
+    }
+
     fn decompressed(&self) -> Result<Cow<'_, [u8]>> {
         match self.headers.get("compression").filter(|compression| compression.is_truthy()) {
             None => Ok(Cow::Borrowed(&self.body)),
@@ -60,6 +74,16 @@ mod tests {
             content_type: Some("application/json".into()),
             body: Bytes::copy_from_slice(body),
             ..Message::default()
+        }
+    }
+
+    #[test]
+    fn bodies_are_replaced_as_they_were_written() {
+        let body = Body { args: vec![1.into(), "é".into()], ..Body::default() };
+        for compression in [Value::Null, "application/x-gzip".into(), "application/zstd".into()] {
+            let mut message = message(b"", compression);
+            message.set_body(&body).unwrap();
+            assert_eq!(Body::read(message.payload(&AcceptContent::default()).unwrap()), Ok(body.clone()));
         }
     }
 

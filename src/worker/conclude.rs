@@ -1,0 +1,183 @@
+//! [`conclude`]: what a run came to, decided without doing any of it.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use jiff::Timestamp;
+
+use super::execute::Ran;
+use super::report::Report;
+use super::request::Work;
+use super::retry::{self, Again};
+use super::settle::Ending;
+use crate::protocol::{Exception, MetaResult, Value, repr};
+use crate::task::{Outcome, Retry, RetryDecision, RetryPolicy};
+use crate::transport::Publication;
+
+/// Where the exceptions of Celery's pool live.
+const BILLIARD: &str = "billiard.exceptions";
+
+/// What a run came to.
+#[derive(Debug)]
+pub(crate) struct Conclusion {
+    /// How the task ended: with its policy this decides what is stored and what becomes of the message.
+    pub(crate) ending: Ending,
+    /// What is stored, if anything is.
+    pub(crate) result: MetaResult,
+    /// The traceback stored beside it.
+    pub(crate) traceback: Option<String>,
+    /// What the broker must have before anything is stored or settled.
+    pub(crate) publications: Vec<Publication>,
+    /// What the log says.
+    pub(crate) report: Report,
+}
+
+/// Decides what `ran` comes to. `runtime` is how long the handler ran.
+pub(crate) fn conclude(ran: Ran, work: &Work, runtime: Duration, now: Timestamp, rng: &mut Rng) -> Conclusion {
+    match ran {
+        Ran::Finished(outcome) => conclude_outcome(outcome, work, runtime, now, rng),
+        Ran::SoftLimit(_) => {
+            let exception = Exception::with_args("SoftTimeLimitExceeded", BILLIARD, [] as [Value; 0]);
+            raised(exception, None, work, now, rng)
+        }
+        Ran::HardLimit(limit) => {
+            let exception = Exception::with_args("TimeLimitExceeded", BILLIARD, [seconds_value(limit)]);
+            let report = Report::Error(format!("raised unexpected: {exception}"), None);
+            Conclusion { ending: Ending::TimeLimit, ..failure(exception, None, report) }
+        }
+        Ran::Cancelled => cancelled(),
+    }
+}
+
+fn conclude_outcome(outcome: Outcome, work: &Work, runtime: Duration, now: Timestamp, rng: &mut Rng) -> Conclusion {
+    match outcome {
+        Outcome::Success(value) => succeeded(value, runtime),
+        Outcome::Failure { exception, traceback } => raised(exception, traceback, work, now, rng),
+        Outcome::Retry(retry) => retried(&retry, None, work, now, rng),
+        Outcome::Ignore => Conclusion {
+            ending: Ending::Ignore,
+            result: MetaResult::Value(Value::Null),
+            traceback: None,
+            publications: Vec::new(),
+            report: Report::Info("ignored".to_owned()),
+        },
+        Outcome::Reject { reason, requeue } => rejected(reason, requeue),
+    }
+}
+
+fn succeeded(value: Value, runtime: Duration) -> Conclusion {
+    // The text costs more than the rest of an empty task, so it is made only for those who read it.
+    let shown = if tracing::enabled!(tracing::Level::INFO) {
+        repr::saferepr(&value, repr::Limits::default())
+    } else {
+        String::new()
+    };
+    Conclusion {
+        ending: Ending::Success,
+        report: Report::Info(format!("succeeded in {}s: {shown}", runtime.as_secs_f64())),
+        result: MetaResult::Value(value),
+        traceback: None,
+        publications: Vec::new(),
+    }
+}
+
+/// A failure, or with `autoretry` a retry for as long as there are any left.
+fn raised(exception: Exception, traceback: Option<String>, work: &Work, now: Timestamp, rng: &mut Rng) -> Conclusion {
+    if work.task.task.options().autoretry {
+        return retried(&Retry::default().exception(exception), traceback, work, now, rng);
+    }
+    failed(exception, traceback)
+}
+
+fn failed(exception: Exception, traceback: Option<String>) -> Conclusion {
+    let report = Report::Error(format!("raised unexpected: {exception}"), traceback.clone());
+    failure(exception, traceback, report)
+}
+
+fn failure(exception: Exception, traceback: Option<String>, report: Report) -> Conclusion {
+    Conclusion {
+        ending: Ending::Failure,
+        result: MetaResult::Exception(exception),
+        traceback,
+        publications: Vec::new(),
+        report,
+    }
+}
+
+fn retried(retry: &Retry, traceback: Option<String>, work: &Work, now: Timestamp, rng: &mut Rng) -> Conclusion {
+    let policy = &work.task.retries;
+    let RetryDecision::Again { retries, time } = policy.decide(retry, work.request.retries, rng) else {
+        return failed(exhausted(retry, work), traceback);
+    };
+    let eta = retry::eta(time, now);
+    match retry::publication(work, retry, Again { retries, eta, now }) {
+        Ok(publication) => Conclusion {
+            ending: Ending::Retry,
+            result: retry.exception.clone().map_or(MetaResult::Value(Value::Null), MetaResult::Exception),
+            traceback,
+            publications: vec![publication],
+            report: Report::Info(format!("retry: {}", time.message(retry.exception.as_ref()))),
+        },
+        // Other arguments that the serializer cannot write (kombu's EncodeError).
+        Err(error) => failed(encode_error(&error.to_string()), traceback),
+    }
+}
+
+fn exhausted(retry: &Retry, work: &Work) -> Exception {
+    let next = retry.arguments(&work.arguments(), work.task.task.signature());
+    RetryPolicy::exhausted(retry.clone(), &work.request, &next)
+}
+
+fn rejected(reason: String, requeue: bool) -> Conclusion {
+    Conclusion {
+        ending: Ending::Reject { requeue },
+        report: Report::Warning(format!("reject requeue={}: {reason}", if requeue { "True" } else { "False" })),
+        result: MetaResult::Exception(Exception::with_args(
+            "Reject",
+            "celery.exceptions",
+            [Value::from(reason), Value::from(requeue)],
+        )),
+        traceback: None,
+        publications: Vec::new(),
+    }
+}
+
+/// A cold shutdown (celery/worker/request.py `Request._announce_cancelled`).
+fn cancelled() -> Conclusion {
+    Conclusion {
+        ending: Ending::Cancelled,
+        result: MetaResult::Exception(Exception::celery("Retry", "Retry(Retry(...), None, None)")),
+        traceback: None,
+        publications: Vec::new(),
+        report: Report::Warning("cancelled by a cold shutdown".to_owned()),
+    }
+}
+
+/// What a value that the result serializer cannot write is to clients.
+pub(crate) fn encode_error(reason: &str) -> Exception {
+    Exception::with_args("EncodeError", "kombu.exceptions", [reason])
+}
+
+/// A limit as the exception's argument: whole seconds are an int, as the usual settings are.
+fn seconds_value(limit: Duration) -> Value {
+    match limit.subsec_nanos() {
+        0 => Value::from(i64::try_from(limit.as_secs()).unwrap_or(i64::MAX)),
+        _ => Value::from(limit.as_secs_f64()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::seconds;
+    use super::*;
+
+    #[test]
+    fn limits_are_written_as_python_writes_them() {
+        for (limit, value, text) in
+            [(Duration::from_secs(1), Value::Int(1), "1"), (Duration::from_millis(1500), Value::Float(1.5), "1.5")]
+        {
+            assert_eq!(seconds_value(limit), value);
+            assert_eq!(seconds(limit), text);
+        }
+    }
+}

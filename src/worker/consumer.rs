@@ -1,0 +1,197 @@
+//! [`Consumer`]: the worker's loop. It takes one [`Event`] at a time and awaits nothing slow.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::WorkerHandle;
+use super::event::{Event, Shutdown};
+use super::finish::Finisher;
+use super::held::Held;
+use super::intake::{self, Intake, Tasks};
+use super::request::Work;
+use crate::Result;
+use crate::time::Clock;
+use crate::transport::{Delivery, Growth, Prefetch};
+
+/// How many events one turn of the loop takes.
+const EVENTS: usize = 256;
+
+/// A wait for an ETA is never longer than this, so that a clock that is set is noticed.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+
+/// The state of the loop, and nobody else's.
+pub(crate) struct Consumer {
+    tasks: Tasks,
+    finisher: Arc<Finisher>,
+    prefetch: Arc<Prefetch>,
+    clock: Clock,
+    handle: WorkerHandle,
+    /// Waits for its ETA; the guard widens the prefetch window meanwhile.
+    held: Held<(Box<Work>, Growth)>,
+    /// Waits for a slot.
+    reserved: VecDeque<Box<Work>>,
+    /// How many handlers run; each gives back its slot by [`Event::Freed`].
+    running: usize,
+    concurrency: usize,
+    stop_consuming: CancellationToken,
+    stopping: Option<Shutdown>,
+}
+
+/// A place in the pool; dropping it frees it.
+#[derive(Debug)]
+pub(crate) struct Slot(mpsc::UnboundedSender<Event>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        // The loop is gone only when the worker is.
+        let _ = self.0.send(Event::Freed);
+    }
+}
+
+impl Consumer {
+    pub(crate) fn new(
+        tasks: Tasks,
+        finisher: Finisher,
+        prefetch: Arc<Prefetch>,
+        concurrency: usize,
+        stop_consuming: CancellationToken,
+        handle: &WorkerHandle,
+    ) -> Self {
+        Consumer {
+            tasks,
+            clock: finisher.clock.clone(),
+            finisher: Arc::new(finisher),
+            prefetch,
+            handle: handle.clone(),
+            held: Held::new(),
+            reserved: VecDeque::new(),
+            running: 0,
+            concurrency,
+            stop_consuming,
+            stopping: None,
+        }
+    }
+
+    /// Runs until the worker has been told to stop and nothing runs any more.
+    pub(crate) async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>) -> Result<()> {
+        let mut batch = Vec::with_capacity(EVENTS);
+        while !self.is_done() {
+            tokio::select! {
+                biased;
+                _ = events.recv_many(&mut batch, EVENTS) => {}
+                () = until(self.held.next_eta(), &self.clock) => self.release_due(),
+            }
+            for event in batch.drain(..) {
+                self.on(event)?;
+            }
+            self.start_reserved();
+        }
+        Ok(())
+    }
+
+    fn is_done(&self) -> bool {
+        self.stopping.is_some() && self.running == 0
+    }
+
+    fn on(&mut self, event: Event) -> Result<()> {
+        match event {
+            Event::Received(deliveries) => deliveries.into_iter().for_each(|delivery| self.receive(delivery)),
+            Event::Freed => self.running -= 1,
+            Event::Connected => self.connected(),
+            Event::Disconnected => {}
+            Event::Shutdown(how) => self.shut_down(how),
+            Event::Unrecoverable(error) => {
+                self.shut_down(Shutdown::Cold);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn connected(&self) {
+        self.handle.is_ready();
+        info!("{} ready.", self.finisher.hostname());
+    }
+
+    fn receive(&mut self, delivery: Delivery) {
+        if self.stopping.is_some() {
+            // Dropped unsettled, it goes back to the front of its queue.
+            return;
+        }
+        match intake::read(delivery, &self.tasks, self.clock.now()) {
+            Intake::Run(work) => self.reserved.push_back(work),
+            Intake::Hold(eta, work) => self.held.hold(eta, (work, self.prefetch.grow())),
+            Intake::Expired(work) => self.spawn_aside(|finisher| async move { finisher.expire(*work).await }),
+            Intake::Malformed(malformed) => {
+                self.spawn_aside(|finisher| async move { finisher.refuse(*malformed).await });
+            }
+        }
+    }
+
+    fn release_due(&mut self) {
+        let now = self.clock.now();
+        while let Some((work, _growth)) = self.held.due(now) {
+            self.reserved.push_back(work);
+        }
+    }
+
+    fn start_reserved(&mut self) {
+        while self.running < self.concurrency {
+            let Some(work) = self.reserved.pop_front() else { return };
+            let slot = self.slot();
+            tokio::spawn(Arc::clone(&self.finisher).run(work, slot));
+        }
+    }
+
+    /// Work that needs the backend but no handler, and so no place in the pool; the worker does not stop before it.
+    fn spawn_aside<F, W>(&mut self, work: W)
+    where
+        W: FnOnce(Arc<Finisher>) -> F,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (slot, work) = (self.slot(), work(Arc::clone(&self.finisher)));
+        tokio::spawn(async move {
+            work.await;
+            drop(slot);
+        });
+    }
+
+    fn slot(&mut self) -> Slot {
+        self.running += 1;
+        Slot(self.handle.events.clone())
+    }
+
+    fn shut_down(&mut self, how: Shutdown) {
+        if self.stopping.is_some_and(|stopping| stopping >= how) {
+            return;
+        }
+        self.stopping = Some(how);
+        self.stop_consuming.cancel();
+        let given_back = self.reserved.len() + self.held.len();
+        if given_back > 0 {
+            info!("Restoring {given_back} unacknowledged message(s)");
+        }
+        // What has not begun goes back to its queue at once, as each delivery drops.
+        self.reserved.clear();
+        self.held.drain().for_each(drop);
+        if how == Shutdown::Cold {
+            if self.running > 0 {
+                warn!("Cold shutdown: ending {} running task(s)", self.running);
+            }
+            self.finisher.cold.cancel();
+        }
+    }
+}
+
+/// Sleeps until `eta`, or a while towards it; without one, for ever.
+async fn until(eta: Option<Timestamp>, clock: &Clock) {
+    let Some(eta) = eta else { return std::future::pending().await };
+    let wait = Duration::try_from(eta.duration_since(clock.now())).unwrap_or(Duration::ZERO);
+    tokio::time::sleep(wait.min(LONGEST_SLEEP)).await;
+}

@@ -1,0 +1,30 @@
+//! [`Event`]: all that can happen to a worker.
+
+use crate::Error;
+use crate::transport::Delivery;
+
+/// All that can happen to a worker; its loop takes one at a time.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// Messages arrived.
+    Received(Vec<Delivery>),
+    /// A connection is up and consuming.
+    Connected,
+    /// The connection is gone; the next one is being sought.
+    Disconnected,
+    /// A pool slot is free again.
+    Freed,
+    /// Somebody asked the worker to stop.
+    Shutdown(Shutdown),
+    /// The worker cannot go on.
+    Unrecoverable(Error),
+}
+
+/// How a worker stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Shutdown {
+    /// Takes nothing more, finishes what runs and gives the rest back.
+    Warm,
+    /// Ends what runs, and gives back what was to be acknowledged late.
+    Cold,
+}

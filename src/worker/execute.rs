@@ -1,0 +1,112 @@
+//! [`execute`]: one run of a handler, bounded by its time limits and kept from taking the worker with it.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::task::{self, Outcome, Run, TaskContext};
+
+/// How long a run may take.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(crate) struct Limits {
+    /// After this the run is ended.
+    pub(crate) hard: Option<Duration>,
+    /// After this the handler is told, or ended if it does not listen.
+    pub(crate) soft: Option<Duration>,
+}
+
+/// How a run ended, as far as the pool can say.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Ran {
+    /// The handler answered, or panicked.
+    Finished(Outcome),
+    /// The soft limit passed and the handler does not handle it.
+    SoftLimit(Duration),
+    /// The hard limit passed.
+    HardLimit(Duration),
+    /// The worker shuts down cold.
+    Cancelled,
+}
+
+type Handler = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+
+/// Runs the handler to its end or to the first limit. `soft` is cancelled when the soft limit passes.
+///
+/// A limit ends an async handler at its next `.await`. The thread of a blocking handler cannot be taken away: `on_stray`
+/// is called with a handle that resolves when such a thread, given up, comes back.
+pub(crate) async fn execute(
+    run: Run,
+    limits: Limits,
+    context: &TaskContext,
+    soft: &CancellationToken,
+    cold: &CancellationToken,
+    on_stray: impl FnOnce(Handler),
+) -> Ran {
+    let (mut handler, blocking) = match run {
+        Run::Async(future) => (future, false),
+        Run::Blocking(function) => (on_thread(function), true),
+    };
+    let ran = until_limit(&mut handler, limits, context, soft, cold).await;
+    if blocking && !matches!(ran, Ran::Finished(_)) {
+        on_stray(handler);
+    }
+    ran
+}
+
+/// The function's answer as a future; the function runs on a thread that may block.
+fn on_thread(function: Box<dyn FnOnce() -> Outcome + Send>) -> Handler {
+    let thread = tokio::task::spawn_blocking(function);
+    Box::pin(async move {
+        match thread.await {
+            Ok(outcome) => outcome,
+            Err(error) => match error.try_into_panic() {
+                Ok(payload) => task::outcome_of_panic(payload),
+                // Only a runtime that is going down cancels a thread that has not begun.
+                Err(_) => Outcome::Reject { reason: "the worker stopped before the task began".into(), requeue: true },
+            },
+        }
+    })
+}
+
+async fn until_limit(
+    handler: &mut Handler,
+    limits: Limits,
+    context: &TaskContext,
+    soft: &CancellationToken,
+    cold: &CancellationToken,
+) -> Ran {
+    let start = Instant::now();
+    let mut handler = AssertUnwindSafe(handler).catch_unwind();
+    let mut soft_limit = limits.soft;
+    loop {
+        tokio::select! {
+            biased;
+            outcome = &mut handler => return Ran::Finished(outcome.unwrap_or_else(task::outcome_of_panic)),
+            () = cold.cancelled() => return Ran::Cancelled,
+            limit = passed(start, limits.hard) => return Ran::HardLimit(limit),
+            limit = passed(start, soft_limit) => {
+                if !context.handles_soft_limit() {
+                    return Ran::SoftLimit(limit);
+                }
+                soft.cancel();
+                soft_limit = None;
+            }
+        }
+    }
+}
+
+/// Resolves to `limit` when it has passed since `start`; never without one.
+async fn passed(start: Instant, limit: Option<Duration>) -> Duration {
+    match limit {
+        Some(limit) => {
+            tokio::time::sleep_until(start + limit).await;
+            limit
+        }
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,221 @@
+//! [`Finisher`]: carries out what was decided, in the one order that loses nothing.
+//!
+//! What the task sends is accepted by the broker, then its result by the backend, then the message is settled. A crash
+//! between two steps leaves the message unsettled, and it comes back.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use super::conclude::{self, Conclusion, conclude};
+use super::consumer::Slot;
+use super::dead_letter::{DeadLetters, Death};
+use super::execute::{Ran, execute};
+use super::malformed::Malformed;
+use super::metas::Metas;
+use super::publisher::Publisher;
+use super::report::{self, Report};
+use super::request::Work;
+use super::settle::{Ending, Late, Verdict, verdict};
+use super::states::States;
+use crate::backend::ResultWriter;
+use crate::protocol::{Exception, MetaResult, State};
+use crate::task::{Arguments, Run, StateSink, TaskContext};
+use crate::time::Clock;
+use crate::transport::Settlement;
+
+/// Runs work and carries out what it comes to.
+pub(crate) struct Finisher {
+    pub(crate) clock: Clock,
+    /// Cancelled by a cold shutdown.
+    pub(crate) cold: CancellationToken,
+    metas: Metas,
+    writer: ResultWriter,
+    publisher: Publisher,
+    states: Arc<dyn StateSink>,
+    /// `None`: nothing is kept, as stock Celery does.
+    dead_letters: Option<DeadLetters>,
+    rng: Mutex<fastrand::Rng>,
+}
+
+impl Finisher {
+    pub(crate) fn new(
+        metas: Metas,
+        writer: ResultWriter,
+        publisher: Publisher,
+        dead_letters: Option<DeadLetters>,
+        clock: Clock,
+        rng: fastrand::Rng,
+    ) -> Self {
+        let states = Arc::new(States { writer: writer.clone(), metas: metas.clone() });
+        let cold = CancellationToken::new();
+        Finisher { clock, cold, metas, writer, publisher, states, dead_letters, rng: Mutex::new(rng) }
+    }
+
+    /// The worker's node name.
+    pub(crate) fn hostname(&self) -> &str {
+        &self.metas.hostname
+    }
+
+    /// Runs one task from reserved to settled.
+    pub(crate) async fn run(self: Arc<Self>, mut work: Box<Work>, slot: Slot) {
+        if work.is_expired(self.clock.now()) {
+            return self.expire(*work).await;
+        }
+        let body = match work.take_body() {
+            Ok(body) => body,
+            Err(error) => return self.fail_to_decode(*work, &error.to_string()).await,
+        };
+        if !work.task.policy.acks_late {
+            work.settle(Settlement::Ack);
+        }
+        if work.task.policy.track_started && !work.ignore_result {
+            self.store_started(&work);
+        }
+        let began = Instant::now();
+        let ran = self.execute(&work, Arguments { args: body.args, kwargs: body.kwargs }, slot).await;
+        let conclusion = {
+            let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
+            conclude(ran, &work, began.elapsed(), self.clock.now(), &mut rng)
+        };
+        self.carry_out(&mut work, conclusion).await;
+    }
+
+    async fn execute(&self, work: &Work, arguments: Arguments, slot: Slot) -> Ran {
+        let soft = CancellationToken::new();
+        let context = TaskContext::new(Arc::clone(&work.request), Arc::clone(&self.states), soft.clone());
+        let run: Run = work.task.task.run(context.clone(), arguments);
+        let mut slot = Some(slot);
+        let ran = execute(run, work.limits, &context, &soft, &self.cold, |thread| {
+            // The thread goes on and keeps its place in the pool until it comes back.
+            let slot = slot.take();
+            tokio::spawn(async move {
+                thread.await;
+                drop(slot);
+            });
+        })
+        .await;
+        match ran {
+            Ran::SoftLimit(limit) => report::log_limit("Soft", limit, work),
+            Ran::HardLimit(limit) => report::log_limit("Hard", limit, work),
+            Ran::Finished(_) | Ran::Cancelled => {}
+        }
+        ran
+    }
+
+    /// Not waited for: the writer keeps the order of what it stores for one task.
+    fn store_started(&self, work: &Work) {
+        let meta = self.metas.started(work);
+        drop(self.writer.store(meta));
+    }
+
+    async fn carry_out(&self, work: &mut Work, conclusion: Conclusion) {
+        if !conclusion.publications.is_empty() {
+            if let Err(error) = self.publisher.publish(conclusion.publications).await {
+                // Unsettled and unstored: a late-acknowledged message comes back, and nothing claims that it was done.
+                error!("Task {}[{}] cannot publish, and is given back: {error}", work.name, work.request.id);
+                return;
+            }
+        }
+        let Verdict { store, late } = verdict(conclusion.ending, &work.task.policy, work.ignore_result);
+        conclusion.report.log(work);
+        if let Some(state) = store {
+            let stored = self.store(work, state, conclusion.result.clone(), conclusion.traceback).await;
+            if !stored {
+                return;
+            }
+        }
+        self.settle(work, late, &conclusion.result, conclusion.ending);
+    }
+
+    /// Stores a state; a value that cannot be encoded is stored as the failure that it is. `false`: not stored.
+    async fn store(&self, work: &Work, state: State, result: MetaResult, traceback: Option<String>) -> bool {
+        let request = self.metas.of_work(work, state, result, traceback);
+        let Err(error) = self.writer.store(request).await else { return true };
+        if error.kind() == crate::ErrorKind::Encode {
+            let exception = conclude::encode_error(&error.to_string());
+            Report::Error(format!("raised unexpected: {exception}"), None).log(work);
+            let failure = MetaResult::Exception(exception);
+            let request = self.metas.of_work(work, State::Failure, failure, None);
+            return self.writer.store(request).await.is_ok();
+        }
+        error!("Task {}[{}]: the result cannot be stored: {error}", work.name, work.request.id);
+        false
+    }
+
+    fn settle(&self, work: &mut Work, late: Late, result: &MetaResult, ending: Ending) {
+        let settlement = match late {
+            Late::Ack => Settlement::Ack,
+            Late::Requeue => Settlement::Requeue,
+            Late::Restore => Settlement::Restore,
+            Late::DeadLetter if !work.is_unsettled() => return,
+            Late::DeadLetter => self.dead_letter(work, result, ending),
+        };
+        work.settle(settlement);
+    }
+
+    fn dead_letter(&self, work: &Work, result: &MetaResult, ending: Ending) -> Settlement {
+        let reason = match ending {
+            Ending::Reject { .. } => "the task rejected its message",
+            _ => "the task failed, and acks_on_failure is off",
+        };
+        let exception = match result {
+            MetaResult::Exception(exception) => Some(exception),
+            MetaResult::Value(_) => None,
+        };
+        self.bury(work, reason, exception)
+    }
+
+    /// Work whose time has passed: REVOKED with `TaskRevokedError("expired")`.
+    pub(crate) async fn expire(&self, mut work: Work) {
+        report::log_discarded(&work);
+        let verdict = verdict(Ending::Revoked, &work.task.policy, work.ignore_result);
+        let exception = Exception::celery("TaskRevokedError", "expired");
+        if let Some(state) = verdict.store {
+            if !self.store(&work, state, MetaResult::Exception(exception), None).await {
+                return;
+            }
+        }
+        work.settle(Settlement::Ack);
+    }
+
+    /// A held message whose body no longer decodes, though it did when it came: kept as any other malformed one.
+    async fn fail_to_decode(&self, mut work: Work, reason: &str) {
+        error!("Task {}[{}] cannot be decoded again: {reason}", work.name, work.request.id);
+        let settlement = self.bury(&work, reason, None);
+        work.settle(settlement);
+    }
+
+    fn bury(&self, work: &Work, reason: &str, exception: Option<&Exception>) -> Settlement {
+        let death = Death { reason, exception, queue: work.queue.as_str(), time: self.clock.now() };
+        let letter = |letters: &DeadLetters| Box::new(letters.of_message(work.whole_message(), &death));
+        self.dead_letters.as_ref().map(letter).map_or(Settlement::Reject, Settlement::DeadLetter)
+    }
+
+    /// A message that cannot be run: logged, a FAILURE where there is an id, and kept as a dead letter.
+    pub(crate) async fn refuse(&self, malformed: Malformed) {
+        malformed.log();
+        if let Some(request) = &malformed.request {
+            let result = MetaResult::Exception(malformed.exception.clone());
+            let store = self.metas.of_request(request, State::Failure, result, None);
+            if let Err(error) = self.writer.store(store).await {
+                error!("the failure of {} cannot be stored: {error}", request.id);
+                return;
+            }
+        }
+        let death = Death {
+            reason: &malformed.reason,
+            exception: Some(&malformed.exception),
+            queue: malformed.delivery.queue().as_str(),
+            time: self.clock.now(),
+        };
+        let letter = self.dead_letters.as_ref().map(|letters| match &malformed.message {
+            Ok(message) => letters.of_message(message.clone(), &death),
+            Err(undecodable) => letters.of_bytes(undecodable, &death),
+        });
+        let settlement = letter.map_or(Settlement::Reject, |letter| Settlement::DeadLetter(Box::new(letter)));
+        malformed.delivery.settle(settlement);
+    }
+}

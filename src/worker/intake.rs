@@ -1,0 +1,216 @@
+//! [`read`]: what is to be done with a message that arrived, decided from its bytes alone.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tracing::info;
+
+use super::malformed::{Fault, Malformed};
+use super::policy::Policy;
+use super::request::Work;
+use crate::app::App;
+use crate::protocol::{AcceptContent, Body, HeaderError, Map, Message, Payload, TaskHeaders, Value};
+use crate::task::{Arguments, Request, RetryPolicy, Task};
+use crate::transport::Delivery;
+use crate::{Error, Result};
+
+/// What is to be done with a message.
+#[derive(Debug)]
+pub(crate) enum Intake {
+    /// Run it when there is room.
+    Run(Box<Work>),
+    /// Run it at that moment.
+    Hold(Timestamp, Box<Work>),
+    /// Its time has passed.
+    Expired(Box<Work>),
+    /// It cannot be run.
+    Malformed(Box<Malformed>),
+}
+
+/// The tasks of a worker with what was worked out about each.
+#[derive(Debug)]
+pub(crate) struct Tasks {
+    known: HashMap<String, Arc<KnownTask>, ahash::RandomState>,
+    accept: Arc<AcceptContent>,
+    hostname: String,
+}
+
+/// A task that this worker can run.
+pub(crate) struct KnownTask {
+    pub(crate) task: Arc<dyn Task>,
+    pub(crate) policy: Policy,
+    pub(crate) retries: RetryPolicy,
+    accept: Arc<AcceptContent>,
+}
+
+impl Tasks {
+    /// # Errors
+    /// `Configuration`: `accept_content` names something that this worker cannot decode.
+    pub(crate) fn new(app: &App, hostname: &str) -> Result<Self> {
+        let accept = Arc::new(AcceptContent::new(&app.config().accept_content)?);
+        let known = |name: &str| {
+            let task = Arc::clone(app.tasks().task(name)?);
+            let (policy, retries) = (Policy::new(task.options(), app.config()), RetryPolicy::from(task.options()));
+            Some((name.to_owned(), Arc::new(KnownTask { task, policy, retries, accept: Arc::clone(&accept) })))
+        };
+        let known = app.tasks().names().into_iter().filter_map(known).collect();
+        Ok(Tasks { known, accept, hostname: hostname.to_owned() })
+    }
+}
+
+impl KnownTask {
+    /// Decodes the body of a message of this task.
+    ///
+    /// # Errors
+    /// `Decode` or `Refused`.
+    pub(crate) fn decode(&self, message: &Message) -> Result<Body> {
+        decode(message, &self.accept).map_err(Fault::into_error)
+    }
+}
+
+impl std::fmt::Debug for KnownTask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KnownTask").field("name", &self.task.name()).finish_non_exhaustive()
+    }
+}
+
+/// Decides what is to be done with a delivery at `now`.
+pub(crate) fn read(mut delivery: Delivery, tasks: &Tasks, now: Timestamp) -> Intake {
+    let message = match delivery.take_message() {
+        Ok(message) => message,
+        Err(undecodable) => return Intake::Malformed(Box::new(Malformed::no_message(delivery, undecodable))),
+    };
+    match understand(&message, tasks) {
+        Ok(understood) => accept(delivery, message, understood, tasks, now),
+        Err((fault, id)) => Intake::Malformed(Box::new(Malformed::new(delivery, message, fault, id))),
+    }
+}
+
+/// A message that can be run.
+struct Understood {
+    headers: TaskHeaders,
+    body: Body,
+    task: Arc<KnownTask>,
+    /// The headers that a version 1 body came to; `None`: those of the message.
+    rewritten: Option<Map>,
+}
+
+/// The id and name under which a refused message is reported, if it has any.
+type Named = Option<(String, String)>;
+
+fn understand(message: &Message, tasks: &Tasks) -> Result<Understood, (Fault, Named)> {
+    let (headers, decoded, rewritten) = match TaskHeaders::read(&message.headers) {
+        Err(HeaderError::NoTask) => {
+            let (map, body) = version_1(message, &tasks.accept).map_err(|fault| (fault, named(&message.headers)))?;
+            let headers = TaskHeaders::read(&map).map_err(|error| (Fault::Header(error), named(&map)))?;
+            (headers, Some(body), Some(map))
+        }
+        read => (read.map_err(|error| (Fault::Header(error), named(&message.headers)))?, None, None),
+    };
+    let named = || Some((headers.id.clone(), headers.task.clone()));
+    let Some(task) = tasks.known.get(&headers.task) else {
+        let name = headers.task.clone();
+        return Err((Fault::NotRegistered(name), named()));
+    };
+    let body = match decoded {
+        Some(body) => body,
+        None => decode(message, &tasks.accept).map_err(|fault| (fault, named()))?,
+    };
+    Ok(Understood { task: Arc::clone(task), headers, body, rewritten })
+}
+
+fn named(headers: &Map) -> Named {
+    let text = |name| headers.get(name).and_then(Value::as_str).map(str::to_owned);
+    Some((text("id")?, text("task").unwrap_or_default()))
+}
+
+fn decode(message: &Message, accept: &AcceptContent) -> Result<Body, Fault> {
+    if message.content_type.is_none() {
+        return Err(Fault::NoContentType);
+    }
+    let value = message.payload(accept).map_err(Fault::Payload)?;
+    Body::read(value).map_err(Fault::Body)
+}
+
+fn version_1(message: &Message, accept: &AcceptContent) -> Result<(Map, Body), Fault> {
+    let value = message.payload(accept).map_err(Fault::Payload)?;
+    match Payload::read(value, &message.headers).map_err(Fault::Body)? {
+        Payload::Version1(headers, body) => Ok((headers, body)),
+        Payload::Unknown => Err(Fault::NoTask),
+    }
+}
+
+fn accept(delivery: Delivery, mut message: Message, understood: Understood, tasks: &Tasks, now: Timestamp) -> Intake {
+    let Understood { headers, body, task, rewritten } = understood;
+    let is_version_1 = rewritten.is_some();
+    if let Some(headers) = rewritten {
+        message.headers = headers;
+    }
+    let limits = task.policy.limits_with(headers.time_limit, headers.soft_time_limit);
+    let ignore_result = headers.ignore_result.unwrap_or(task.policy.ignore_result);
+    let name = headers.shadow.clone().unwrap_or_else(|| headers.task.clone());
+    let (eta, request) = (headers.eta, request(headers, &mut message, &delivery, &tasks.hostname));
+    info!("Task {name}[{}] received", request.id);
+    let mut work = Box::new(Work::new(delivery, message, body, task, request, name));
+    (work.limits, work.ignore_result) = (limits, ignore_result);
+    if work.is_expired(now) {
+        return Intake::Expired(work);
+    }
+    match eta {
+        Some(eta) if eta > now => {
+            // Held messages are many: the body is decoded again when its time comes.
+            if !is_version_1 {
+                work.body = None;
+            }
+            Intake::Hold(eta, work)
+        }
+        _ => Intake::Run(work),
+    }
+}
+
+/// What the handler can know. It takes the message's headers: [`Work::message`] puts them back together.
+fn request(headers: TaskHeaders, message: &mut Message, delivery: &Delivery, hostname: &str) -> Request {
+    let properties = &message.properties;
+    let delivery_info = Map::from([
+        ("exchange", Value::from(properties.exchange.clone())),
+        ("routing_key", Value::from(properties.routing_key.clone().unwrap_or_else(|| delivery.queue().to_string()))),
+        ("priority", Value::from(properties.priority)),
+        ("redelivered", Value::from(properties.redelivered)),
+    ]);
+    Request {
+        id: headers.id,
+        task: headers.task,
+        retries: headers.retries,
+        root_id: headers.root_id,
+        parent_id: headers.parent_id,
+        group: headers.group,
+        group_index: headers.group_index,
+        eta: headers.eta,
+        expires: headers.expires,
+        hostname: hostname.to_owned(),
+        delivery_info,
+        reply_to: properties.reply_to.clone(),
+        correlation_id: properties.correlation_id.clone(),
+        headers: std::mem::take(&mut message.headers),
+    }
+}
+
+impl Work {
+    /// The handler's arguments, decoded when the message was held.
+    ///
+    /// # Errors
+    /// `Decode` or `Refused`, which they were not when the message came.
+    pub(crate) fn take_body(&mut self) -> Result<Body, Error> {
+        match self.body.take() {
+            Some(body) => Ok(body),
+            None => self.task.decode(&self.message),
+        }
+    }
+
+    /// The arguments of the call, decoded once more: the handler has had them.
+    pub(crate) fn arguments(&self) -> Arguments {
+        let body = self.task.decode(&self.message).unwrap_or_default();
+        Arguments { args: body.args, kwargs: body.kwargs }
+    }
+}

@@ -1,0 +1,97 @@
+//! [`Metas`]: what is stored for a task, from its request.
+
+use jiff::tz::TimeZone;
+
+use super::request::Work;
+use crate::backend::StoreRequest;
+use crate::protocol::{DateTime, Map, MetaResult, State, TaskMeta, Value};
+use crate::task::Request;
+use crate::time::Clock;
+
+/// Makes what is stored (celery/backends/base.py `Backend._get_result_meta`).
+#[derive(Debug, Clone)]
+pub(crate) struct Metas {
+    /// The worker's node name.
+    pub(crate) hostname: String,
+    pub(crate) clock: Clock,
+    /// The zone that `date_done` is written in: the setting `timezone`.
+    pub(crate) timezone: TimeZone,
+    /// Whether `result_extended` is on.
+    pub(crate) extended: bool,
+}
+
+impl Metas {
+    /// The outcome of a run.
+    pub(crate) fn of_work(
+        &self,
+        work: &Work,
+        state: State,
+        result: MetaResult,
+        traceback: Option<String>,
+    ) -> StoreRequest {
+        let mut request = self.of_request(&work.request, state, result, traceback);
+        if self.extended {
+            request.meta.extended = self.extension(work);
+        }
+        request
+    }
+
+    /// A state of a task of which only the request is at hand.
+    pub(crate) fn of_request(
+        &self,
+        request: &Request,
+        state: State,
+        result: MetaResult,
+        traceback: Option<String>,
+    ) -> StoreRequest {
+        let date_done = state.is_ready().then(|| DateTime::from(&self.clock.now().to_zoned(self.timezone.clone())));
+        let meta = TaskMeta {
+            task_id: request.id.clone(),
+            status: state,
+            result,
+            traceback,
+            children: Some(Vec::new()),
+            date_done,
+            group_id: request.group.clone(),
+            parent_id: request.parent_id.clone(),
+            extended: Map::new(),
+        };
+        StoreRequest { meta, reply_to: request.reply_to.clone() }
+    }
+
+    /// STARTED, with where the task runs.
+    pub(crate) fn started(&self, work: &Work) -> StoreRequest {
+        let at =
+            Map::from([("pid", Value::from(std::process::id())), ("hostname", Value::from(self.hostname.as_str()))]);
+        self.of_work(work, State::Started, MetaResult::Value(Value::Map(at)), None)
+    }
+
+    fn extension(&self, work: &Work) -> Map {
+        let arguments = work.arguments();
+        let mut extension = Map::from([
+            ("name", Value::from(work.request.task.as_str())),
+            ("args", Value::List(arguments.args)),
+            ("kwargs", Value::Map(arguments.kwargs)),
+            ("worker", Value::from(self.hostname.as_str())),
+            ("retries", Value::from(work.request.retries)),
+            ("queue", work.request.delivery_info.get("routing_key").cloned().unwrap_or_default()),
+        ]);
+        for (name, value) in stamps(&work.request.headers) {
+            extension.insert(name, value);
+        }
+        extension
+    }
+}
+
+/// `stamped_headers`, and each stamp under its own name.
+fn stamps(headers: &Map) -> Vec<(String, Value)> {
+    let Some(names) = headers.get("stamped_headers").filter(|names| names.is_truthy()) else { return Vec::new() };
+    let stamps = headers.get("stamps").and_then(Value::as_map);
+    let mut found = vec![("stamped_headers".to_owned(), names.clone())];
+    for name in names.as_list().unwrap_or_default().iter().filter_map(Value::as_str) {
+        if let Some(value) = stamps.and_then(|stamps| stamps.get(name)) {
+            found.push((name.to_owned(), value.clone()));
+        }
+    }
+    found
+}

@@ -1,0 +1,220 @@
+//! The worker: a task's way from a message to its result.
+//!
+//! received → (held for its ETA) → reserved → started → finished → settled. One closed [`event::Event`], one loop
+//! ([`consumer`]); what happens at each step is decided by pure functions ([`intake`], [`settle`]) whose answers one
+//! place carries out ([`finish`]). The order that holds: what a task sends and its result are accepted by broker and
+//! backend before a late acknowledgement leaves.
+//!
+//! Nothing here names a broker or a backend: those are behind the seams of `transport` and `backend`.
+
+mod conclude;
+mod consumer;
+mod dead_letter;
+mod event;
+mod execute;
+mod finish;
+mod held;
+mod intake;
+mod link;
+mod malformed;
+mod metas;
+mod parts;
+mod policy;
+mod publisher;
+mod report;
+mod request;
+mod retry;
+mod settle;
+mod states;
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::Result;
+use crate::app::App;
+use crate::backend::{ResultBackend, ResultWriter, WriterOptions};
+use crate::config::QueueDefinition;
+use crate::time::Clock;
+use crate::transport::{Backoff, Prefetch, Queue, Transport};
+
+use consumer::Consumer;
+use dead_letter::DeadLetters;
+use event::Event;
+pub use event::Shutdown;
+use finish::Finisher;
+use intake::Tasks;
+use link::Link;
+use metas::Metas;
+use publisher::Publisher;
+
+/// How many handlers run at a time unless `worker_concurrency` says otherwise. Handlers on Tokio cost a few kilobytes
+/// each, so this is Celery's number for green threads and not its number for processes.
+pub const DEFAULT_CONCURRENCY: u32 = 250;
+
+/// What one worker is told beside its app's settings.
+#[derive(Debug, Clone)]
+pub struct WorkerOptions {
+    /// The node name: `celery@host`.
+    pub hostname: String,
+    /// The queues to consume, every field filled in ([`crate::config::Config::consume_from`]).
+    pub queues: Vec<QueueDefinition>,
+    /// Seeds the jitter of retries and reconnections.
+    pub seed: u64,
+}
+
+/// A worker, not yet running.
+#[derive(Debug)]
+pub struct Worker {
+    app: Arc<App>,
+    options: WorkerOptions,
+    transport: Arc<dyn Transport>,
+    backend: Arc<dyn ResultBackend>,
+    clock: Clock,
+    handle: WorkerHandle,
+    events: mpsc::UnboundedReceiver<Event>,
+}
+
+/// Steers a worker from elsewhere; cheap to clone, and harmless when the worker has ended.
+#[derive(Debug, Clone)]
+pub struct WorkerHandle {
+    events: mpsc::UnboundedSender<Event>,
+    ready: watch::Sender<bool>,
+}
+
+impl Worker {
+    /// A worker for the app's own broker and backend.
+    ///
+    /// # Errors
+    /// `Configuration`: two tasks of one name, a broker or backend URL that cannot be used.
+    pub fn new(app: App, options: WorkerOptions) -> Result<Self> {
+        let clock = Clock::system();
+        let transport = parts::transport(app.config(), clock.clone(), options.seed)?;
+        let backend = parts::backend(app.config())?;
+        Worker::with_parts(app, options, transport, backend, clock)
+    }
+
+    /// A worker for a given broker, backend and clock.
+    ///
+    /// # Errors
+    /// `Configuration`, as [`Worker::new`].
+    pub fn with_parts(
+        app: App,
+        options: WorkerOptions,
+        transport: Arc<dyn Transport>,
+        backend: Arc<dyn ResultBackend>,
+        clock: Clock,
+    ) -> Result<Self> {
+        app.check()?;
+        let (events, receiver) = mpsc::unbounded_channel();
+        let handle = WorkerHandle { events, ready: watch::Sender::new(false) };
+        Ok(Worker { app: Arc::new(app), options, transport, backend, clock, handle, events: receiver })
+    }
+
+    /// A handle to steer the worker with.
+    pub fn handle(&self) -> WorkerHandle {
+        self.handle.clone()
+    }
+
+    /// The broker's address for people to read.
+    pub fn broker_uri(&self) -> String {
+        self.transport.uri()
+    }
+
+    /// The backend's address for people to read.
+    pub fn backend_uri(&self) -> String {
+        self.backend.uri()
+    }
+
+    /// How many handlers run at a time.
+    pub fn concurrency(&self) -> usize {
+        self.app.config().worker_concurrency.unwrap_or(DEFAULT_CONCURRENCY) as usize
+    }
+
+    /// Runs until it is told to stop.
+    ///
+    /// # Errors
+    /// `Connection`, `Authentication` or `Configuration` when the broker was given up; everything that was reserved
+    /// has been given back as far as the broker could still be told.
+    pub async fn run(self) -> Result<()> {
+        let config = self.app.config();
+        let multiplier = config.worker_prefetch_multiplier as usize;
+        let prefetch = Prefetch::new(self.concurrency() * multiplier);
+        let (writer, current) =
+            (ResultWriter::start(Arc::clone(&self.backend), WriterOptions::default()), watch::Sender::new(None));
+        let (publisher, publishing) = Publisher::start(current.subscribe());
+        let (stop_consuming, stop) = (CancellationToken::new(), CancellationToken::new());
+        let mut rng = fastrand::Rng::with_seed(self.options.seed);
+        let link = Link {
+            transport: Arc::clone(&self.transport),
+            queues: self.options.queues.iter().map(queue).collect(),
+            prefetch: Arc::clone(&prefetch),
+            events: self.handle.events.clone(),
+            current,
+            retry: link::Retry::new(config),
+            stop_consuming: stop_consuming.clone(),
+            stop: stop.clone(),
+        };
+        let link = tokio::spawn(link.run(Backoff::new(rng.u64(..))));
+
+        let tasks = Tasks::new(&self.app, &self.options.hostname)?;
+        let dead_letters = config.dead_letter_queue.clone();
+        let dead_letters = dead_letters.map(|queue| DeadLetters { queue, hostname: self.options.hostname.clone() });
+        let finisher = Finisher::new(self.metas()?, writer.clone(), publisher, dead_letters, self.clock.clone(), rng);
+        let consumer = Consumer::new(tasks, finisher, prefetch, self.concurrency(), stop_consuming, &self.handle);
+        let ended = consumer.run(self.events).await;
+
+        writer.stop().await;
+        stop.cancel();
+        let _ = link.await;
+        let _ = publishing.await;
+        ended
+    }
+}
+
+impl Worker {
+    fn metas(&self) -> Result<Metas> {
+        Ok(Metas {
+            hostname: self.options.hostname.clone(),
+            clock: self.clock.clone(),
+            timezone: parts::timezone(self.app.config())?,
+            extended: self.app.config().result_extended,
+        })
+    }
+}
+
+impl WorkerHandle {
+    /// Asks the worker to stop; asking again, or when it has stopped, is harmless.
+    pub fn shutdown(&self, how: Shutdown) {
+        // A worker that has ended has nothing left to stop.
+        let _ = self.events.send(Event::Shutdown(how));
+    }
+
+    /// Waits until the worker consumes for the first time.
+    pub async fn ready(&self) {
+        // The sender is `self`, so the channel cannot be closed while this waits.
+        let _ = self.ready.subscribe().wait_for(|ready| *ready).await;
+    }
+
+    fn is_ready(&self) {
+        self.ready.send_replace(true);
+    }
+}
+
+fn queue(definition: &QueueDefinition) -> Queue {
+    use crate::transport::ExchangeType;
+    let mut queue = Queue::direct(definition.name.as_str());
+    if let Some(exchange) = &definition.exchange {
+        queue.exchange.clone_from(exchange);
+    }
+    if let Some(routing_key) = &definition.routing_key {
+        queue.routing_key.clone_from(routing_key);
+    }
+    queue.exchange_type = match definition.exchange_type.as_deref() {
+        Some("topic") => ExchangeType::Topic,
+        Some("fanout") => ExchangeType::Fanout,
+        _ => ExchangeType::Direct,
+    };
+    queue
+}

@@ -1,0 +1,43 @@
+//! The parts of a worker that its settings name: broker, backend, time zone.
+
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+
+use crate::backend::{self, BackendOptions, ResultBackend};
+use crate::config::Config;
+use crate::time::Clock;
+use crate::transport::Transport;
+use crate::{Error, ErrorKind, Result};
+
+/// The zone of the setting `timezone`; UTC without one, or local time with `enable_utc` off as well.
+pub(crate) fn timezone(config: &Config) -> Result<TimeZone> {
+    match &config.timezone {
+        Some(name) => TimeZone::get(name).map_err(|error| {
+            Error::new(ErrorKind::Configuration, format!("timezone: there is no zone '{name}'")).with_source(error)
+        }),
+        None if config.enable_utc => Ok(TimeZone::UTC),
+        None => Ok(TimeZone::system()),
+    }
+}
+
+/// The backend that `result_backend` names.
+pub(crate) fn backend(config: &Config) -> Result<Arc<dyn ResultBackend>> {
+    let options = BackendOptions {
+        result_expires: config.result_expires,
+        result_failure_expires: config.result_failure_expires,
+        serializer: config.result_serializer.clone(),
+        compression: config.result_compression.clone(),
+        global_keyprefix: config.result_backend_transport_options.global_keyprefix.clone(),
+        socket_timeout: config.redis_socket_timeout,
+        socket_connect_timeout: config.redis_socket_connect_timeout.unwrap_or(config.broker_connection_timeout),
+        client_name: None,
+    };
+    backend::from_url(config.result_backend.as_deref(), &options)
+}
+
+/// The broker that `broker_url` names.
+pub(crate) fn transport(config: &Config, clock: Clock, seed: u64) -> Result<Arc<dyn Transport>> {
+    let _ = (config, clock, seed);
+    Err(Error::new(ErrorKind::Configuration, "todo"))
+}

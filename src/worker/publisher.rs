@@ -1,0 +1,93 @@
+//! [`Publisher`]: messages that the worker itself sends, batched, over whichever connection is up.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::warn;
+
+use crate::transport::{Connection, Publication};
+use crate::{Error, ErrorKind, Result};
+
+/// How many messages one publication to the broker carries at most.
+const BATCH: usize = 500;
+
+/// Sends messages; cheap to clone. What gathers while a batch is under way is the next batch.
+#[derive(Debug, Clone)]
+pub(crate) struct Publisher {
+    orders: mpsc::UnboundedSender<Order>,
+}
+
+#[derive(Debug)]
+struct Order {
+    publications: Vec<Publication>,
+    done: oneshot::Sender<Result<()>>,
+}
+
+/// The connection that is up, if one is.
+pub(crate) type Current = watch::Receiver<Option<Arc<dyn Connection>>>;
+
+impl Publisher {
+    /// A publisher and its background part, which ends when every clone of the publisher is gone.
+    pub(crate) fn start(connection: Current) -> (Self, tokio::task::JoinHandle<()>) {
+        let (orders, receiver) = mpsc::unbounded_channel();
+        (Publisher { orders }, tokio::spawn(serve(receiver, connection)))
+    }
+
+    /// Sends the messages; returns when the broker has accepted all of them. While no connection is up it waits.
+    pub(crate) async fn publish(&self, publications: Vec<Publication>) -> Result<()> {
+        let (done, answer) = oneshot::channel();
+        let stopped = || Error::new(ErrorKind::Connection, "cannot publish: the worker has stopped");
+        self.orders.send(Order { publications, done }).map_err(|_| stopped())?;
+        answer.await.unwrap_or_else(|_| Err(stopped()))
+    }
+}
+
+async fn serve(mut orders: mpsc::UnboundedReceiver<Order>, mut connection: Current) {
+    let mut batch = Vec::with_capacity(BATCH);
+    while orders.recv_many(&mut batch, BATCH).await > 0 {
+        if !send(&mut batch, &mut connection).await {
+            return;
+        }
+    }
+}
+
+/// Sends one batch, over the next connection if this one breaks; `false` when there will be no further connection.
+async fn send(batch: &mut Vec<Order>, current: &mut Current) -> bool {
+    loop {
+        let connection = match current.wait_for(Option::is_some).await {
+            Ok(connection) => connection.clone(),
+            Err(_) => return false,
+        };
+        let Some(connection) = connection else { continue };
+        let messages = batch.iter().flat_map(|order| order.publications.iter().cloned()).collect();
+        match connection.publish(messages).await {
+            Err(error) if error.is_connection() => {
+                warn!("cannot publish, waiting for the next connection: {error}");
+                if !changed_from(current, &connection).await {
+                    return false;
+                }
+            }
+            answer => {
+                answer_all(batch, answer);
+                return true;
+            }
+        }
+    }
+}
+
+/// Waits until another connection than `failed` is current, or none; `false` when there will be none again.
+async fn changed_from(current: &mut Current, failed: &Arc<dyn Connection>) -> bool {
+    let is_other = |now: &Option<Arc<dyn Connection>>| !now.as_ref().is_some_and(|now| Arc::ptr_eq(now, failed));
+    current.wait_for(is_other).await.is_ok()
+}
+
+fn answer_all(batch: &mut Vec<Order>, answer: Result<()>) {
+    for order in batch.drain(..) {
+        let answer = match &answer {
+            Ok(()) => Ok(()),
+            Err(error) => Err(Error::new(error.kind(), error.to_string())),
+        };
+        // Who asked may have been cancelled: nobody is left to tell.
+        let _ = order.done.send(answer);
+    }
+}

@@ -1,0 +1,79 @@
+//! [`Work`]: a message that is to be run.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::execute::Limits;
+use super::intake::KnownTask;
+use crate::protocol::{Body, Message};
+use crate::task::Request;
+use crate::transport::{Delivery, QueueName, Settlement};
+
+/// A message that is to be run, with everything that running it takes.
+#[derive(Debug)]
+pub(crate) struct Work {
+    /// Unsettled; `None` once it has been settled.
+    delivery: Option<Delivery>,
+    /// The queue that it was taken from.
+    pub(crate) queue: QueueName,
+    /// The message but for its headers, which the request has: see [`Work::whole_message`].
+    pub(crate) message: Message,
+    /// The decoded body; `None` while the message is held, to save memory, and once the handler has it.
+    pub(crate) body: Option<Body>,
+    /// The task that it calls.
+    pub(crate) task: Arc<KnownTask>,
+    /// What the handler can know.
+    pub(crate) request: Arc<Request>,
+    /// The name to show: the header `shadow`, or the task's name.
+    pub(crate) name: String,
+    /// The message's limits, or the task's.
+    pub(crate) limits: Limits,
+    /// The message's wish, or the task's.
+    pub(crate) ignore_result: bool,
+}
+
+impl Work {
+    pub(crate) fn new(
+        delivery: Delivery,
+        message: Message,
+        body: Body,
+        task: Arc<KnownTask>,
+        request: Request,
+        name: String,
+    ) -> Self {
+        Work {
+            queue: delivery.queue().clone(),
+            delivery: Some(delivery),
+            message,
+            body: Some(body),
+            limits: task.policy.limits,
+            ignore_result: task.policy.ignore_result,
+            task,
+            request: Arc::new(request),
+            name,
+        }
+    }
+
+    /// The message as it came: a retry is made from it, and so is a dead letter.
+    pub(crate) fn whole_message(&self) -> Message {
+        Message { headers: self.request.headers.clone(), ..self.message.clone() }
+    }
+
+    /// Whether its time has passed: `now > expires` (celery/worker/request.py `Request.maybe_expire`).
+    pub(crate) fn is_expired(&self, now: Timestamp) -> bool {
+        self.request.expires.is_some_and(|expires| now > expires)
+    }
+
+    /// Settles the message unless it was settled before; the first settlement stands.
+    pub(crate) fn settle(&mut self, settlement: Settlement) {
+        if let Some(delivery) = self.delivery.take() {
+            delivery.settle(settlement);
+        }
+    }
+
+    /// Whether the broker still waits for a settlement.
+    pub(crate) fn is_unsettled(&self) -> bool {
+        self.delivery.is_some()
+    }
+}

@@ -1,0 +1,81 @@
+//! The message of a retry: the same task again, later (celery/app/task.py `Task.retry`, `signature_from_request`).
+
+use jiff::Timestamp;
+
+use super::request::Work;
+use crate::Result;
+use crate::protocol::{DateTime, Message, Value};
+use crate::task::{Retry, RetryTime};
+use crate::transport::Publication;
+
+/// What a broker adds when it dead-letters a message; Celery leaves these out of a retry.
+const DEATH_HEADERS: [&str; 4] = ["x-death", "x-first-death-exchange", "x-first-death-queue", "x-first-death-reason"];
+
+/// A retry that is decided.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Again {
+    /// The new message's `retries`.
+    pub(crate) retries: u32,
+    /// When it is to run.
+    pub(crate) eta: Timestamp,
+    /// Now.
+    pub(crate) now: Timestamp,
+}
+
+/// When a retry decided at `now` is to run; what overflows is as late as times go.
+pub(crate) fn eta(time: RetryTime, now: Timestamp) -> Timestamp {
+    match time {
+        RetryTime::At(eta) => eta,
+        RetryTime::In(delay) => now.checked_add(delay).unwrap_or(Timestamp::MAX),
+    }
+}
+
+/// The message that runs `work` again: the same id and the same headers but for those that a retry changes; the same
+/// body, byte for byte, unless the handler gave other arguments.
+pub(crate) fn publication(work: &Work, retry: &Retry, again: Again) -> Result<Publication> {
+    let mut message = work.whole_message();
+    set_headers(&mut message, work, again);
+    set_expiration(&mut message, work, again.now);
+    if retry.args.is_some() || retry.kwargs.is_some() {
+        replace_arguments(&mut message, work, retry)?;
+    }
+    message.properties.redelivered = false;
+    Ok(route(message, work))
+}
+
+fn set_headers(message: &mut Message, work: &Work, again: Again) {
+    let headers = &mut message.headers;
+    for name in DEATH_HEADERS {
+        headers.remove(name);
+    }
+    headers.insert("retries", i64::from(again.retries));
+    headers.insert("eta", DateTime::from(again.eta).to_string());
+    headers.insert("ignore_result", work.ignore_result);
+    // Published inside the task, so a task without a parent becomes its own (celery/app/base.py `Celery.send_task`).
+    if matches!(headers.get("parent_id"), None | Some(Value::Null)) {
+        headers.insert("parent_id", work.request.id.as_str());
+    }
+}
+
+/// `expires` stands as it was; the property is what is left of it in milliseconds, never negative.
+fn set_expiration(message: &mut Message, work: &Work, now: Timestamp) {
+    if let Some(expires) = work.request.expires {
+        let left = expires.duration_since(now).as_millis().max(0);
+        message.properties.expiration = Some(left.to_string());
+    }
+}
+
+fn replace_arguments(message: &mut Message, work: &Work, retry: &Retry) -> Result<()> {
+    let mut body = work.task.decode(&work.message)?;
+    let original = crate::task::Arguments { args: body.args, kwargs: body.kwargs };
+    let changed = retry.arguments(&original, work.task.task.signature());
+    (body.args, body.kwargs) = (changed.args, changed.kwargs);
+    message.set_body(&body)
+}
+
+/// To where it came from: the default exchange routes by queue (celery/app/task.py `Context.as_execution_options`).
+fn route(message: Message, work: &Work) -> Publication {
+    let exchange = message.properties.exchange.clone().unwrap_or_default();
+    let routing_key = message.properties.routing_key.clone().unwrap_or_else(|| work.queue.to_string());
+    Publication { exchange, routing_key, message }
+}

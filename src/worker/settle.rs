@@ -1,0 +1,121 @@
+//! What becomes of a task's message and result: one table, [`verdict`], from how the run ended and the task's policy.
+
+use crate::protocol::State;
+
+use super::policy::Policy;
+
+/// How a task ended, without the values that it ended with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// The handler returned.
+    Success,
+    /// The handler raised, panicked or ran into its soft limit.
+    Failure,
+    /// The handler is to run again, and the new message is published.
+    Retry,
+    /// The handler ended without a result.
+    Ignore,
+    /// The handler refused its message.
+    Reject {
+        /// It asked for the message to go back to the queue.
+        requeue: bool,
+    },
+    /// The hard limit passed.
+    TimeLimit,
+    /// It expired, or was revoked, before it ran.
+    Revoked,
+    /// A cold shutdown ended the run.
+    Cancelled,
+}
+
+/// What is done about an [`Ending`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    /// The state to store, if any.
+    pub(crate) store: Option<State>,
+    /// What happens to the message if it was not acknowledged before the run.
+    pub(crate) late: Late,
+}
+
+/// What happens to a message that was not acknowledged before the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Late {
+    /// Done with.
+    Ack,
+    /// Back to the queue, as `reject(requeue=True)`.
+    Requeue,
+    /// Where stock Celery throws it away, `reject(requeue=False)`: kept as a dead letter.
+    DeadLetter,
+    /// Back to the front of the queue: the run was cut short.
+    Restore,
+}
+
+/// Decides as Celery does in `Request.on_success`, `on_failure`, `on_timeout` and `on_retry` (celery/worker/request.py)
+/// and `TraceInfo.handle_error_state` (celery/app/trace.py).
+///
+/// `ignore_result` is the message's header where it has one, else the task's option.
+pub(crate) fn verdict(ending: Ending, policy: &Policy, ignore_result: bool) -> Verdict {
+    let result = |state| (!ignore_result).then_some(state);
+    let error = |state| (!ignore_result || policy.store_errors_even_if_ignored).then_some(state);
+    let (store, late) = match ending {
+        Ending::Success => (result(State::Success), Late::Ack),
+        Ending::Failure if policy.acks_on_failure => (error(State::Failure), Late::Ack),
+        Ending::Failure => (error(State::Failure), Late::DeadLetter),
+        Ending::Retry => (error(State::Retry), Late::Ack),
+        Ending::Ignore => (None, Late::Ack),
+        Ending::Reject { requeue: true } => (None, Late::Requeue),
+        Ending::Reject { requeue: false } => (error(State::Failure), Late::DeadLetter),
+        Ending::TimeLimit if policy.acks_on_timeout => (error(State::Failure), Late::Ack),
+        Ending::TimeLimit => (error(State::Failure), Late::Requeue),
+        Ending::Revoked => (error(State::Revoked), Late::Ack),
+        // A late-acknowledged task will be run again by whoever gets it, so only an early-acknowledged one, which will
+        // not, leaves a trace (celery/worker/request.py `Request._announce_cancelled`).
+        Ending::Cancelled if policy.acks_late => (None, Late::Restore),
+        Ending::Cancelled => (error(State::Retry), Late::Restore),
+    };
+    Verdict { store, late }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(acks_on_failure: bool, acks_on_timeout: bool, store_errors: bool) -> Policy {
+        Policy { acks_on_failure, acks_on_timeout, store_errors_even_if_ignored: store_errors, ..Policy::default() }
+    }
+
+    #[test]
+    fn every_ending_has_its_verdict() {
+        let keep = policy(true, true, false);
+        let throw = policy(false, false, false);
+        let late = Policy { acks_late: true, ..policy(true, true, false) };
+        let rows = [
+            (Ending::Success, &keep, Some(State::Success), Late::Ack),
+            (Ending::Success, &throw, Some(State::Success), Late::Ack),
+            (Ending::Failure, &keep, Some(State::Failure), Late::Ack),
+            (Ending::Failure, &throw, Some(State::Failure), Late::DeadLetter),
+            (Ending::Retry, &keep, Some(State::Retry), Late::Ack),
+            (Ending::Ignore, &keep, None, Late::Ack),
+            (Ending::Reject { requeue: true }, &keep, None, Late::Requeue),
+            (Ending::Reject { requeue: false }, &keep, Some(State::Failure), Late::DeadLetter),
+            (Ending::TimeLimit, &keep, Some(State::Failure), Late::Ack),
+            (Ending::TimeLimit, &throw, Some(State::Failure), Late::Requeue),
+            (Ending::Revoked, &throw, Some(State::Revoked), Late::Ack),
+            (Ending::Cancelled, &keep, Some(State::Retry), Late::Restore),
+            (Ending::Cancelled, &late, None, Late::Restore),
+        ];
+        for (ending, policy, store, late) in rows {
+            assert_eq!(verdict(ending, policy, false), Verdict { store, late }, "{ending:?}");
+        }
+    }
+
+    #[test]
+    fn ignored_results_store_only_the_errors_that_were_asked_for() {
+        let endings = [Ending::Success, Ending::Failure, Ending::Retry, Ending::TimeLimit, Ending::Revoked];
+        for ending in endings {
+            assert_eq!(verdict(ending, &policy(true, true, false), true).store, None, "{ending:?}");
+            let kept = verdict(ending, &policy(true, true, true), true).store.is_some();
+            assert_eq!(kept, ending != Ending::Success, "{ending:?}");
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! The worker's promises, kept without a broker: a task's way from a message to its result and settlement.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use celeriac::App;
+use celeriac::backend::{BackendOptions, MemoryBackend, ResultBackend};
+use celeriac::config::{Config, QueueDefinition};
+use celeriac::protocol::{Body, Exception, Map, Message, MetaResult, State, TaskMeta, Value};
+use celeriac::task::{Arguments, Interrupt, Outcome, Retry, Run, Task, TaskContext, TaskOptions};
+use celeriac::time::Clock;
+use celeriac::transport::{Connection, MemoryTransport, Publication, Transport};
+use celeriac::worker::{Shutdown, Worker, WorkerHandle, WorkerOptions};
+
+/// A worker on a broker and a backend of its own, and what a client sees of it.
+struct Rig {
+    transport: MemoryTransport,
+    backend: Arc<MemoryBackend>,
+    connection: Arc<dyn Connection>,
+    clock: Clock,
+    handle: WorkerHandle,
+    running: tokio::task::JoinHandle<celeriac::Result<()>>,
+}
+
+/// A task made of a name, options and a function.
+struct Handler<F> {
+    name: &'static str,
+    options: TaskOptions,
+    run: F,
+}
+
+impl<F: Fn(TaskContext, Arguments) -> Run + Send + Sync + 'static> Task for Handler<F> {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn options(&self) -> &TaskOptions {
+        &self.options
+    }
+
+    fn run(&self, context: TaskContext, arguments: Arguments) -> Run {
+        (self.run)(context, arguments)
+    }
+}
+
+fn task<F: Fn(TaskContext, Arguments) -> Outcome + Send + Sync + Clone + 'static>(
+    name: &'static str,
+    options: TaskOptions,
+    run: F,
+) -> impl Task {
+    let run = move |context, arguments| {
+        let run = run.clone();
+        Run::from_future(async move { run(context, arguments) })
+    };
+    Handler { name, options, run }
+}
+
+/// Answers with its first argument.
+fn echo() -> impl Task {
+    task("echo", TaskOptions::default(), |_, arguments| {
+        Outcome::Success(arguments.args.into_iter().next().unwrap_or_default())
+    })
+}
+
+/// Never ends.
+fn forever(name: &'static str, options: TaskOptions) -> impl Task {
+    Handler { name, options, run: |_, _| Run::from_future(std::future::pending()) }
+}
+
+fn late() -> TaskOptions {
+    TaskOptions { acks_late: Some(true), ..TaskOptions::default() }
+}
+
+impl Rig {
+    async fn start(app: App) -> Self {
+        let transport = MemoryTransport::new();
+        let backend = Arc::new(MemoryBackend::new(BackendOptions::default()).expect("the defaults are good"));
+        let clock = Clock::manual("2026-11-22T12:00:00Z".parse().expect("a time"));
+        let options =
+            WorkerOptions { hostname: "w1@test".into(), queues: vec![QueueDefinition::named("celery")], seed: 1 };
+        let shared: Arc<dyn Transport> = Arc::new(transport.clone());
+        let worker = Worker::with_parts(app, options, shared, backend.clone(), clock.clone()).expect("a good app");
+        let connection = transport.connect().await.expect("memory connects");
+        let handle = worker.handle();
+        let running = tokio::spawn(worker.run());
+        handle.ready().await;
+        Rig { transport, backend, connection, clock, handle, running }
+    }
+
+    async fn send(&self, message: Message) {
+        self.connection.publish(vec![Publication::to_queue("celery", message)]).await.expect("memory publishes");
+    }
+
+    async fn result(&self, id: &str) -> TaskMeta {
+        let wait = self.backend.wait(id, Some(Duration::from_secs(30)));
+        wait.await.expect("memory answers").unwrap_or_else(|| panic!("{id} is not ready in time"))
+    }
+
+    /// Waits until nothing waits and nothing is out.
+    async fn idle(&self) {
+        while self.transport.unsettled() > 0 || !self.transport.waiting("celery").is_empty() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn dead_letters(&self) -> Vec<Message> {
+        self.transport.waiting("celeriac.dead-letters")
+    }
+
+    async fn stop(self, how: Shutdown) -> MemoryTransport {
+        self.handle.shutdown(how);
+        self.running.await.expect("the worker does not panic").expect("the worker stops in good order");
+        self.transport
+    }
+}
+
+fn message(name: &str, id: &str, args: Vec<Value>) -> Message {
+    let mut message = Message {
+        headers: Map::from([("lang", "py"), ("task", name), ("id", id)]),
+        content_type: Some("application/json".into()),
+        content_encoding: Some("utf-8".into()),
+        ..Message::default()
+    };
+    message.properties.routing_key = Some("celery".into());
+    message.properties.exchange = Some(String::new());
+    message.set_body(&Body { args, ..Body::default() }).expect("simple values encode");
+    message
+}
+
+fn with_header(mut message: Message, name: &str, value: impl Into<Value>) -> Message {
+    message.headers.insert(name, value);
+    message
+}
+
+fn raised(meta: &TaskMeta) -> &Exception {
+    match &meta.result {
+        MetaResult::Exception(exception) => exception,
+        MetaResult::Value(value) => panic!("not an exception: {value:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_message_becomes_a_result() {
+    let rig = Rig::start(App::new("test").task(echo())).await;
+    rig.send(message("echo", "one", vec![7.into()])).await;
+    let meta = rig.result("one").await;
+    assert_eq!((meta.status, meta.result), (State::Success, MetaResult::Value(7.into())));
+    assert!(meta.date_done.is_some());
+    rig.idle().await;
+    rig.stop(Shutdown::Warm).await;
+}
+
+#[tokio::test]
+async fn a_panic_is_a_failure_and_the_worker_goes_on() {
+    let broken = task("broken", TaskOptions::default(), |_, _| panic!("out of tune"));
+    let rig = Rig::start(App::new("test").task(broken).task(echo())).await;
+    rig.send(message("broken", "one", vec![])).await;
+    rig.send(message("echo", "two", vec![1.into()])).await;
+    assert!(raised(&rig.result("one").await).to_string().contains("out of tune"));
+    assert_eq!(rig.result("two").await.status, State::Success);
+    rig.stop(Shutdown::Warm).await;
+}
+
+#[tokio::test]
+async fn a_retry_is_published_as_celery_publishes_it() {
+    let options = TaskOptions { max_retries: Some(Some(1)), ..TaskOptions::default() };
+    let flaky = task("flaky", options, |_, _| {
+        Outcome::Retry(Retry::default().exception(Exception::new("KeyError", "k")).countdown(Duration::from_secs(60)))
+    });
+    let rig = Rig::start(App::new("test").task(flaky)).await;
+    rig.send(with_header(message("flaky", "one", vec![3.into()]), "x-custom", "kept")).await;
+    // The new message is held for its ETA, so it is out and not waiting; shut down, it is back in the queue.
+    while rig.backend.fetch("one").await.expect("memory answers").is_none() {
+        tokio::task::yield_now().await;
+    }
+    let stored = rig.backend.fetch("one").await.expect("memory answers").expect("just seen");
+    assert_eq!((&stored.status, raised(&stored).to_string()), (&State::Retry, "KeyError('k')".to_owned()));
+    let transport = rig.stop(Shutdown::Warm).await;
+    let [again] = transport.waiting("celery").try_into().expect("one message waits");
+    for (name, value) in [
+        ("id", Value::from("one")),
+        ("retries", 1.into()),
+        ("eta", "2026-11-22T12:01:00+00:00".into()),
+        ("parent_id", "one".into()),
+        ("ignore_result", false.into()),
+        ("x-custom", "kept".into()),
+    ] {
+        assert_eq!(again.headers.get(name), Some(&value), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn no_retries_left_is_the_failure_that_was_named() {
+    let options = TaskOptions { max_retries: Some(Some(0)), ..TaskOptions::default() };
+    let flaky = task("flaky", options, |_, _| {
+        Interrupt::from(Retry::default().exception(Exception::new("KeyError", "k"))).into()
+    });
+    let rig = Rig::start(App::new("test").task(flaky)).await;
+    rig.send(message("flaky", "one", vec![])).await;
+    let meta = rig.result("one").await;
+    assert_eq!((&meta.status, raised(&meta).to_string()), (&State::Failure, "KeyError('k')".to_owned()));
+    rig.stop(Shutdown::Warm).await;
+}
+
+#[tokio::test]
+async fn expired_tasks_are_revoked_and_do_not_run() {
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&runs);
+    let counting = task("counting", TaskOptions::default(), move |_, _| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        Outcome::Success(Value::Null)
+    });
+    let rig = Rig::start(App::new("test").task(counting)).await;
+    rig.send(with_header(message("counting", "one", vec![]), "expires", "2026-11-22T11:59:59+00:00")).await;
+    let meta = rig.result("one").await;
+    assert_eq!((&meta.status, raised(&meta).to_string()), (&State::Revoked, "TaskRevokedError('expired')".to_owned()));
+    rig.idle().await;
+    assert_eq!(runs.load(Ordering::SeqCst), 0);
+    rig.stop(Shutdown::Warm).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_is_held_until_its_eta() {
+    let rig = Rig::start(App::new("test").task(echo())).await;
+    rig.send(with_header(message("echo", "one", vec![1.into()]), "eta", "2026-11-22T12:00:10+00:00")).await;
+    rig.send(message("echo", "two", vec![2.into()])).await;
+    rig.result("two").await;
+    assert_eq!(rig.backend.fetch("one").await.expect("memory answers"), None);
+    rig.clock.advance(Duration::from_secs(10));
+    assert_eq!(rig.result("one").await.status, State::Success);
+    rig.stop(Shutdown::Warm).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_end_a_handler() {
+    let limited = |time_limit, soft_time_limit| TaskOptions { time_limit, soft_time_limit, ..TaskOptions::default() };
+    let app = App::new("test")
+        .task(forever("hard", limited(Some(Duration::from_secs(2)), None)))
+        .task(forever("soft", limited(None, Some(Duration::from_millis(1500)))));
+    let rig = Rig::start(app).await;
+    rig.send(message("hard", "one", vec![])).await;
+    rig.send(message("soft", "two", vec![])).await;
+    assert_eq!(raised(&rig.result("one").await).to_string(), "TimeLimitExceeded(2)");
+    assert_eq!(raised(&rig.result("two").await).to_string(), "SoftTimeLimitExceeded()");
+    rig.stop(Shutdown::Warm).await;
+}
+
+#[tokio::test]
+async fn what_stock_throws_away_is_kept_with_its_reason() {
+    let rig = Rig::start(App::new("test").task(echo())).await;
+    let mut no_id = message("echo", "", vec![]);
+    no_id.headers.remove("id");
+    let mut no_type = message("echo", "no-type", vec![]);
+    no_type.content_type = None;
+    let mut pickled = message("echo", "pickled", vec![]);
+    pickled.content_type = Some("application/x-python-serialize".into());
+    let mut cut = message("echo", "cut", vec![]);
+    cut.body = cut.body.slice(..4);
+    let rows = [
+        (message("nobody", "unknown", vec![]), Some("NotRegistered('nobody')"), "unregistered task of type 'nobody'"),
+        (no_id, None, "the header 'id' is missing"),
+        (no_type, Some("InvalidTaskError("), "no content type"),
+        (pickled, Some("ContentDisallowed("), "Refusing to deserialize untrusted content of type pickle"),
+        (cut, Some("DecodeError("), ""),
+        (with_header(message("echo", "eta", vec![]), "eta", 5), Some("InvalidTaskError("), "invalid ETA value 5"),
+        (
+            with_header(message("echo", "zip", vec![]), "compression", "odd"),
+            Some("DecodeError("),
+            "unknown compression",
+        ),
+        (Message::default(), None, ""),
+    ];
+    for (number, (message, exception, reason)) in rows.into_iter().enumerate() {
+        let id = message.headers.get("id").and_then(Value::as_str).map(str::to_owned);
+        rig.send(message.clone()).await;
+        if let (Some(id), Some(exception)) = (id, exception) {
+            let shown = raised(&rig.result(&id).await).to_string();
+            assert!(shown.starts_with(exception), "{shown}");
+        }
+        rig.idle().await;
+        let letters = rig.dead_letters();
+        assert_eq!(letters.len(), number + 1, "{reason}");
+        let letter = letters.last().expect("just counted");
+        let death = letter.headers.get("x-celeriac-death").and_then(Value::as_map).expect("a note").clone();
+        let noted = death.get("reason").and_then(Value::as_str).expect("a reason").to_owned();
+        assert!(noted.contains(reason), "{noted}");
+        assert_eq!(death.get("queue"), Some(&"celery".into()));
+        assert_eq!(letter.body, message.body);
+    }
+    rig.send(message("echo", "after", vec![1.into()])).await;
+    assert_eq!(rig.result("after").await.status, State::Success);
+    rig.stop(Shutdown::Warm).await;
+}
+
+#[tokio::test]
+async fn a_cold_shutdown_gives_back_what_is_acknowledged_late() {
+    let rig =
+        Rig::start(App::new("test").task(forever("late", late())).task(forever("early", TaskOptions::default()))).await;
+    rig.send(message("late", "one", vec![])).await;
+    rig.send(message("early", "two", vec![])).await;
+    while rig.transport.unsettled() != 1 || !rig.transport.waiting("celery").is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let backend = Arc::clone(&rig.backend);
+    let transport = rig.stop(Shutdown::Cold).await;
+    let waiting: Vec<_> = transport.waiting("celery");
+    assert_eq!(waiting.len(), 1);
+    assert_eq!(waiting[0].headers.get("id"), Some(&"one".into()));
+    let early = backend.fetch("two").await.expect("memory answers").expect("its end is stored");
+    assert_eq!(early.status, State::Retry);
+}
+
+#[tokio::test]
+async fn a_warm_shutdown_finishes_what_runs_and_gives_back_the_rest() {
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let begun = Arc::new(tokio::sync::Semaphore::new(0));
+    let (waits, begins) = (Arc::clone(&gate), Arc::clone(&begun));
+    let gated = Handler {
+        name: "gated",
+        options: late(),
+        run: move |_, _| {
+            let (gate, begun) = (Arc::clone(&waits), Arc::clone(&begins));
+            Run::from_future(async move {
+                begun.add_permits(1);
+                gate.acquire().await.expect("the gate stays").forget();
+                Outcome::Success(Value::Null)
+            })
+        },
+    };
+    let config = Config { worker_concurrency: Some(1), ..Config::default() };
+    let rig = Rig::start(App::new("test").task(gated).with_config(config)).await;
+    for id in ["one", "two", "three"] {
+        rig.send(message("gated", id, vec![])).await;
+    }
+    begun.acquire().await.expect("it begins").forget();
+    rig.handle.shutdown(Shutdown::Warm);
+    let (backend, transport) = (Arc::clone(&rig.backend), rig.transport.clone());
+    while transport.waiting("celery").len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    gate.add_permits(1);
+    rig.stop(Shutdown::Warm).await;
+    let status = backend.fetch("one").await.expect("memory answers").map(|meta| meta.status);
+    assert_eq!(status, Some(State::Success));
+    assert_eq!((transport.waiting("celery").len(), transport.unsettled()), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_connection_is_made_again_and_running_work_is_settled_over_it() {
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let waits = Arc::clone(&gate);
+    let gated = Handler {
+        name: "gated",
+        options: late(),
+        run: move |_, _| {
+            let gate = Arc::clone(&waits);
+            Run::from_future(async move {
+                gate.acquire().await.expect("the gate stays").forget();
+                Outcome::Success(Value::Null)
+            })
+        },
+    };
+    let rig = Rig::start(App::new("test").task(gated).task(echo())).await;
+    rig.send(message("gated", "one", vec![])).await;
+    while rig.transport.unsettled() != 1 {
+        tokio::task::yield_now().await;
+    }
+    rig.transport.disconnect();
+    gate.add_permits(1);
+    assert_eq!(rig.result("one").await.status, State::Success);
+    let connection = rig.transport.connect().await.expect("memory connects");
+    connection.publish(vec![Publication::to_queue("celery", message("echo", "two", vec![]))]).await.expect("it is up");
+    assert_eq!(rig.result("two").await.status, State::Success);
+    rig.idle().await;
+    rig.stop(Shutdown::Warm).await;
+}
