@@ -1,11 +1,9 @@
-//! [`execute`]: one run of a handler, bounded by its time limits and kept from taking the worker with it.
+//! [`execute`]: one run of a handler, bounded by its time limits.
 
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -81,12 +79,11 @@ async fn until_limit(
     cold: &CancellationToken,
 ) -> Ran {
     let start = Instant::now();
-    let mut handler = AssertUnwindSafe(handler).catch_unwind();
     let mut soft_limit = limits.soft;
     loop {
         tokio::select! {
             biased;
-            outcome = &mut handler => return Ran::Finished(outcome.unwrap_or_else(task::outcome_of_panic)),
+            outcome = &mut *handler => return Ran::Finished(outcome),
             () = cold.cancelled() => return Ran::Cancelled,
             limit = passed(start, limits.hard) => return Ran::HardLimit(limit),
             limit = passed(start, soft_limit) => {

@@ -3,6 +3,7 @@
 //! What the task sends is accepted by the broker, then its result by the backend, then the message is settled. A crash
 //! between two steps leaves the message unsettled, and it comes back.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::Instant;
@@ -22,9 +23,10 @@ use super::settle::{Ending, Late, Verdict, verdict};
 use super::states::States;
 use crate::backend::ResultWriter;
 use crate::protocol::{Exception, MetaResult, State};
-use crate::task::{Arguments, Run, StateSink, TaskContext};
+use crate::task::{Arguments, Run, StateSink, Task, TaskContext, outcome_of_panic};
 use crate::time::Clock;
 use crate::transport::Settlement;
+use crate::{Error, ErrorKind, Result};
 
 /// Runs work and carries out what it comes to.
 pub(crate) struct Finisher {
@@ -86,7 +88,7 @@ impl Finisher {
     async fn execute(&self, work: &Work, arguments: Arguments, slot: Slot) -> Ran {
         let soft = CancellationToken::new();
         let context = TaskContext::new(Arc::clone(&work.request), Arc::clone(&self.states), soft.clone());
-        let run: Run = work.task.task.run(context.clone(), arguments);
+        let run = begin(&*work.task.task, context.clone(), arguments);
         let mut slot = Some(slot);
         let ran = execute(run, work.limits, &context, &soft, &self.cold, |thread| {
             // The thread goes on and keeps its place in the pool until it comes back.
@@ -113,7 +115,8 @@ impl Finisher {
 
     async fn carry_out(&self, work: &mut Work, conclusion: Conclusion) {
         if !conclusion.publications.is_empty() {
-            if let Err(error) = self.publisher.publish(conclusion.publications).await {
+            let published = self.unless_cold(self.publisher.publish(conclusion.publications)).await;
+            if let Err(error) = published {
                 // Unsettled and unstored: a late-acknowledged message comes back, and nothing claims that it was done.
                 error!("Task {}[{}] cannot publish, and is given back: {error}", work.name, work.request.id);
                 return;
@@ -121,28 +124,44 @@ impl Finisher {
         }
         let Verdict { store, late } = verdict(conclusion.ending, &work.task.policy, work.ignore_result);
         conclusion.report.log(work);
+        let mut late = late;
         if let Some(state) = store {
-            let stored = self.store(work, state, conclusion.result.clone(), conclusion.traceback).await;
-            if !stored {
-                return;
+            match self.store(work, state, conclusion.result.clone(), conclusion.traceback).await {
+                Ok(()) => {}
+                // The backend is away and the worker stops without waiting for it.
+                Err(error) if error.is_connection() => return,
+                // To run it again would not help, and to acknowledge it would lose what it came to.
+                Err(_) => late = Late::DeadLetter,
             }
         }
         self.settle(work, late, &conclusion.result, conclusion.ending);
     }
 
-    /// Stores a state; a value that cannot be encoded is stored as the failure that it is. `false`: not stored.
-    async fn store(&self, work: &Work, state: State, result: MetaResult, traceback: Option<String>) -> bool {
+    /// Stores a state; a value that cannot be encoded is stored as the failure that it is.
+    async fn store(&self, work: &Work, state: State, result: MetaResult, traceback: Option<String>) -> Result<()> {
         let request = self.metas.of_work(work, state, result, traceback);
-        let Err(error) = self.writer.store(request).await else { return true };
-        if error.kind() == crate::ErrorKind::Encode {
+        let mut stored = self.unless_cold(self.writer.store(request)).await;
+        let encode_error = stored.as_ref().err().filter(|error| error.kind() == ErrorKind::Encode);
+        if let Some(error) = encode_error {
             let exception = conclude::encode_error(&error.to_string());
             Report::Error(format!("raised unexpected: {exception}"), None).log(work);
-            let failure = MetaResult::Exception(exception);
-            let request = self.metas.of_work(work, State::Failure, failure, None);
-            return self.writer.store(request).await.is_ok();
+            let request = self.metas.of_work(work, State::Failure, MetaResult::Exception(exception), None);
+            stored = self.unless_cold(self.writer.store(request)).await;
         }
-        error!("Task {}[{}]: the result cannot be stored: {error}", work.name, work.request.id);
-        false
+        stored.inspect_err(|error| {
+            error!("Task {}[{}]: the result cannot be stored: {error}", work.name, work.request.id);
+        })
+    }
+
+    /// What waits for the broker or the backend waits for as long as they are away, but not through a cold shutdown.
+    async fn unless_cold<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            biased;
+            done = work => done,
+            () = self.cold.cancelled() => {
+                Err(Error::new(ErrorKind::Connection, "the worker shuts down without waiting for it"))
+            }
+        }
     }
 
     fn settle(&self, work: &mut Work, late: Late, result: &MetaResult, ending: Ending) {
@@ -159,7 +178,8 @@ impl Finisher {
     fn dead_letter(&self, work: &Work, result: &MetaResult, ending: Ending) -> Settlement {
         let reason = match ending {
             Ending::Reject { .. } => "the task rejected its message",
-            _ => "the task failed, and acks_on_failure is off",
+            Ending::Failure => "the task failed, and acks_on_failure is off",
+            _ => "the task's result could not be stored",
         };
         let exception = match result {
             MetaResult::Exception(exception) => Some(exception),
@@ -173,12 +193,13 @@ impl Finisher {
         report::log_discarded(&work);
         let verdict = verdict(Ending::Revoked, &work.task.policy, work.ignore_result);
         let exception = Exception::celery("TaskRevokedError", "expired");
-        if let Some(state) = verdict.store {
-            if !self.store(&work, state, MetaResult::Exception(exception), None).await {
-                return;
-            }
+        let stored = match verdict.store {
+            Some(state) => self.store(&work, state, MetaResult::Exception(exception), None).await,
+            None => Ok(()),
+        };
+        if stored.is_ok() {
+            work.settle(Settlement::Ack);
         }
-        work.settle(Settlement::Ack);
     }
 
     /// A held message whose body no longer decodes, though it did when it came: kept as any other malformed one.
@@ -200,9 +221,9 @@ impl Finisher {
         if let Some(request) = &malformed.request {
             let result = MetaResult::Exception(malformed.exception.clone());
             let store = self.metas.of_request(request, State::Failure, result, None);
-            if let Err(error) = self.writer.store(store).await {
+            if let Err(error) = self.unless_cold(self.writer.store(store)).await {
+                // The dead letter is what must not be lost; the failure is told in the log.
                 error!("the failure of {} cannot be stored: {error}", request.id);
-                return;
             }
         }
         let death = Death {
@@ -217,5 +238,14 @@ impl Finisher {
         });
         let settlement = letter.map_or(Settlement::Reject, |letter| Settlement::DeadLetter(Box::new(letter)));
         malformed.delivery.settle(settlement);
+    }
+}
+
+/// Prepares a run; a panic, while preparing or while running, is the task's failure and nothing else.
+fn begin(task: &dyn Task, context: TaskContext, arguments: Arguments) -> Run {
+    let prepared = std::panic::catch_unwind(AssertUnwindSafe(|| task.run(context, arguments)));
+    match prepared {
+        Ok(run) => run.guarded(),
+        Err(payload) => Run::from_future(std::future::ready(outcome_of_panic(payload))),
     }
 }

@@ -28,6 +28,7 @@ mod settle;
 mod states;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -52,6 +53,9 @@ use publisher::Publisher;
 /// How many handlers run at a time unless `worker_concurrency` says otherwise. Handlers on Tokio cost a few kilobytes
 /// each, so this is Celery's number for green threads and not its number for processes.
 pub const DEFAULT_CONCURRENCY: u32 = 250;
+
+/// How long a stopping worker waits for a backend that does not answer.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// What one worker is told beside its app's settings.
 #[derive(Debug, Clone)]
@@ -165,7 +169,8 @@ impl Worker {
         let consumer = Consumer::new(tasks, finisher, prefetch, self.concurrency(), stop_consuming, &self.handle);
         let ended = consumer.run(self.events).await;
 
-        writer.stop().await;
+        // After a cold shutdown the backend may be away for good; what waits for it then is not waited for.
+        let _ = tokio::time::timeout(LAST_WORDS, writer.stop()).await;
         stop.cancel();
         let _ = link.await;
         let _ = publishing.await;
