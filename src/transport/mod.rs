@@ -12,6 +12,7 @@ mod cycle;
 mod delivery;
 mod memory;
 mod prefetch;
+mod redis;
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ pub use cycle::QueueOrder;
 pub use delivery::{Delivery, Settlement, Settler, Tag, Undecodable};
 pub use memory::MemoryTransport;
 pub use prefetch::{Credit, Growth, Prefetch};
+pub use redis::{RedisOptions, RedisTransport, Waiting};
 
 use crate::protocol::{Map, Message};
 use crate::{Error, ErrorKind, Result};

@@ -1,0 +1,73 @@
+//! [`Bindings`]: the tables of `_kombu.binding.*`.
+
+use std::collections::{BTreeSet, HashMap};
+
+use redis::aio::MultiplexedConnection;
+use redis::{Pipeline, RedisError};
+
+use super::Shared;
+use super::flush::run;
+use crate::transport::Queue;
+use crate::transport::binding::{Binding, destinations};
+
+/// The bindings of some exchanges.
+#[derive(Debug, Default)]
+pub(super) struct Bindings(HashMap<String, Vec<Binding>>);
+
+/// The exchanges among these that have a table: all but the default one, each once.
+pub(super) fn exchanges<'a>(names: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
+    names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+impl Bindings {
+    /// Reads the tables of exchanges, in one round trip; none if there is none to read.
+    pub(super) async fn look_up(
+        shared: &Shared,
+        connection: &mut MultiplexedConnection,
+        exchanges: BTreeSet<String>,
+    ) -> Result<Self, RedisError> {
+        let mut pipeline = Pipeline::new();
+        for exchange in &exchanges {
+            pipeline.cmd("SMEMBERS").arg(shared.keys.binding(exchange));
+        }
+        let mut tables = HashMap::new();
+        for (exchange, answer) in exchanges.into_iter().zip(run(connection, &pipeline).await?) {
+            let members: Vec<String> = redis::from_redis_value(answer.extract_error()?)?;
+            let rows = members.iter().filter_map(|member| shared.keys.split_member(member));
+            let rows = rows.map(|[routing_key, pattern, queue]| Binding {
+                routing_key: routing_key.to_owned(),
+                pattern: pattern.to_owned(),
+                queue: queue.to_owned(),
+            });
+            tables.insert(exchange, rows.collect());
+        }
+        Ok(Bindings(tables))
+    }
+
+    /// The queues that a message goes to: at least one.
+    pub(super) fn queues(&self, exchange: &str, routing_key: &str) -> Vec<String> {
+        match exchange {
+            "" => vec![routing_key.to_owned()],
+            _ => destinations(self.0.get(exchange).map_or(&[], Vec::as_slice), exchange, routing_key),
+        }
+    }
+}
+
+/// Writes the queues' bindings as kombu/transport/redis.py `Channel._queue_bind` does: those of a queue that expires
+/// stand in one table alone, so that they can be swept.
+pub(super) async fn declare(
+    shared: &Shared,
+    connection: &mut MultiplexedConnection,
+    queues: &[Queue],
+) -> Result<(), RedisError> {
+    let mut pipeline = Pipeline::new();
+    for queue in queues.iter().filter(|queue| !queue.exchange.is_empty()) {
+        let Binding { routing_key, pattern, queue: name } = Binding::of(queue);
+        let member = shared.keys.member([&routing_key, &pattern, &name]);
+        pipeline.cmd("SADD").arg(shared.keys.binding(&queue.exchange)).arg(&member);
+        if !queue.arguments.contains_key("x-expires") {
+            pipeline.cmd("SADD").arg(shared.keys.binding_permanent(&queue.exchange)).arg(&member);
+        }
+    }
+    run(connection, &pipeline).await?.into_iter().try_for_each(|answer| answer.extract_error().map(drop))
+}

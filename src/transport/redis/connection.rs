@@ -1,0 +1,239 @@
+//! [`RedisConnection`]: an open connection and its background parts.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redis::aio::MultiplexedConnection;
+use redis::{Pipeline, RedisError};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::consumer::{RedisConsumer, start};
+use super::flush::flush;
+use super::{Shared, Waiting, bindings, keeper, publish, wake};
+use crate::redis_client::{ConnectOptions, Opened, failure, lost};
+use crate::transport::{Connection, Consumer, ExchangeType, Prefetch, Publication, Queue, Settlement, Settler};
+use crate::{Error, ErrorKind, Result};
+
+/// How long closing may take.
+const CLOSE: Duration = Duration::from_secs(10);
+/// How many settlements are written at a time.
+const FLUSH: usize = 5000;
+
+/// An open connection to a Redis broker.
+pub(super) struct RedisConnection {
+    link: Arc<Link>,
+    /// Cancelled when consumers are to stop, before the rest does.
+    stop_consuming: CancellationToken,
+    /// The consumers' drivers: closing waits until they have given back what they were about to hand over.
+    drivers: Mutex<Vec<JoinHandle<()>>>,
+    /// Begins to restore others' messages with the first consumer.
+    consuming: watch::Sender<bool>,
+}
+
+/// The connection itself, as its background parts use it.
+pub(super) struct Link {
+    pub(super) shared: Arc<Shared>,
+    pub(super) connection: MultiplexedConnection,
+    /// Cancelled when the connection is of no further use, whoever noticed.
+    pub(super) lost: CancellationToken,
+    /// Told of changes to lists; absent where the server does not tell.
+    pub(super) changes: Option<watch::Receiver<u64>>,
+}
+
+impl Shared {
+    pub(super) fn connect_options(&self) -> ConnectOptions {
+        ConnectOptions {
+            connect_timeout: self.options.socket_connect_timeout,
+            response_timeout: Some(self.options.socket_timeout),
+            client_name: self.options.client_name.clone(),
+            ..ConnectOptions::default()
+        }
+    }
+}
+
+impl RedisConnection {
+    /// Opens a connection, prepares it, and starts its background parts.
+    pub(super) async fn open(shared: Arc<Shared>) -> Result<Self> {
+        let link = Arc::new(Link::open(shared).await?);
+        let (consuming, begun) = watch::channel(false);
+        tokio::spawn(run_flusher(Arc::clone(&link)));
+        tokio::spawn(keeper::run_leases(Arc::clone(&link)));
+        tokio::spawn(keeper::run_restores(Arc::clone(&link), begun));
+        let stop_consuming = link.lost.child_token();
+        Ok(RedisConnection { link, stop_consuming, drivers: Mutex::default(), consuming })
+    }
+
+    async fn finish(&self) -> Result<()> {
+        self.stop_consuming.cancel();
+        let drivers = std::mem::take(&mut *self.drivers.lock().unwrap_or_else(PoisonError::into_inner));
+        for driver in drivers {
+            // A driver that panicked has nothing left to give back.
+            let _ = driver.await;
+        }
+        let ledger = &self.link.shared.ledger;
+        tokio::select! {
+            () = ledger.settled() => Ok(()),
+            () = self.link.lost.cancelled() => match ledger.is_settled() {
+                true => Ok(()),
+                false => settle_elsewhere(Arc::clone(&self.link.shared)).await,
+            },
+        }
+    }
+}
+
+#[async_trait]
+impl Connection for RedisConnection {
+    async fn declare(&self, queues: &[Queue]) -> Result<()> {
+        let shared = &self.link.shared;
+        let declared = bindings::declare(shared, &mut self.link.connection.clone(), queues).await;
+        declared.map_err(|error| self.link.failed("cannot declare queues at", error))
+    }
+
+    async fn publish(&self, batch: Vec<Publication>) -> Result<()> {
+        publish::publish(&self.link.shared, &mut self.link.connection.clone(), &batch).await
+    }
+
+    async fn consume(&self, queues: &[Queue], prefetch: Arc<Prefetch>) -> Result<Box<dyn Consumer>> {
+        if let Some(queue) = queues.iter().find(|queue| queue.exchange_type == ExchangeType::Fanout) {
+            let message = format!("cannot consume from {}: fanout queues are not supported yet", queue.name);
+            return Err(Error::new(ErrorKind::Configuration, message));
+        }
+        let (consumer, driver): (RedisConsumer, _) =
+            start(Arc::clone(&self.link), queues, prefetch, self.stop_consuming.child_token()).await?;
+        let mut drivers = self.drivers.lock().unwrap_or_else(PoisonError::into_inner);
+        drivers.retain(|driver| !driver.is_finished());
+        drivers.push(driver);
+        self.consuming.send_replace(true);
+        Ok(Box::new(consumer))
+    }
+
+    async fn purge(&self, queues: &[Queue]) -> Result<u64> {
+        publish::purge(&self.link.shared, &mut self.link.connection.clone(), queues).await
+    }
+
+    async fn close(&self) -> Result<()> {
+        let closed = timeout(CLOSE, self.finish()).await;
+        self.link.lost.cancel();
+        closed.unwrap_or_else(|_| {
+            let message = format!("cannot settle everything at {} before closing: timed out", self.link.shared.url);
+            Err(Error::new(ErrorKind::Connection, message))
+        })
+    }
+}
+
+impl Drop for RedisConnection {
+    fn drop(&mut self) {
+        self.link.lost.cancel();
+    }
+}
+
+impl fmt::Debug for RedisConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RedisConnection({})", self.link.shared.url)
+    }
+}
+
+impl Link {
+    async fn open(shared: Arc<Shared>) -> Result<Self> {
+        let (pushes, received) = mpsc::unbounded_channel();
+        let wants_tracking = matches!(shared.options.waiting, Waiting::Automatic | Waiting::Tracking);
+        let options = ConnectOptions { resp3: true, pushes: Some(pushes), ..shared.connect_options() };
+        let Opened { mut connection, resp3 } = shared.url.connect(&options).await?;
+        let prepared = prepare(&shared, &mut connection, resp3 && wants_tracking).await;
+        let tracking = prepared.map_err(|error| failure("cannot prepare the connection to", &shared.url, error))?;
+        let (lost, (changed, changes)) = (CancellationToken::new(), watch::channel(0));
+        tokio::spawn(wake::listen(Arc::clone(&shared), received, changed, lost.clone()));
+        shared.ledger.resolve_doubts();
+        Ok(Link { shared, connection, lost, changes: tracking.then_some(changes) })
+    }
+
+    /// What a request's failure is to the caller; the connection is given up.
+    pub(super) fn failed(&self, doing: &str, error: RedisError) -> Error {
+        self.lost.cancel();
+        failure(doing, &self.shared.url, error)
+    }
+
+    /// The error of a connection that somebody else found to be lost.
+    pub(super) fn is_lost(&self) -> Error {
+        lost(&self.shared.url)
+    }
+}
+
+/// Gives the server our scripts, registers what could not be registered before, and turns tracking on if wanted; says
+/// whether it is on.
+async fn prepare(shared: &Shared, connection: &mut MultiplexedConnection, track: bool) -> Result<bool, RedisError> {
+    for script in [&shared.scripts.reserve, &shared.scripts.moving, &shared.scripts.release] {
+        script.load(connection).await?;
+    }
+    let unregistered = shared.ledger.take_unregistered();
+    if let Err(error) = register(shared, connection, &unregistered).await {
+        unregistered.into_iter().for_each(|(tag, value)| shared.ledger.keep_unregistered(tag, value));
+        return Err(error);
+    }
+    unregistered.iter().for_each(|(tag, _)| shared.ledger.settle(*tag, Settlement::Restore));
+    if !track {
+        return Ok(false);
+    }
+    let tracking: Result<(), _> = redis::cmd("CLIENT").arg("TRACKING").arg("ON").query_async(connection).await;
+    match tracking {
+        Ok(()) => Ok(true),
+        Err(error) if error.is_unrecoverable_error() || error.is_io_error() => Err(error),
+        Err(_) => Ok(false),
+    }
+}
+
+/// Writes messages into `unacked` as the reserving script does.
+pub(super) async fn register(
+    shared: &Shared,
+    connection: &mut MultiplexedConnection,
+    messages: &[(crate::transport::Tag, Vec<u8>)],
+) -> Result<(), RedisError> {
+    let mut pipeline = Pipeline::new();
+    pipeline.atomic();
+    for (tag, value) in messages {
+        let field = shared.ledger.field(*tag);
+        pipeline.cmd("HSET").arg(&shared.keys.unacked).arg(&field).arg(value).ignore();
+        pipeline.cmd("ZADD").arg(&shared.keys.unacked_index).arg(shared.clock.epoch_seconds()).arg(&field).ignore();
+    }
+    if messages.is_empty() { Ok(()) } else { pipeline.query_async(connection).await }
+}
+
+/// Writes settlements as they come: what gathers while one batch is written is the next.
+async fn run_flusher(link: Arc<Link>) {
+    loop {
+        let batch = tokio::select! {
+            () = link.lost.cancelled() => return,
+            batch = link.shared.ledger.take(FLUSH) => batch,
+        };
+        match flush(&link.shared, &mut link.connection.clone(), batch.settlements()).await {
+            Ok(()) => batch.done(),
+            Err(error) => {
+                let error = link.failed("cannot settle messages at", error);
+                tracing::debug!("{error}");
+                return;
+            }
+        }
+    }
+}
+
+/// Writes what is still to be settled over a connection for this alone: the one that is being closed is lost.
+async fn settle_elsewhere(shared: Arc<Shared>) -> Result<()> {
+    let mut connection = shared.url.connect(&shared.connect_options()).await?.connection;
+    let failed = |error| failure("cannot settle messages at", &shared.url, error);
+    prepare(&shared, &mut connection, false).await.map_err(failed)?;
+    shared.ledger.resolve_doubts();
+    loop {
+        let batch = tokio::select! {
+            biased;
+            () = shared.ledger.settled() => return Ok(()),
+            batch = shared.ledger.take(FLUSH) => batch,
+        };
+        flush(&shared, &mut connection, batch.settlements()).await.map_err(failed)?;
+        batch.done();
+    }
+}

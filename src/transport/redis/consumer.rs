@@ -1,0 +1,195 @@
+//! [`RedisConsumer`] and its driver, which reserves the next messages while the worker has the last ones.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::connection::{Link, register};
+use super::reserve::{Reserved, Reserver};
+use super::unacked::suffix;
+use super::wake::{Wake, Woken};
+use crate::transport::cycle::Cycle;
+use crate::transport::{Consumer, Delivery, Prefetch, Queue};
+use crate::{Error, Result};
+
+/// The most that one script call reserves.
+const BATCH: usize = 1000;
+/// How long to let a nearly full window empty itself, while there is more to take than fits.
+const GATHER: Duration = Duration::from_millis(1);
+
+/// A subscription to queues in Redis.
+pub(super) struct RedisConsumer {
+    link: Arc<Link>,
+    batches: mpsc::Receiver<Result<Vec<Delivery>>>,
+    /// Ends the driver.
+    stop: CancellationToken,
+}
+
+#[async_trait]
+impl Consumer for RedisConsumer {
+    async fn next(&mut self) -> Result<Vec<Delivery>> {
+        self.batches.recv().await.unwrap_or_else(|| Err(self.link.is_lost()))
+    }
+}
+
+impl Drop for RedisConsumer {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        // What was not handed out goes back at once, in one go, so that it keeps its order.
+        let _pause = self.link.shared.ledger.pause();
+        self.batches.close();
+        while self.batches.try_recv().is_ok() {}
+    }
+}
+
+/// Starts to consume.
+pub(super) async fn start(
+    link: Arc<Link>,
+    queues: &[Queue],
+    prefetch: Arc<Prefetch>,
+    stop: CancellationToken,
+) -> Result<(RedisConsumer, JoinHandle<()>)> {
+    let shared = &link.shared;
+    let wake = Wake::new(shared, link.changes.clone()).await?;
+    let cycle = Cycle::new(queues.iter().map(|queue| queue.name.clone()), shared.options.queue_order);
+    let reserver =
+        Reserver::new(Arc::clone(shared), link.connection.clone(), Arc::clone(&prefetch), cycle, wake.is_tracking());
+    let (handed, batches) = mpsc::channel(1);
+    let driver = Driver { link: Arc::clone(&link), reserver, prefetch, wake, handed, stop: stop.clone(), more: false };
+    let driver = if queues.is_empty() { tokio::spawn(driver.idle()) } else { tokio::spawn(driver.run()) };
+    Ok((RedisConsumer { link, batches, stop }, driver))
+}
+
+/// Reserves messages for a consumer until it stops.
+struct Driver {
+    link: Arc<Link>,
+    reserver: Reserver,
+    prefetch: Arc<Prefetch>,
+    wake: Wake,
+    handed: mpsc::Sender<Result<Vec<Delivery>>>,
+    stop: CancellationToken,
+    /// The last reservation brought all that was asked for: there is probably more.
+    more: bool,
+}
+
+impl Driver {
+    async fn run(mut self) {
+        let stop = self.stop.clone();
+        while !stop.is_cancelled() {
+            let turn = match self.turn().await {
+                Ok(deliveries) => self.hand_over(deliveries).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = turn {
+                self.link.lost.cancel();
+                // A consumer that is gone, or that has yet to take a batch, learns it from the closed channel.
+                let _ = self.handed.try_send(Err(error));
+                return;
+            }
+        }
+    }
+
+    /// There is nothing to consume from.
+    async fn idle(self) {
+        self.stop.cancelled().await;
+    }
+
+    /// Waits for room, and reserves what fits. A request is never given up half-way: its answer holds messages.
+    async fn turn(&mut self) -> Result<Vec<Delivery>> {
+        let stop = self.stop.clone();
+        let room = tokio::select! {
+            room = self.room() => room,
+            () = stop.cancelled() => return Ok(Vec::new()),
+        };
+        self.wake.looking();
+        let Reserved { mut deliveries, drained } = self.reserver.reserve(room).await?;
+        self.wake.looked(!deliveries.is_empty());
+        self.more = deliveries.len() == room;
+        if drained && !deliveries.is_empty() {
+            self.hand_over(std::mem::take(&mut deliveries)).await?;
+        }
+        if drained {
+            deliveries.extend(self.wait().await?);
+        }
+        Ok(deliveries)
+    }
+
+    /// How many messages there is room for: at least one.
+    async fn room(&self) -> usize {
+        loop {
+            let room = self.prefetch.available().min(BATCH);
+            let worthwhile = (self.prefetch.limit() / 4).clamp(1, BATCH / 4);
+            if room >= worthwhile || (room > 0 && (!self.more || self.prefetch.out() == 0)) {
+                return room;
+            }
+            if room > 0 {
+                sleep(GATHER).await;
+                return self.prefetch.available().clamp(1, BATCH);
+            }
+            self.prefetch.changed().await;
+        }
+    }
+
+    /// Waits for messages to arrive. Brings the one that was popped while waiting, if waiting pops.
+    async fn wait(&mut self) -> Result<Option<Delivery>> {
+        // A pop may bring a message, so there must be room for it.
+        let stop = self.stop.clone();
+        tokio::select! {
+            _ = self.room() => {}
+            () = stop.cancelled() => return Ok(None),
+        }
+        let lists = if self.wake.is_tracking() { Vec::new() } else { self.reserver.lists().collect() };
+        match self.wake.wait(&self.link.connection, lists, &stop).await {
+            Ok(Woken::Look) => Ok(None),
+            Ok(Woken::Popped { list, raw }) => self.register(&list, raw).await,
+            Err(error) => Err(self.link.failed("cannot wait for messages of", error)),
+        }
+    }
+
+    /// Registers a message that was popped while waiting. If that fails, the next connection does it.
+    async fn register(&mut self, list: &[u8], raw: Vec<u8>) -> Result<Option<Delivery>> {
+        let Some(queue) = self.reserver.queue_of(list) else {
+            let name = String::from_utf8_lossy(list).into_owned();
+            return Err(Error::new(
+                crate::ErrorKind::Connection,
+                format!("a message came from {name:?}, not asked for"),
+            ));
+        };
+        let ledger = &self.link.shared.ledger;
+        let reservation = ledger.begin(1);
+        let tag = crate::transport::Tag(reservation.first());
+        let value = [b"[".as_slice(), &raw, &suffix(queue.as_str())?].concat();
+        let messages = [(tag, value)];
+        if let Err(error) = register(&self.link.shared, &mut self.link.connection.clone(), &messages).await {
+            messages.into_iter().for_each(|(tag, value)| ledger.keep_unregistered(tag, value));
+            return Err(self.link.failed("cannot register a message at", error));
+        }
+        reservation.confirm(1);
+        Ok(Some(self.reserver.single(tag, queue, raw)))
+    }
+
+    async fn hand_over(&self, deliveries: Vec<Delivery>) -> Result<()> {
+        if deliveries.is_empty() {
+            return Ok(());
+        }
+        let place = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => None,
+            place = self.handed.reserve() => place.ok(),
+        };
+        match place {
+            Some(place) => place.send(Ok(deliveries)),
+            None => {
+                // Nobody takes them: they go back in one go, so that they keep their order.
+                let _pause = self.link.shared.ledger.pause();
+                drop(deliveries);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,118 @@
+//! The keeper: renews the leases of what we hold, and restores what dead workers left.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::RedisError;
+use redis::aio::MultiplexedConnection;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+use uuid::Uuid;
+
+use super::Shared;
+use super::connection::Link;
+use super::flush::{End, MOVES, Move, give_back};
+use crate::transport::Tag;
+
+/// How many leases one command renews.
+const LEASES: usize = 1000;
+/// The most that one restore looks at, if no limit is configured.
+const RESTORES: usize = 100_000;
+/// The shortest pause between two rounds, whatever is configured.
+const SHORTEST: Duration = Duration::from_millis(20);
+
+/// Renews leases until the connection is lost: at a third of the visibility timeout, since whoever restores has read the
+/// time before it acts on it.
+pub(super) async fn run_leases(link: Arc<Link>) {
+    let mut rounds = interval((link.shared.options.visibility_timeout / 3).max(SHORTEST));
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    rounds.tick().await;
+    loop {
+        tokio::select! {
+            () = link.lost.cancelled() => return,
+            _ = rounds.tick() => {}
+        }
+        link.shared.ledger.resolve_doubts();
+        if let Err(error) = renew(&link.shared, &mut link.connection.clone()).await {
+            let error = link.failed("cannot renew leases at", error);
+            tracing::debug!("{error}");
+            return;
+        }
+    }
+}
+
+/// Writes the present time for all that we hold and that is still there.
+async fn renew(shared: &Shared, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
+    let held: Vec<Tag> = shared.ledger.held();
+    for tags in held.chunks(LEASES) {
+        let mut renewal = redis::cmd("ZADD");
+        renewal.arg(&shared.keys.unacked_index).arg("XX");
+        let now = shared.clock.epoch_seconds();
+        for tag in tags {
+            renewal.arg(now).arg(shared.ledger.field(*tag));
+        }
+        renewal.query_async::<()>(connection).await?;
+    }
+    Ok(())
+}
+
+/// Looks after others' messages as kombu/transport/redis.py `QoS.restore_visible` does, at once and then at each
+/// interval × throttle, from the first consumer on and until the connection is lost.
+pub(super) async fn run_restores(link: Arc<Link>, mut consuming: watch::Receiver<bool>) {
+    let options = &link.shared.options;
+    tokio::select! {
+        () = link.lost.cancelled() => return,
+        begun = consuming.wait_for(|begun| *begun) => if begun.is_err() { return },
+    }
+    let pause = options.unacked_restore_interval.saturating_mul(options.unacked_restore_throttle.max(1));
+    let mut rounds = interval(pause.max(SHORTEST));
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = link.lost.cancelled() => return,
+            _ = rounds.tick() => {}
+        }
+        match restore(&link.shared, &mut link.connection.clone()).await {
+            Ok(0) => {}
+            Ok(restored) => tracing::info!("Restored {restored} message(s) that nobody settled in time"),
+            Err(error) => {
+                let error = link.failed("cannot restore messages at", error);
+                tracing::debug!("{error}");
+                return;
+            }
+        }
+    }
+}
+
+/// Restores expired messages while nobody else does; answers how many.
+async fn restore(shared: &Shared, connection: &mut MultiplexedConnection) -> Result<usize, RedisError> {
+    let token = Uuid::new_v4().simple().to_string();
+    let mut lock = redis::cmd("SET");
+    lock.arg(&shared.keys.unacked_mutex).arg(&token).arg("NX").arg("PX");
+    lock.arg(shared.options.unacked_mutex_expire.as_millis().max(1) as u64);
+    if lock.query_async::<Option<String>>(connection).await?.is_none() {
+        return Ok(0);
+    }
+    let restored = restore_expired(shared, connection).await;
+    let mut release = shared.scripts.release.call(1);
+    release.arg(&shared.keys.unacked_mutex).arg(&token);
+    shared.scripts.release.run(connection, &release).await?;
+    restored
+}
+
+async fn restore_expired(shared: &Shared, connection: &mut MultiplexedConnection) -> Result<usize, RedisError> {
+    let ceiling = shared.clock.epoch_seconds() - shared.options.visibility_timeout.as_secs_f64();
+    let most = shared.options.unacked_restore_limit.map_or(RESTORES, |limit| limit as usize);
+    let mut find = redis::cmd("ZRANGEBYSCORE");
+    find.arg(&shared.keys.unacked_index).arg(0).arg(ceiling).arg("LIMIT").arg(0).arg(most);
+    let expired: Vec<String> = find.query_async(connection).await?;
+    // A lease of our own that is late is renewed soon.
+    let fields: Vec<_> = expired.into_iter().filter(|field| !shared.ledger.holds(field)).collect();
+    let mut restored = 0;
+    // The newest first: what is pushed to the front last, the oldest, is consumed first.
+    for fields in fields.rchunks(MOVES) {
+        let moves = fields.iter().rev().map(|field| Move { field, end: End::Front, ceiling: Some(ceiling) });
+        restored += give_back(shared, connection, &moves.collect::<Vec<_>>()).await?;
+    }
+    Ok(restored)
+}
