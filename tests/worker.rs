@@ -7,7 +7,7 @@ use std::time::Duration;
 use celeriac::App;
 use celeriac::backend::{BackendOptions, MemoryBackend, ResultBackend};
 use celeriac::config::{Config, QueueDefinition};
-use celeriac::protocol::{Body, Exception, Map, Message, MetaResult, State, TaskMeta, Value};
+use celeriac::protocol::{Body, Embed, Exception, Map, Message, MetaResult, State, TaskMeta, Value};
 use celeriac::task::{Arguments, Interrupt, Outcome, Retry, Run, Task, TaskContext, TaskOptions};
 use celeriac::time::Clock;
 use celeriac::transport::{Connection, MemoryTransport, Publication, Transport};
@@ -257,6 +257,9 @@ async fn what_stock_throws_away_is_kept_with_its_reason() {
     pickled.content_type = Some("application/x-python-serialize".into());
     let mut cut = message("echo", "cut", vec![]);
     cut.body = cut.body.slice(..4);
+    let mut linked = message("echo", "linked", vec![]);
+    let embed = Embed { callbacks: Some(Value::List(vec![Map::from([("task", "echo")]).into()])), ..Embed::default() };
+    linked.set_body(&Body { embed, ..Body::default() }).expect("simple values encode");
     let rows = [
         (message("nobody", "unknown", vec![]), Some("NotRegistered('nobody')"), "unregistered task of type 'nobody'"),
         (no_id, None, "the header 'id' is missing"),
@@ -269,6 +272,7 @@ async fn what_stock_throws_away_is_kept_with_its_reason() {
             Some("DecodeError("),
             "unknown compression",
         ),
+        (linked, Some("NotImplementedError("), "a task with link cannot be run"),
         (Message::default(), None, ""),
     ];
     for (number, (message, exception, reason)) in rows.into_iter().enumerate() {

@@ -10,7 +10,7 @@ use super::malformed::{Fault, Malformed};
 use super::policy::Policy;
 use super::request::Work;
 use crate::app::App;
-use crate::protocol::{AcceptContent, Body, HeaderError, Map, Message, Payload, TaskHeaders, Value};
+use crate::protocol::{AcceptContent, Body, Embed, HeaderError, Map, Message, Payload, TaskHeaders, Value};
 use crate::task::{Arguments, Request, RetryPolicy, Task};
 use crate::transport::Delivery;
 use crate::{Error, Result};
@@ -117,12 +117,26 @@ fn understand(message: &Message, tasks: &Tasks) -> Result<Understood, (Fault, Na
         Some(body) => body,
         None => decode(message, &tasks.accept).map_err(|fault| (fault, named()))?,
     };
+    if let Some(what) = canvas(&body.embed) {
+        return Err((Fault::Canvas(what), named()));
+    }
     Ok(Understood { task: Arc::clone(task), headers, body, rewritten })
 }
 
 fn named(headers: &Map) -> Named {
     let text = |name| headers.get(name).and_then(Value::as_str).map(str::to_owned);
     Some((text("id")?, text("task").unwrap_or_default()))
+}
+
+/// What is to follow the task, if anything is.
+fn canvas(embed: &Embed) -> Option<&'static str> {
+    let parts = [
+        ("link", &embed.callbacks),
+        ("link_error", &embed.errbacks),
+        ("a chain", &embed.chain),
+        ("a chord", &embed.chord),
+    ];
+    parts.into_iter().find(|(_, part)| part.is_some()).map(|(name, _)| name)
 }
 
 fn decode(message: &Message, accept: &AcceptContent) -> Result<Body, Fault> {

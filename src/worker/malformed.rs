@@ -37,6 +37,8 @@ pub(crate) enum Fault {
     Payload(Error),
     /// The body decodes to something else.
     Body(BodyError),
+    /// What is to follow the task is more than this worker can send: to run it would break the canvas silently.
+    Canvas(&'static str),
 }
 
 /// Which of Celery's four log messages fits.
@@ -67,6 +69,7 @@ impl Fault {
             Fault::NoContentType => "the message has no content type".to_owned(),
             Fault::Payload(error) => error.to_string(),
             Fault::Body(error) => error.to_string(),
+            Fault::Canvas(what) => format!("a task with {what} cannot be run by this worker yet"),
         }
     }
 
@@ -87,6 +90,7 @@ impl Fault {
                 let class = if error.kind() == ErrorKind::Refused { "ContentDisallowed" } else { "DecodeError" };
                 Exception::with_args(class, "kombu.exceptions", [self.reason()])
             }
+            Fault::Canvas(_) => Exception::new("NotImplementedError", self.reason()),
             _ => Exception::celery("InvalidTaskError", self.reason()),
         }
     }
