@@ -34,6 +34,7 @@ pub mod worker;
 
 pub use app::App;
 pub use async_trait::async_trait;
+#[doc = include_str!("task/attribute.md")]
 pub use celeriac_macros::task;
 pub use error::{Error, ErrorKind, Result};
 pub use task::{Interrupt, Outcome, TaskContext};

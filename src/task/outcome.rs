@@ -49,7 +49,7 @@ pub enum Interrupt {
         traceback: Option<String>,
     },
     /// The task asks to be run again.
-    Retry(Retry),
+    Retry(Box<Retry>),
     /// The task ends without a result.
     Ignore,
     /// The task refuses its message.
@@ -67,6 +67,11 @@ impl Interrupt {
         Interrupt::Ignore
     }
 
+    /// Fails as a task does that its soft time limit stops; for handlers that watch the limit themselves.
+    pub fn soft_time_limit_exceeded() -> Self {
+        Exception::with_args::<Value>("SoftTimeLimitExceeded", "billiard.exceptions", []).into()
+    }
+
     /// Refuses the message (celery.exceptions.Reject): back to the queue with `requeue`, or else thrown away.
     pub fn reject(reason: impl Into<String>, requeue: bool) -> Self {
         Interrupt::Reject { reason: reason.into(), requeue }
@@ -77,7 +82,7 @@ impl From<Interrupt> for Outcome {
     fn from(interrupt: Interrupt) -> Self {
         match interrupt {
             Interrupt::Failure { exception, traceback } => Outcome::Failure { exception, traceback },
-            Interrupt::Retry(retry) => Outcome::Retry(retry),
+            Interrupt::Retry(retry) => Outcome::Retry(*retry),
             Interrupt::Ignore => Outcome::Ignore,
             Interrupt::Reject { reason, requeue } => Outcome::Reject { reason, requeue },
         }
@@ -86,6 +91,6 @@ impl From<Interrupt> for Outcome {
 
 impl From<Retry> for Interrupt {
     fn from(retry: Retry) -> Self {
-        Interrupt::Retry(retry)
+        Interrupt::Retry(Box::new(retry))
     }
 }

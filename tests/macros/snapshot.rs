@@ -3,6 +3,8 @@
 //! The compiler is called with the library that the tests were linked with: nothing is built a second time.
 //! `UPDATE_SNAPSHOTS=1 cargo test --test macros` writes the snapshots anew.
 
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
