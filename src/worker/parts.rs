@@ -6,9 +6,13 @@ use jiff::tz::TimeZone;
 
 use crate::backend::{self, BackendOptions, ResultBackend};
 use crate::config::Config;
+use crate::redis_client::{RedisUrl, UrlPolicy};
 use crate::time::Clock;
-use crate::transport::Transport;
+use crate::transport::{MemoryTransport, RedisOptions, RedisTransport, Transport};
 use crate::{Error, ErrorKind, Result};
+
+/// The broker URLs that the Redis transport takes.
+const REDIS_SCHEMES: [&str; 5] = ["redis", "rediss", "redis+socket", "socket", "sentinel"];
 
 /// The zone of the setting `timezone`; UTC without one, or local time with `enable_utc` off as well.
 pub(crate) fn timezone(config: &Config) -> Result<TimeZone> {
@@ -37,7 +41,29 @@ pub(crate) fn backend(config: &Config) -> Result<Arc<dyn ResultBackend>> {
 }
 
 /// The broker that `broker_url` names.
+///
+/// # Errors
+/// `Configuration`: a URL that cannot be read, or a broker that is not supported.
 pub(crate) fn transport(config: &Config, clock: Clock, seed: u64) -> Result<Arc<dyn Transport>> {
-    let _ = (config, clock, seed);
-    Err(Error::new(ErrorKind::Configuration, "todo"))
+    let url = config.read_url();
+    let scheme = url.split_once(':').map_or(url, |(scheme, _)| scheme);
+    if scheme == "memory" {
+        return Ok(Arc::new(MemoryTransport::new()));
+    }
+    if !REDIS_SCHEMES.contains(&scheme) {
+        let why = match config.broker_url {
+            None => {
+                "no broker is configured, and Celery's default is amqp://: set CELERY_BROKER_URL or broker_url".into()
+            }
+            Some(_) => format!("the broker {scheme}:// is not supported"),
+        };
+        let known = "supported are redis://, rediss://, redis+socket:// and memory://";
+        return Err(Error::new(ErrorKind::Configuration, format!("{why}; {known}")));
+    }
+    let mut options = RedisOptions::from(&config.broker_transport_options);
+    if config.broker_transport_options.socket_connect_timeout.is_none() {
+        options.socket_connect_timeout = config.broker_connection_timeout;
+    }
+    let url = RedisUrl::parse(url, UrlPolicy::Broker)?;
+    Ok(Arc::new(RedisTransport::new(url, options, clock, fastrand::Rng::with_seed(seed))))
 }
