@@ -27,12 +27,18 @@ apt_install() {
         die "these are missing, and there is no apt-get to install them: $*"
     as_root true || die "not root, and sudo is not available: please run: apt-get install $*"
     if [ -z "$updated" ]; then
-        say "apt-get update"
-        as_root apt-get update -qq >&2
+        logged apt-get update
         updated=yes
     fi
-    say "apt-get install $*"
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" </dev/null >&2
+    logged env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
+}
+
+# Runs as root, and shows what the command said only if it fails.
+logged() {
+    local shown="$*"
+    say "${shown#env DEBIAN_FRONTEND=noninteractive }"
+    mkdir -p .build
+    as_root "$@" </dev/null >>.build/setup.log 2>&1 || { tail -n 20 .build/setup.log >&2; die "failed: $*"; }
 }
 
 compiler() {
