@@ -1,3 +1,68 @@
-//! The command line.
+//! Celery's command line for a program of one's own: [`run`].
+//!
+//! ```no_run
+//! use celeriac::App;
+//!
+//! fn main() -> std::process::ExitCode {
+//!     celeriac::cli::run(App::new("shop"))
+//! }
+//! ```
+//!
+//! What an option, its help and its environment variable are is said once, in `options`; what Celery has and this has
+//! not, in `refused`. Nothing below this room prints, reads the environment or heeds a signal.
 
+mod banner;
+mod failure;
 pub mod log;
+mod node;
+mod options;
+mod pidfile;
+mod refused;
+mod settings;
+mod signals;
+mod worker;
+
+use std::env;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches};
+
+use crate::app::App;
+use failure::{Failure, say};
+use options::{Command, CommandLine};
+
+/// Runs the program's command line, as `celery` runs its own, and returns what `main` is to return.
+///
+/// The exit codes are Celery's: 0 for success and for a shutdown on request, 1 for a failure and after Ctrl+C, 2 for a
+/// command line that is wrong, 73 for a pidfile that another process holds. Errors are one line on standard error.
+pub fn run(app: App) -> ExitCode {
+    run_with(app, env::args_os()).unwrap_or_else(|failure| failure.report())
+}
+
+fn run_with(app: App, arguments: impl IntoIterator<Item = OsString>) -> Result<ExitCode, Failure> {
+    let mut command = refused::declare(CommandLine::command());
+    let matches = match command.try_get_matches_from_mut(arguments) {
+        Ok(matches) => matches,
+        Err(error) if error.use_stderr() => return Err(failure::from_clap(&error)),
+        Err(help) => {
+            say(help.to_string().trim_end());
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    if let Some(refusal) = refused::refusal(&matches) {
+        return Err(Failure::usage(refusal));
+    }
+    let line = CommandLine::from_arg_matches(&matches).map_err(|error| failure::from_clap(&error))?;
+    if line.global.version {
+        say(&format!("{} (celeriac)", env!("CARGO_PKG_VERSION")));
+        return Ok(ExitCode::SUCCESS);
+    }
+    match line.command {
+        Some(Command::Worker(arguments)) => worker::run(app, &line.global, &arguments),
+        None => {
+            say(command.render_help().to_string().trim_end());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}

@@ -55,22 +55,30 @@ pub fn install(options: &LogOptions, config: &Config) -> Result<LogHandle> {
     if tracing::subscriber::set_global_default(subscriber).is_ok() {
         panics::log_panics();
     }
-    Ok(LogHandle(sink))
+    Ok(LogHandle { sink, is_file: options.file.is_some() })
 }
 
 /// Keeps the log going; writes what is left when it is dropped.
 #[derive(Debug)]
-pub struct LogHandle(LogSink);
+pub struct LogHandle {
+    sink: LogSink,
+    is_file: bool,
+}
 
 impl LogHandle {
+    /// Whether the log goes to a file, where nobody may be looking.
+    pub fn is_file(&self) -> bool {
+        self.is_file
+    }
+
     /// Returns when everything logged so far is written.
     pub fn flush(&self) {
-        self.0.flush();
+        self.sink.flush();
     }
 }
 
 impl Drop for LogHandle {
     fn drop(&mut self) {
-        self.0.flush();
+        self.sink.flush();
     }
 }

@@ -1,0 +1,112 @@
+//! Celery's options and commands that have no effect here yet: refused by name, never ignored.
+
+use clap::builder::BoolishValueParser;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+/// An option that Celery has.
+struct Refused {
+    long: &'static str,
+    short: Option<char>,
+    alias: Option<&'static str>,
+    /// The name of its value; none for a flag.
+    value: Option<&'static str>,
+    heading: &'static str,
+    /// Why, where "not yet" is not the reason.
+    reason: Option<&'static str>,
+}
+
+const fn flag(long: &'static str, short: Option<char>, heading: &'static str) -> Refused {
+    Refused { long, short, alias: None, value: None, heading, reason: None }
+}
+
+const fn option(long: &'static str, short: Option<char>, value: &'static str, heading: &'static str) -> Refused {
+    Refused { long, short, alias: None, value: Some(value), heading, reason: None }
+}
+
+const COMPILED_IN: Option<&str> = Some("not supported: the app of this program is compiled into it");
+
+const GLOBAL: &[Refused] = &[
+    Refused { reason: COMPILED_IN, ..option("app", Some('A'), "APP", "Global Options") },
+    Refused { reason: COMPILED_IN, ..option("loader", None, "LOADER", "Global Options") },
+];
+
+const WORKER: &[Refused] = &[
+    flag("detach", Some('D'), "Worker Options"),
+    option("statedb", Some('S'), "FILE", "Worker Options"),
+    flag("disable-prefetch", None, "Worker Options"),
+    Refused { alias: Some("events"), ..flag("task-events", Some('E'), "Pool Options") },
+    option("max-tasks-per-child", None, "N", "Pool Options"),
+    option("max-memory-per-child", None, "KIB", "Pool Options"),
+    option("pool-start-method", None, "METHOD", "Pool Options"),
+    option("include", Some('I'), "MODULES", "Queue Options"),
+    option("autoscale", None, "MAX,MIN", "Features"),
+    flag("beat", Some('B'), "Embedded Beat Options"),
+    Refused { alias: Some("schedule"), ..option("schedule-filename", Some('s'), "FILE", "Embedded Beat Options") },
+    option("scheduler", None, "CLASS", "Embedded Beat Options"),
+    option("uid", None, "USER", "Daemonization Options"),
+    option("gid", None, "GROUP", "Daemonization Options"),
+    option("umask", None, "MASK", "Daemonization Options"),
+    option("executable", None, "FILE", "Daemonization Options"),
+];
+
+const COMMANDS: &[&str] = &[
+    "amqp", "beat", "call", "control", "events", "graph", "inspect", "list", "logtool", "migrate", "multi", "purge",
+    "report", "result", "shell", "status", "upgrade",
+];
+
+/// The command with the options that it will refuse, so that help lists them and their values are not taken for
+/// something else.
+pub(super) fn declare(command: Command) -> Command {
+    // Their environment variables belong to the Python side of a project, and do not concern us.
+    let command = command.args(GLOBAL.iter().map(Refused::argument));
+    let command =
+        command.mut_subcommand("worker", |worker| worker.args(WORKER.iter().map(|refused| refused.with_variable())));
+    command.subcommands(COMMANDS.iter().map(|name| {
+        let command = Command::new(*name).hide(true).disable_help_flag(true);
+        command.arg(Arg::new("any").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true))
+    }))
+}
+
+/// What was given and cannot be done, in words.
+pub(super) fn refusal(matches: &ArgMatches) -> Option<String> {
+    let global = GLOBAL.iter().find(|refused| refused.is_given(matches)).map(Refused::message);
+    global.or_else(|| match matches.subcommand() {
+        Some(("worker", matches)) => WORKER.iter().find(|refused| refused.is_given(matches)).map(Refused::message),
+        Some((name, _)) if COMMANDS.contains(&name) => Some(format!("the command {name} is not supported yet")),
+        _ => None,
+    })
+}
+
+impl Refused {
+    fn argument(&self) -> Arg {
+        let help = self.reason.map_or("Not supported yet".to_owned(), capitalized);
+        let argument = Arg::new(self.long).long(self.long).help(help).help_heading(self.heading);
+        let argument = match self.value {
+            Some(name) => argument.value_name(name).allow_hyphen_values(true),
+            None => argument.action(ArgAction::SetTrue).value_parser(BoolishValueParser::new()),
+        };
+        let argument = self.short.map_or(argument.clone(), |short| argument.short(short));
+        self.alias.map_or(argument.clone(), |alias| argument.alias(alias))
+    }
+
+    fn with_variable(&self) -> Arg {
+        let name = format!("CELERY_WORKER_{}", self.long.replace('-', "_").to_uppercase());
+        self.argument().env(name).hide_env(true)
+    }
+
+    fn is_given(&self, matches: &ArgMatches) -> bool {
+        let given =
+            matches!(matches.value_source(self.long), Some(ValueSource::CommandLine | ValueSource::EnvVariable));
+        given && (self.value.is_some() || matches.get_flag(self.long))
+    }
+
+    fn message(&self) -> String {
+        format!("--{} is {}", self.long, self.reason.unwrap_or("not supported yet"))
+    }
+}
+
+fn capitalized(text: &str) -> String {
+    let (first, rest) = text.split_at(text.chars().next().map_or(0, char::len_utf8));
+    format!("{}{rest}", first.to_uppercase())
+}

@@ -1,0 +1,64 @@
+//! The settings of a run: the program's, with the file, the command line and the environment over them.
+
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use super::failure::Failure;
+use super::options::{GlobalOptions, WorkerArguments};
+use crate::config::{Config, Warning};
+use crate::{Error, ErrorKind, Result};
+
+/// The file that is read when no other is named.
+const DEFAULT_FILE: &str = "celeriac.toml";
+
+/// Puts everything that the user said over `config`; answers what of it has no effect.
+pub(super) fn gather(
+    config: &mut Config,
+    global: &GlobalOptions,
+    arguments: &WorkerArguments,
+) -> Result<Vec<Warning>, Failure> {
+    let mut warnings = Vec::new();
+    if let Some((file, text)) = read_file(global.config.as_deref())? {
+        warnings.extend(config.merge_toml(&text, &file.display().to_string())?);
+    }
+    let extra = config.merge_assignments(&arguments.settings).map_err(|error| Failure::usage(error.to_string()))?;
+    warnings.extend(extra);
+    apply_options(config, arguments);
+    config.merge_environment(|name| env::var(name).ok());
+    // As in Celery, these two options stand for their environment variables, and so win.
+    if let Some(url) = &global.broker {
+        config.broker_url = Some(url.clone());
+    }
+    if let Some(url) = &global.result_backend {
+        config.result_backend = Some(url.clone());
+    }
+    Ok(warnings)
+}
+
+fn read_file(named: Option<&Path>) -> Result<Option<(PathBuf, String)>> {
+    let file = named.unwrap_or(Path::new(DEFAULT_FILE));
+    if named.is_none() && !file.exists() {
+        return Ok(None);
+    }
+    let text = fs::read_to_string(file).map_err(|error| {
+        Error::new(ErrorKind::Configuration, format!("read the settings file {}", file.display())).with_source(error)
+    })?;
+    Ok(Some((file.to_owned(), text)))
+}
+
+/// Options whose value is 0 leave the setting alone, as in Celery.
+fn apply_options(config: &mut Config, arguments: &WorkerArguments) {
+    let above_zero = |number: Option<u32>| number.filter(|number| *number > 0);
+    if let Some(multiplier) = above_zero(arguments.worker.prefetch_multiplier) {
+        config.worker_prefetch_multiplier = multiplier;
+    }
+    if let Some(concurrency) = above_zero(arguments.pool.concurrency) {
+        config.worker_concurrency = Some(concurrency);
+    }
+    if let Some(limit) = arguments.pool.time_limit.filter(|limit| !limit.is_zero()) {
+        config.task_time_limit = Some(limit);
+    }
+    if let Some(limit) = arguments.pool.soft_time_limit.filter(|limit| !limit.is_zero()) {
+        config.task_soft_time_limit = Some(limit);
+    }
+}

@@ -1,0 +1,177 @@
+//! `worker`: starts a worker, and stops it as signals say.
+
+use std::env;
+use std::io::{self, IsTerminal};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use jiff::tz::TimeZone;
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinError;
+
+use super::banner::Banner;
+use super::failure::{Code, Failure, say};
+use super::log::{self, Level, LogOptions};
+use super::node::NodeName;
+use super::options::{GlobalOptions, WorkerArguments, names};
+use super::pidfile::Pidfile;
+use super::settings;
+use super::signals::{Action, Escalation, Signals, announce};
+use crate::app::App;
+use crate::config::Config;
+use crate::time::Clock;
+use crate::worker::{DEFAULT_CONCURRENCY, Shutdown, Worker, WorkerOptions};
+use crate::{Error, ErrorKind, Result};
+
+/// Runs the command until the worker has stopped.
+pub(super) fn run(mut app: App, global: &GlobalOptions, arguments: &WorkerArguments) -> Result<ExitCode, Failure> {
+    let started_in = env::current_dir();
+    if let Some(folder) = &global.workdir {
+        change_to(folder)?;
+    }
+    let warnings = settings::gather(app.config_mut(), global, arguments)?;
+    let node = NodeName::new(arguments.worker.hostname.as_deref(), &hostname())?;
+    let log = log::install(&log_options(app.config(), global, arguments, &node)?, app.config())?;
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let pidfile = pidfile(app.config(), arguments, &node)?;
+    let runtime = runtime(app.config())?;
+    let ending = runtime.block_on(serve(app, global, arguments, &node))?;
+    let is_told = !log.is_file();
+    // Handlers that block cannot be stopped; the process does not wait for those that a cold shutdown left behind.
+    runtime.shutdown_background();
+    drop((pidfile, log));
+    match ending {
+        Ending::Stopped(code) => Ok(ExitCode::from(code)),
+        Ending::Failed(_) if is_told => Ok(ExitCode::from(Code::Failure as u8)),
+        Ending::Failed(failure) => Err(failure),
+        Ending::Restart => Err(restart(started_in.as_deref().unwrap_or(Path::new("/")))),
+    }
+}
+
+/// How a worker ended.
+enum Ending {
+    Stopped(u8),
+    Failed(Failure),
+    Restart,
+}
+
+async fn serve(
+    app: App,
+    global: &GlobalOptions,
+    arguments: &WorkerArguments,
+    node: &NodeName,
+) -> Result<Ending, Failure> {
+    let mut signals = Signals::heed()?;
+    let selected = names(arguments.queues.queues.as_deref());
+    let queues = app.config().consume_from(&selected, &names(arguments.queues.exclude_queues.as_deref()))?;
+    let options = WorkerOptions { hostname: node.to_string(), queues, seed: fastrand::u64(..) };
+    let worker = Worker::new(app.clone(), options.clone())?;
+    if !global.quiet {
+        say(&banner(&app, &worker, &options, global, arguments).to_string());
+    }
+    let handle = worker.handle();
+    let mut escalation = Escalation::new(is_remapped());
+    // On the runtime's threads, where what it wakes and what wakes it are.
+    let mut running = tokio::spawn(worker.run());
+    loop {
+        tokio::select! {
+            ended = &mut running => return Ok(ending(ended, &escalation)),
+            signal = signals.next() => {
+                let (action, said) = escalation.step(signal);
+                announce(said);
+                match action {
+                    Action::Warm => handle.shutdown(Shutdown::Warm),
+                    // Told again, a worker in its soft phase waits no longer.
+                    Action::Cold | Action::ColdNow => handle.shutdown(Shutdown::Cold),
+                    Action::Dump => {}
+                    Action::Exit => return Ok(Ending::Stopped(Code::Failure as u8)),
+                }
+            }
+        }
+    }
+}
+
+fn ending(ended: Result<Result<()>, JoinError>, escalation: &Escalation) -> Ending {
+    let error = match ended {
+        Ok(Ok(())) if escalation.is_restart() => return Ending::Restart,
+        Ok(Ok(())) => return Ending::Stopped(escalation.exit_code()),
+        Ok(Err(error)) => error,
+        Err(error) => Error::new(ErrorKind::Io, "run the worker").with_source(error),
+    };
+    tracing::error!(critical = true, "Unrecoverable error: {error}");
+    Ending::Failed(error.into())
+}
+
+fn banner<'a>(
+    app: &'a App,
+    worker: &Worker,
+    options: &'a WorkerOptions,
+    global: &GlobalOptions,
+    arguments: &WorkerArguments,
+) -> Banner<'a> {
+    let now = Clock::system().now().to_zoned(TimeZone::system());
+    let shows_tasks = arguments.worker.loglevel <= Level::Info;
+    Banner {
+        node: &options.hostname,
+        version: env!("CARGO_PKG_VERSION"),
+        platform: format!("{}-{} {}", env::consts::OS, env::consts::ARCH, now.strftime("%Y-%m-%d %H:%M:%S")),
+        app: app.name(),
+        transport: worker.broker_uri(),
+        results: worker.backend_uri(),
+        concurrency: format!("{} (tokio)", worker.concurrency()),
+        queues: &options.queues,
+        tasks: shows_tasks.then(|| app.tasks().names()),
+        colored: !global.no_color && arguments.daemon.logfile.is_none() && io::stdout().is_terminal(),
+    }
+}
+
+fn log_options(
+    config: &Config,
+    global: &GlobalOptions,
+    arguments: &WorkerArguments,
+    node: &NodeName,
+) -> Result<LogOptions> {
+    let file = arguments.daemon.logfile.as_ref().or(config.worker_logfile.as_ref());
+    let file = file.map(|file| node.expand(file)).transpose()?.map(PathBuf::from);
+    Ok(LogOptions { level: arguments.worker.loglevel, file, no_color: global.no_color })
+}
+
+fn pidfile(config: &Config, arguments: &WorkerArguments, node: &NodeName) -> Result<Option<Pidfile>, Failure> {
+    let file = arguments.daemon.pidfile.as_ref().or(config.worker_pidfile.as_ref());
+    let Some(file) = file.map(|file| node.expand(file)).transpose()? else { return Ok(None) };
+    Pidfile::create(Path::new(&file), |note| tracing::warn!("{note}")).map(Some)
+}
+
+/// The threads of the processors run what is async; those for blocking handlers come and go with them.
+fn runtime(config: &Config) -> Result<Runtime> {
+    let threads = config.worker_concurrency.unwrap_or(DEFAULT_CONCURRENCY).saturating_add(SPARE_THREADS);
+    let built = Builder::new_multi_thread().enable_all().max_blocking_threads(threads as usize).build();
+    built.map_err(|error| Error::new(ErrorKind::Io, "start the runtime's threads").with_source(error))
+}
+
+/// Beside the handlers, names are looked up and files are read on blocking threads.
+const SPARE_THREADS: u32 = 16;
+
+fn change_to(folder: &Path) -> Result<()> {
+    env::set_current_dir(folder).map_err(|error| {
+        Error::new(ErrorKind::Io, format!("change to the directory {}", folder.display())).with_source(error)
+    })
+}
+
+fn hostname() -> String {
+    hostname::get().map_or_else(|_| "localhost".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+/// billiard/common.py `REMAP_SIGTERM`.
+fn is_remapped() -> bool {
+    env::var("REMAP_SIGTERM").is_ok_and(|name| name == "SIGQUIT")
+}
+
+/// Begins anew, as the same process. It returns only when that fails.
+fn restart(folder: &Path) -> Failure {
+    let mut arguments = env::args_os();
+    let program = arguments.next().unwrap_or_default();
+    let error = Command::new(program).args(arguments).current_dir(folder).exec();
+    Error::new(ErrorKind::Io, "start the program again").with_source(error).into()
+}
