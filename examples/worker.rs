@@ -6,6 +6,7 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use celeriac::protocol::{Exception, Map, Value};
@@ -163,11 +164,6 @@ fn app() -> App {
         .task(noop)
 }
 
-fn main() -> celeriac::Result<()> {
-    let app = app();
-    app.check()?;
-    for name in app.tasks().names() {
-        println!("  . {name}");
-    }
-    Ok(())
+fn main() -> ExitCode {
+    celeriac::cli::run(app())
 }
