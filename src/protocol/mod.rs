@@ -23,6 +23,7 @@ mod serializer;
 mod signature;
 mod state;
 mod value;
+pub mod yaml;
 
 pub use body::{Body, BodyError, Embed, Payload};
 pub use bridge::{from_value, to_value};
