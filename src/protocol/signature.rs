@@ -84,8 +84,9 @@ impl Signature {
         }
         let stamps = self.stamps();
         for (name, value) in options {
-            let protected = PROTECTED.contains(&name.as_str()) || stamps.iter().any(|stamp| *stamp == name);
-            if !value.is_null() && !(protected && self.options.contains_key(&name)) {
+            let protected = PROTECTED.contains(&name.as_str()) || stamps.contains(&name);
+            let kept = protected && self.options.contains_key(&name);
+            if !kept && !value.is_null() {
                 self.options.insert(name, value);
             }
         }
