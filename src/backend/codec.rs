@@ -1,7 +1,7 @@
 //! [`Codec`]: results as bytes: serialized by `result_serializer`, compressed by `result_compression`.
 
 use super::{BackendOptions, EncodedResult, StoreRequest};
-use crate::protocol::{Compression, TaskMeta, Value, json, msgpack};
+use crate::protocol::{Compression, Serializer, TaskMeta, Value};
 use crate::{Error, ErrorKind, Result};
 
 /// What a compressed result begins with (celery/backends/base.py `COMPRESSED_PAYLOAD_MAGIC`); its content type and
@@ -19,12 +19,6 @@ pub(super) struct Codec {
     compression: Option<Compression>,
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Serializer {
-    Json,
-    Msgpack,
-}
-
 impl Codec {
     /// The codec that the options ask for; pickle is refused by name.
     pub(super) fn new(options: &BackendOptions) -> Result<Self> {
@@ -33,7 +27,7 @@ impl Codec {
             .map(Compression::of_name)
             .transpose()
             .map_err(|error| Error::new(error.kind(), format!("result_compression: {error}")))?;
-        Ok(Codec { serializer: Serializer::of_name(&options.serializer)?, compression })
+        Ok(Codec { serializer: serializer(&options.serializer)?, compression })
     }
 
     /// A result with its bytes; one without an id, or one too large to be stored, is an error of kind `Backend`.
@@ -52,57 +46,43 @@ impl Codec {
     }
 
     fn payload(&self, meta: &TaskMeta) -> Result<Vec<u8>> {
-        let plain = self.serializer.encode(meta)?;
+        let plain = self.plain(meta)?;
         let Some(compression) = self.compression else { return Ok(plain) };
         let compressed = compression.compress(&plain)?;
         Ok([COMPRESSED, compression.header().as_bytes(), b"\x00", &compressed].concat())
     }
 
+    fn plain(&self, meta: &TaskMeta) -> Result<Vec<u8>> {
+        if self.serializer != Serializer::Json {
+            return self.serializer.encode(&Value::Map(meta.to_map()));
+        }
+        let mut out = Vec::with_capacity(256);
+        meta.write_json(&mut out).map(|()| out)
+    }
+
+    fn meta(&self, plain: &[u8]) -> Result<TaskMeta> {
+        let is_none = || Error::new(ErrorKind::Decode, "a stored result has not the form of one");
+        TaskMeta::from_map(self.serializer.decode(plain)?.into_map().ok_or_else(is_none)?)
+    }
+
     /// The meta that stored bytes hold, compressed or not.
     pub(super) fn decode(&self, payload: &[u8]) -> Result<TaskMeta> {
         let Some(compressed) = payload.strip_prefix(COMPRESSED) else {
-            return self.serializer.decode(payload);
+            return self.meta(payload);
         };
         let (content_type, body) = split_at_zero(compressed);
         let content_type = String::from_utf8_lossy(content_type);
-        self.serializer.decode(&Compression::of_header(&content_type)?.decompress(body, LARGEST)?)
+        self.meta(&Compression::of_header(&content_type)?.decompress(body, LARGEST)?)
     }
 }
 
-impl Serializer {
-    /// By Kombu's names and content types.
-    fn of_name(name: &str) -> Result<Self> {
-        match name {
-            "json" | "application/json" => Ok(Serializer::Json),
-            "msgpack" | "application/x-msgpack" => Ok(Serializer::Msgpack),
-            "pickle" | "application/x-python-serialize" => {
-                let why = "result_serializer: pickle is refused, as only Python can read and write it: use json";
-                Err(Error::new(ErrorKind::Refused, why))
-            }
-            other => {
-                let why = format!("result_serializer: {other:?} is not supported: use json or msgpack");
-                Err(Error::new(ErrorKind::Configuration, why))
-            }
+/// The serializer that `result_serializer` names. `raw` has no form for a dict.
+fn serializer(name: &str) -> Result<Serializer> {
+    match Serializer::from_name(name) {
+        Ok(Serializer::Raw) => {
+            Err(Error::new(ErrorKind::Configuration, "result_serializer: raw cannot write results: use json"))
         }
-    }
-
-    fn encode(self, meta: &TaskMeta) -> Result<Vec<u8>> {
-        match self {
-            Serializer::Json => {
-                let mut out = Vec::with_capacity(256);
-                meta.write_json(&mut out).map(|()| out)
-            }
-            Serializer::Msgpack => msgpack::encode(&Value::Map(meta.to_map())),
-        }
-    }
-
-    fn decode(self, payload: &[u8]) -> Result<TaskMeta> {
-        let value = match self {
-            Serializer::Json => json::parse(payload)?,
-            Serializer::Msgpack => msgpack::decode(payload)?,
-        };
-        let is_none = || Error::new(ErrorKind::Decode, "a stored result has not the form of one");
-        TaskMeta::from_map(value.into_map().ok_or_else(is_none)?)
+        found => found.map_err(|error| Error::new(error.kind(), format!("result_serializer: {error}"))),
     }
 }
 
@@ -143,8 +123,9 @@ mod tests {
     #[test]
     fn settings_that_cannot_be_used_are_named() {
         let rows = [
-            ("pickle", None, ErrorKind::Refused, "result_serializer: pickle"),
-            ("toml", None, ErrorKind::Configuration, "result_serializer: \"toml\""),
+            ("pickle", None, ErrorKind::Refused, "result_serializer: the serializer \"pickle\" is refused"),
+            ("toml", None, ErrorKind::Configuration, "result_serializer: "),
+            ("raw", None, ErrorKind::Configuration, "result_serializer: raw"),
             ("json", Some("snappy"), ErrorKind::Configuration, "result_compression: "),
         ];
         for (serializer, compression, kind, begins) in rows {

@@ -11,7 +11,7 @@ pub struct BackendOptions {
     pub result_expires: Option<Duration>,
     /// `result_failure_expires`: the same for failures; `None`: as `result_expires`, zero: for ever.
     pub result_failure_expires: Option<Duration>,
-    /// `result_serializer`: `json` or `msgpack`.
+    /// `result_serializer`: `json`, `msgpack` or `yaml`.
     pub serializer: String,
     /// `result_compression`: `gzip`, `bzip2`, `lzma`, `brotli`, `zstd` or another of Kombu's names; `None`: none.
     /// Compressed results are read whether or not it is set.

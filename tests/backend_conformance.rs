@@ -1,0 +1,146 @@
+//! What every result backend promises, asked of each of them, and what Redis promises beside it.
+//!
+//! The tests with Redis start a private `redis-server` each; they say so and pass where it is not installed.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "backend_conformance/redis.rs"]
+mod redis_promises;
+#[path = "backend_conformance/server.rs"]
+mod server;
+#[path = "backend_conformance/suite.rs"]
+mod suite;
+#[path = "backend_conformance/values.rs"]
+mod values;
+
+use std::sync::Arc;
+
+use celeriac::ErrorKind;
+use celeriac::backend::{BackendOptions, ResultBackend, from_url};
+
+/// Runs each promise of the suite against each backend, with each form that stored bytes can have.
+macro_rules! every_backend_keeps {
+    ($($promise:ident)*) => {
+        mod memory {
+            $(#[tokio::test]
+            async fn $promise() {
+                for options in super::forms() {
+                    super::suite::$promise(super::open("memory://", &options)).await;
+                }
+            })*
+        }
+
+        mod redis {
+            $(#[tokio::test]
+            async fn $promise() {
+                let Some(server) = super::server::RedisServer::start() else { return };
+                for options in super::forms() {
+                    super::suite::$promise(super::open(&server.url(), &options)).await;
+                    server.flush();
+                }
+            })*
+        }
+    };
+}
+
+every_backend_keeps! {
+    state_rules_hold_in_one_batch_and_over_several
+    an_unknown_id_is_none
+    values_come_back_as_they_were
+    thousands_are_stored_in_order
+    waiting_ends_when_the_task_is_ready
+    waiting_for_what_is_ready_does_not_wait
+    waiting_has_a_limit
+    a_forgotten_result_is_gone
+    a_result_needs_an_id
+    a_writer_keeps_the_order_of_each_task
+}
+
+/// Plain JSON, and what the script that keeps Redis's state rules can look into only in part or not at all.
+fn forms() -> Vec<BackendOptions> {
+    let form = |serializer: &str, compression: Option<&str>| BackendOptions {
+        serializer: serializer.into(),
+        compression: compression.map(str::to_owned),
+        ..BackendOptions::default()
+    };
+    vec![form("json", None), form("msgpack", None), form("json", Some("gzip")), form("msgpack", Some("zstd"))]
+}
+
+fn open(url: &str, options: &BackendOptions) -> Arc<dyn ResultBackend> {
+    from_url(Some(url), options).unwrap()
+}
+
+#[test]
+fn settings_name_a_backend() {
+    let rows = [
+        (None, "disabled://"),
+        (Some(""), "disabled://"),
+        (Some("disabled"), "disabled://"),
+        (Some("disabled://"), "disabled://"),
+        (Some("memory://"), "memory://"),
+        (Some("cache+memory://"), "memory://"),
+        (Some("redis"), "redis://localhost:6379/0"),
+        (Some("redis://h:1/2"), "redis://h:1/2"),
+        (Some("redis://u:secret@h/2"), "redis://u:**@h:6379/2"),
+        (Some("rediss://:secret@h/2?ssl_cert_reqs=none"), "rediss://:**@h:6379/2"),
+        (Some("redis+socket:///tmp/r.sock?virtual_host=3"), "redis+socket:///tmp/r.sock?virtual_host=3"),
+    ];
+    for (url, shown) in rows {
+        let backend = from_url(url, &BackendOptions::default()).unwrap();
+        assert_eq!(backend.uri(), shown);
+        assert!(!format!("{backend:?}").contains("secret"), "{backend:?}");
+        assert_eq!(backend.is_enabled(), shown != "disabled://");
+    }
+}
+
+#[test]
+fn settings_that_name_none_are_refused_with_what_is_supported() {
+    let rows = [
+        ("rpc://", "`rpc` is not supported: use one of redis://"),
+        ("db+postgresql://u:secret@h/db", "`db+postgresql` is not supported"),
+        ("django-db", "`django-db` is not supported"),
+        ("u:secret@h", "is not supported: use one of"),
+        ("://secret", "is not supported"),
+        ("redis://:secret@h/x", "database"),
+        ("rediss://:secret@h", "ssl_cert_reqs"),
+        ("redis://:secret@h?ssl_cert_reqs=none", "rediss://"),
+    ];
+    for (url, text) in rows {
+        let error = from_url(Some(url), &BackendOptions::default()).unwrap_err();
+        let message = error.to_string();
+        assert_eq!(error.kind(), ErrorKind::Configuration, "{message}");
+        assert!(message.contains(text) && !message.contains("secret"), "{url}: {message}");
+    }
+    let pickle = BackendOptions { serializer: "pickle".into(), ..BackendOptions::default() };
+    for url in ["redis://h", "memory://"] {
+        assert_eq!(from_url(Some(url), &pickle).unwrap_err().kind(), ErrorKind::Refused);
+    }
+}
+
+#[tokio::test]
+async fn a_disabled_backend_stores_nothing_and_says_so() {
+    let backend = open("disabled", &BackendOptions::default());
+    backend.store(&[suite::success("a", 1)]).await.unwrap();
+    backend.forget("a").await.unwrap();
+    for error in [backend.fetch("a").await.unwrap_err(), backend.wait("a", None).await.unwrap_err()] {
+        assert!(error.to_string().contains("no result backend is configured"), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn memory_keeps_results_as_long_as_it_is_told() {
+    use std::time::Duration;
+
+    let (long, short) = (Duration::from_secs(60), Duration::from_secs(5));
+    let options =
+        BackendOptions { result_expires: Some(long), result_failure_expires: Some(short), ..BackendOptions::default() };
+    let backend = open("memory://", &options);
+    backend.store(&[suite::success("a", 1), suite::meta("b", "FAILURE", 1)]).await.unwrap();
+    tokio::time::advance(short - Duration::from_millis(1)).await;
+    assert!(backend.fetch("b").await.unwrap().is_some());
+    tokio::time::advance(Duration::from_millis(1)).await;
+    assert!(backend.fetch("b").await.unwrap().is_none());
+    assert!(backend.fetch("a").await.unwrap().is_some());
+    tokio::time::advance(long).await;
+    assert!(backend.fetch("a").await.unwrap().is_none());
+}

@@ -1,0 +1,332 @@
+//! What results in Redis promise to stock Celery, and when Redis goes away.
+
+use std::time::Duration;
+
+use celeriac::ErrorKind;
+use celeriac::backend::{BackendOptions, ResultWriter, WriterOptions};
+use celeriac::protocol::{Exception, MetaResult, State, Value};
+use redis::{Commands, Connection};
+use tokio::task::yield_now;
+use tokio::time::timeout;
+
+use crate::open;
+use crate::server::RedisServer;
+use crate::suite::{meta, success};
+
+const LONG: Duration = Duration::from_secs(30);
+
+fn text(connection: &mut Connection, key: &str) -> String {
+    connection.get::<_, Option<String>>(key).unwrap().unwrap_or_default()
+}
+
+/// A number of `INFO`, such as how often a command was called.
+fn calls(connection: &mut Connection, command: &str) -> u64 {
+    let information: String = redis::cmd("INFO").arg("commandstats").query(connection).unwrap();
+    let line = information.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+    line.and_then(|line| line.split(',').next()).map_or(0, |calls| calls.parse().unwrap())
+}
+
+async fn until_subscribed(connection: &mut Connection, channel: &str) {
+    let subscribed = |connection: &mut Connection| {
+        let counts: (String, u64) = redis::cmd("PUBSUB").arg("NUMSUB").arg(channel).query(connection).unwrap();
+        counts.1 > 0
+    };
+    while !subscribed(connection) {
+        yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn keys_and_bytes_are_celerys() {
+    let Some(server) = RedisServer::start() else { return };
+    let mut connection = server.connection();
+    let mut request = success("an-id", 3);
+    request.meta.children = Some(Vec::new());
+    request.meta.date_done = Some("2026-11-22T16:08:16.252716+00:00".parse().unwrap());
+    let captured = r#"{"status": "SUCCESS", "result": 3, "traceback": null, "children": [], "date_done": "2026-11-22T16:08:16.252716+00:00", "task_id": "an-id"}"#;
+    for (global_keyprefix, key) in
+        [("", "celery-task-meta-an-id"), ("shop", "shop_celery-task-meta-an-id"), ("s:", "s:celery-task-meta-an-id")]
+    {
+        let options = BackendOptions { global_keyprefix: global_keyprefix.into(), ..BackendOptions::default() };
+        open(&server.url(), &options).store(std::slice::from_ref(&request)).await.unwrap();
+        assert_eq!(text(&mut connection, key), captured);
+    }
+}
+
+#[tokio::test]
+async fn results_expire_as_the_settings_say() {
+    let Some(server) = RedisServer::start() else { return };
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    let rows = [
+        (seconds(86_400), None, 86_400, 86_400),
+        (seconds(60), seconds(5), 60, 5),
+        (seconds(60), seconds(0), 60, -1),
+        (None, None, -1, -1),
+        (seconds(0), seconds(7), -1, 7),
+    ];
+    for (row, (result_expires, result_failure_expires, results, failures)) in rows.into_iter().enumerate() {
+        let options = BackendOptions { result_expires, result_failure_expires, ..BackendOptions::default() };
+        let backend = open(&server.url(), &options);
+        let [result, failure] = [format!("result-{row}"), format!("failure-{row}")];
+        backend.store(&[meta(&result, "STARTED", 1), meta(&failure, "STARTED", 1)]).await.unwrap();
+        backend.store(&[success(&result, 1), meta(&failure, "FAILURE", 1)]).await.unwrap();
+        for (task_id, expected) in [(result, results), (failure, failures)] {
+            let ttl: i64 = server.connection().ttl(format!("celery-task-meta-{task_id}")).unwrap();
+            assert!(ttl <= expected && ttl >= expected - 2, "row {row}, {task_id}: {ttl}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_stored_is_published_and_what_is_not_is_not() {
+    let Some(server) = RedisServer::start() else { return };
+    for options in crate::forms() {
+        server.flush();
+        let backend = open(&server.url(), &options);
+        let mut subscriber = server.connection();
+        subscriber.set_read_timeout(Some(LONG)).unwrap();
+        let mut subscriber = subscriber.as_pubsub();
+        subscriber.subscribe(&["celery-task-meta-a", "celery-task-meta-b"]).unwrap();
+        let states = ["STARTED", "FAILURE", "STARTED", "SUCCESS", "FAILURE"];
+        let batch: Vec<_> = states.iter().zip(1..).map(|(state, number)| meta("a", state, number)).collect();
+        backend.store(&batch).await.unwrap();
+        backend.store(&[success("b", 9)]).await.unwrap();
+        for (state, number) in [("STARTED", 1), ("FAILURE", 2), ("SUCCESS", 4)] {
+            let payload: Vec<u8> = subscriber.get_message().unwrap().get_payload().unwrap();
+            assert_eq!(payload, backend.encode(&meta("a", state, number)).unwrap().payload);
+        }
+        let last = subscriber.get_message().unwrap();
+        assert_eq!(last.get_channel_name(), "celery-task-meta-b");
+        let stored: Vec<u8> = server.connection().get("celery-task-meta-b").unwrap();
+        assert_eq!(last.get_payload::<Vec<u8>>().unwrap(), stored);
+    }
+}
+
+#[tokio::test]
+async fn what_stock_workers_stored_is_read_and_kept() {
+    let Some(server) = RedisServer::start() else { return };
+    let backend = open(&server.url(), &BackendOptions::default());
+    let failure = MetaResult::Exception(Exception::with_args("TimeLimitExceeded", "billiard.exceptions", [1]));
+    let two = MetaResult::Value(Value::Int(2));
+    let rows: [(&str, State, MetaResult, bool); 7] = [
+        (
+            r#"{"status": "SUCCESS", "result": 2, "traceback": null, "children": [[["c", null], null]], "date_done": "2026-11-22T16:08:16.252716+00:00", "group_id": "g", "parent_id": "p", "name": "t", "args": [1], "kwargs": {}, "worker": "w@h", "retries": 0, "queue": "celery", "task_id": "t"}"#,
+            State::Success,
+            two.clone(),
+            true,
+        ),
+        (r#"{"task_id":"t","date_done":null,"result":2,"status":"SUCCESS"}"#, State::Success, two.clone(), true),
+        (
+            "{\n \"result\": {\"status\": \"FAILURE\"},\n \"status\" : \"\\u0053UCCESS\" }",
+            State::Success,
+            MetaResult::Value(Value::Map([("status", "FAILURE")].into_iter().collect())),
+            true,
+        ),
+        (
+            r#"{"status": "FAILURE", "result": {"exc_type": "TimeLimitExceeded", "exc_message": [1], "exc_module": "billiard.exceptions"}, "traceback": null, "children": null, "date_done": "2026-11-22T16:08:16.252716", "task_id": "t"}"#,
+            State::Failure,
+            failure,
+            false,
+        ),
+        (
+            r#"{"status": "STARTED", "result": {"pid": 7, "hostname": "w1@host"}, "traceback": null, "children": [], "date_done": null, "task_id": "t"}"#,
+            State::Started,
+            MetaResult::Value(Value::Map(
+                [("pid", Value::Int(7)), ("hostname", Value::from("w1@host"))].into_iter().collect(),
+            )),
+            false,
+        ),
+        (r#"{"status": "SUCCESS-ISH", "result": 2}"#, State::Custom("SUCCESS-ISH".into()), two.clone(), false),
+        ("\0celery-compressed\0application/x-gzip\0", State::Pending, two, false),
+    ];
+    for (row, (stored, state, result, is_kept)) in rows.into_iter().enumerate() {
+        let key = format!("celery-task-meta-stock-{row}");
+        let mut bytes = stored.as_bytes().to_vec();
+        if state != State::Pending {
+            server.connection().set::<_, _, ()>(&key, &bytes).unwrap();
+            let found = backend.fetch(&format!("stock-{row}")).await.unwrap().unwrap();
+            assert_eq!((found.status, found.result), (state, result), "{stored}");
+        } else {
+            bytes.extend(b"cut off");
+            server.connection().set::<_, _, ()>(&key, &bytes).unwrap();
+            assert_eq!(backend.fetch(&format!("stock-{row}")).await.unwrap_err().kind(), ErrorKind::Decode);
+        }
+        backend.store(&[meta(&format!("stock-{row}"), "FAILURE", 5)]).await.unwrap();
+        let kept = server.connection().get::<_, Vec<u8>>(&key).unwrap() == bytes;
+        assert_eq!(kept, is_kept, "{stored}");
+    }
+}
+
+#[tokio::test]
+async fn whatever_stands_under_a_key_can_be_stored_over() {
+    let Some(server) = RedisServer::start() else { return };
+    let mut connection = server.connection();
+    let backend = open(&server.url(), &BackendOptions::default());
+    let deep = "[".repeat(100_000);
+    let json_too_deep = format!(r#"{{"x": {deep}"#);
+    let strings =
+        ["", "x", "{", "{}", "[]", "null", r#"{"status": 5}"#, r#"{"status": null}"#, "\u{80}\u{4}K", &json_too_deep];
+    for (number, stored) in strings.iter().enumerate() {
+        connection.set::<_, _, ()>(format!("celery-task-meta-odd-{number}"), stored).unwrap();
+    }
+    connection.rpush::<_, _, ()>("celery-task-meta-odd-list", "x").unwrap();
+    let names = (0..strings.len()).map(|number| number.to_string()).chain(["list".to_owned()]);
+    let odd_ids = ["h\u{e9}\u{0}\n\r", "{a}", "%s", "*", "id with spaces"].map(str::to_owned);
+    let ids: Vec<String> = names.map(|name| format!("odd-{name}")).chain(odd_ids).chain(["x".repeat(5000)]).collect();
+    let batch: Vec<_> = ids.iter().flat_map(|id| [meta(id, "STARTED", 1), success(id, 2)]).collect();
+    backend.store(&batch).await.unwrap();
+    for id in &ids {
+        assert_eq!(backend.fetch(id).await.unwrap(), Some(success(id, 2).meta), "{id}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_lost_when_redis_is_restarted_under_load() {
+    let Some(mut server) = RedisServer::start() else { return };
+    let backend = open(&server.url(), &BackendOptions::default());
+    let writer = ResultWriter::start(backend.clone(), WriterOptions { batch_items: 50, ..WriterOptions::default() });
+    let mut stored = Vec::new();
+    for round in 0..5 {
+        for number in 0..400 {
+            let number = round * 400 + number;
+            stored.push(writer.store(meta(&format!("r-{}", number % 300), "PROGRESS", number)));
+        }
+        stored.remove(0).await.unwrap();
+        if round % 2 == 0 {
+            server.restart();
+        } else {
+            redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal").exec(&mut server.connection()).unwrap();
+        }
+    }
+    for stored in stored {
+        timeout(LONG, stored).await.expect("stored after the restart").unwrap();
+    }
+    for number in 0..300 {
+        let last = if number < 200 { 1800 + number } else { 1500 + number };
+        let expected = meta(&format!("r-{number}"), "PROGRESS", last).meta;
+        assert_eq!(backend.fetch(&expected.task_id).await.unwrap(), Some(expected));
+    }
+    writer.stop().await;
+}
+
+#[tokio::test]
+async fn a_backend_outlives_idle_connections_and_forgotten_scripts() {
+    let Some(mut server) = RedisServer::start() else { return };
+    let backend = open(&server.url(), &BackendOptions::default());
+    backend.store(&[success("a", 1)]).await.unwrap();
+    redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal").exec(&mut server.connection()).unwrap();
+    assert!(backend.fetch("a").await.unwrap().is_some());
+    redis::cmd("SCRIPT").arg("FLUSH").exec(&mut server.connection()).unwrap();
+    backend.store(&[success("b", 1)]).await.unwrap();
+    server.restart();
+    backend.store(&[success("c", 1)]).await.unwrap();
+    server.kill();
+    let error = backend.store(&[success("d", 1)]).await.unwrap_err();
+    assert!(error.is_connection(), "{error:?}");
+    server.restart();
+    assert_eq!(backend.fetch_many(&["a", "b", "c", "d"]).await.unwrap().iter().flatten().count(), 3);
+}
+
+#[tokio::test]
+async fn waiting_does_not_poll() {
+    let Some(server) = RedisServer::start() else { return };
+    let backend = open(&server.url(), &BackendOptions::default());
+    let mut connection = server.connection();
+    for round in 0..3 {
+        let task_id = format!("w-{round}");
+        let waiting = tokio::spawn({
+            let (backend, task_id) = (backend.clone(), task_id.clone());
+            async move { backend.wait(&task_id, None).await }
+        });
+        until_subscribed(&mut connection, &format!("celery-task-meta-{task_id}")).await;
+        backend.store(&[meta(&task_id, "PROGRESS", 1), success(&task_id, 2)]).await.unwrap();
+        let found = timeout(LONG, waiting).await.expect("woken").unwrap().unwrap();
+        assert_eq!(found, Some(success(&task_id, 2).meta));
+    }
+    assert!(calls(&mut connection, "get") <= 6, "one look and one in the script's check for each");
+    assert!(calls(&mut connection, "hello") <= 3, "one connection waits for all");
+}
+
+#[tokio::test]
+async fn waiting_outlives_restarts_and_is_not_left_behind() {
+    let Some(mut server) = RedisServer::start() else { return };
+    let backend = open(&server.url(), &BackendOptions::default());
+    let waiting: Vec<_> = (0..10)
+        .map(|number| {
+            let backend = backend.clone();
+            tokio::spawn(async move { backend.wait(&format!("w-{number}"), None).await })
+        })
+        .collect();
+    let channel = "celery-task-meta-w-9";
+    until_subscribed(&mut server.connection(), channel).await;
+    redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("pubsub").exec(&mut server.connection()).unwrap();
+    until_subscribed(&mut server.connection(), channel).await;
+    server.restart();
+    // Published before anybody can have subscribed again: those who wait must look.
+    let other = open(&server.url(), &BackendOptions::default());
+    let batch: Vec<_> = (0..10).map(|number| success(&format!("w-{number}"), number)).collect();
+    other.store(&batch).await.unwrap();
+    for (request, waiting) in batch.into_iter().zip(waiting) {
+        let found = timeout(LONG, waiting).await.expect("woken").unwrap().unwrap();
+        assert_eq!(found, Some(request.meta));
+    }
+    assert_eq!(backend.wait("late", Some(Duration::from_millis(20))).await.unwrap(), None);
+    let mut connection = server.connection();
+    loop {
+        let channels: Vec<String> = redis::cmd("PUBSUB").arg("CHANNELS").query(&mut connection).unwrap();
+        if channels.is_empty() {
+            break;
+        }
+        yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_said_without_the_password() {
+    let Some(server) = RedisServer::with_password(Some("secret")) else { return };
+    let backend = open(&server.url(), &BackendOptions::default());
+    backend.store(&[success("a", 1)]).await.unwrap();
+    let rows = [
+        (server.url_with("wrong-secret"), ErrorKind::Authentication, "cannot connect to redis+socket://:**@"),
+        (server.url_with(""), ErrorKind::Authentication, "the user name or password was refused"),
+        (
+            "redis://:secret@127.0.0.1:1/0".to_owned(),
+            ErrorKind::Connection,
+            "redis://:**@127.0.0.1:1/0: connection refused",
+        ),
+        (
+            "redis://:secret@no-such-host.invalid/0".to_owned(),
+            ErrorKind::Connection,
+            "redis://:**@no-such-host.invalid:6379/0",
+        ),
+        (format!("{}?virtual_host=999", server.url()), ErrorKind::Configuration, "DB index"),
+    ];
+    for (url, kind, words) in rows {
+        let backend = open(&url, &BackendOptions::default());
+        let errors = [backend.fetch("a").await.unwrap_err(), backend.store(&[success("b", 1)]).await.unwrap_err()];
+        for error in errors {
+            let message = error.to_string();
+            assert_eq!(error.kind(), kind, "{message}");
+            assert!(message.contains(words) && !message.contains("secret"), "{message}");
+        }
+        if kind != ErrorKind::Connection {
+            assert_eq!(backend.wait("a", None).await.unwrap_err().kind(), kind);
+        }
+    }
+}
+
+#[tokio::test]
+async fn refusals_that_pass_are_retried_and_others_are_not() {
+    let Some(server) = RedisServer::start() else { return };
+    let mut connection = server.connection();
+    let mut config =
+        |name: &str, value: &str| redis::cmd("CONFIG").arg("SET").arg(name).arg(value).exec(&mut connection);
+    let backend = open(&server.url(), &BackendOptions::default());
+    config("maxmemory", "1").unwrap();
+    assert!(backend.store(&[success("a", 1)]).await.unwrap_err().is_connection());
+    config("maxmemory", "0").unwrap();
+    backend.store(&[success("a", 1)]).await.unwrap();
+    redis::cmd("ACL").arg(&["SETUSER", "default", "-evalsha"]).exec(&mut connection).unwrap();
+    let error = backend.store(&[success("b", 1)]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Backend, "{error}");
+}
