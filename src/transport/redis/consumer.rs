@@ -1,6 +1,6 @@
 //! [`RedisConsumer`] and its driver, which reserves the next messages while the worker has the last ones.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{Link, register};
+use super::ledger::Pause;
 use super::reserve::{Reserved, Reserver};
 use super::unacked::suffix;
 use super::wake::{Wake, Woken};
@@ -28,7 +29,12 @@ pub(super) struct RedisConsumer {
     batches: mpsc::Receiver<Result<Vec<Delivery>>>,
     /// Ends the driver.
     stop: CancellationToken,
+    farewell: Farewell,
 }
+
+/// Holds settlements back from when the consumer is dropped until its driver has ended: what both give back is then
+/// written together and keeps its order.
+type Farewell = Arc<OnceLock<Pause>>;
 
 #[async_trait]
 impl Consumer for RedisConsumer {
@@ -39,9 +45,9 @@ impl Consumer for RedisConsumer {
 
 impl Drop for RedisConsumer {
     fn drop(&mut self) {
+        let _ = self.farewell.set(self.link.shared.ledger.pause());
         self.stop.cancel();
-        // What was not handed out goes back at once, in one go, so that it keeps its order.
-        let _pause = self.link.shared.ledger.pause();
+        // What was not handed out goes back at once.
         self.batches.close();
         while self.batches.try_recv().is_ok() {}
     }
@@ -60,9 +66,19 @@ pub(super) async fn start(
     let reserver =
         Reserver::new(Arc::clone(shared), link.connection.clone(), Arc::clone(&prefetch), cycle, wake.is_tracking());
     let (handed, batches) = mpsc::channel(1);
-    let driver = Driver { link: Arc::clone(&link), reserver, prefetch, wake, handed, stop: stop.clone(), more: false };
+    let farewell = Farewell::default();
+    let driver = Driver {
+        link: Arc::clone(&link),
+        reserver,
+        prefetch,
+        wake,
+        handed,
+        stop: stop.clone(),
+        more: false,
+        _farewell: Arc::clone(&farewell),
+    };
     let driver = if queues.is_empty() { tokio::spawn(driver.idle()) } else { tokio::spawn(driver.run()) };
-    Ok((RedisConsumer { link, batches, stop }, driver))
+    Ok((RedisConsumer { link, batches, stop, farewell }, driver))
 }
 
 /// Reserves messages for a consumer until it stops.
@@ -75,6 +91,8 @@ struct Driver {
     stop: CancellationToken,
     /// The last reservation brought all that was asked for: there is probably more.
     more: bool,
+    /// Dropped with the driver.
+    _farewell: Farewell,
 }
 
 impl Driver {
@@ -103,8 +121,9 @@ impl Driver {
     async fn turn(&mut self) -> Result<Vec<Delivery>> {
         let stop = self.stop.clone();
         let room = tokio::select! {
-            room = self.room() => room,
+            biased;
             () = stop.cancelled() => return Ok(Vec::new()),
+            room = self.room() => room,
         };
         self.wake.looking();
         let Reserved { mut deliveries, drained } = self.reserver.reserve(room).await?;
@@ -140,8 +159,9 @@ impl Driver {
         // A pop may bring a message, so there must be room for it.
         let stop = self.stop.clone();
         tokio::select! {
-            _ = self.room() => {}
+            biased;
             () = stop.cancelled() => return Ok(None),
+            _ = self.room() => {}
         }
         let lists = if self.wake.is_tracking() { Vec::new() } else { self.reserver.lists().collect() };
         match self.wake.wait(&self.link.connection, lists, &stop).await {

@@ -3,11 +3,15 @@
 use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::sleep;
 
 use crate::transport::{Settlement, Settler, Tag};
 
+/// How long to wait for more messages that go back.
+const GATHER: Duration = Duration::from_millis(1);
 /// How often a reservation without an answer is looked for: at once, with the next connection, and after a while.
 const LOOKS: u8 = 3;
 
@@ -30,6 +34,9 @@ struct State {
     /// What is leased.
     held: HashSet<u64, ahash::RandomState>,
     pending: Vec<(Tag, Settlement)>,
+    /// A message is to be restored: those that were dropped with it are about to follow, and only together do they
+    /// keep their order.
+    giving_back: bool,
     /// Tags of reservations whose answer never came, and how often more to look for them: Redis may have made them or
     /// not, and a server that stalled may still make them after we have looked over another connection.
     doubts: Vec<(Range<u64>, u8)>,
@@ -111,11 +118,20 @@ impl Ledger {
     /// Waits until there is something to settle, and takes up to `most` of it.
     pub(super) async fn take(self: &Arc<Self>, most: usize) -> Batch {
         loop {
+            if self.is_giving_back() {
+                sleep(GATHER).await;
+            }
             if let Some(batch) = self.try_take(most) {
                 return batch;
             }
             self.work.notified().await;
         }
+    }
+
+    /// Whether messages are on their way back to their queues.
+    fn is_giving_back(&self) -> bool {
+        let mut state = self.state();
+        state.pauses == 0 && std::mem::take(&mut state.giving_back)
     }
 
     /// What is to be settled now, if anything is.
@@ -168,7 +184,10 @@ impl State {
 
 impl Settler for Ledger {
     fn settle(&self, tag: Tag, settlement: Settlement) {
-        self.state().pending.push((tag, settlement));
+        let mut state = self.state();
+        state.giving_back |= settlement == Settlement::Restore;
+        state.pending.push((tag, settlement));
+        drop(state);
         self.work.notify_one();
     }
 }

@@ -1,0 +1,196 @@
+//! [`RedisServer`]: a Redis of the test's own, gone with it.
+
+use std::io;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use celeriac::redis_client::{ConnectOptions, RedisUrl, UrlPolicy};
+use redis::aio::MultiplexedConnection;
+use tempfile::TempDir;
+
+use super::eventually;
+
+/// A running `redis-server` on a free port and on a socket. What it holds survives a restart.
+pub struct RedisServer {
+    process: Option<Child>,
+    directory: TempDir,
+    port: u16,
+    tls: Option<Certificates>,
+    password: Option<&'static str>,
+}
+
+/// Files that the `openssl` command made.
+pub struct Certificates {
+    pub authority: PathBuf,
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+impl RedisServer {
+    /// Starts a server; `None`, and a word about it, where none is installed.
+    pub async fn start() -> Option<Self> {
+        Self::start_with(None, false).await
+    }
+
+    /// Starts a server that asks for this password.
+    pub async fn start_with_password(password: &'static str) -> Option<Self> {
+        Self::start_with(Some(password), false).await
+    }
+
+    /// Starts a server that speaks TLS on its port; `None` also without the `openssl` command.
+    pub async fn start_with_tls() -> Option<Self> {
+        Self::start_with(None, true).await
+    }
+
+    async fn start_with(password: Option<&'static str>, tls: bool) -> Option<Self> {
+        let directory = TempDir::new().expect("a temporary directory");
+        let tls = match tls.then(|| Certificates::make(directory.path())) {
+            Some(Err(error)) => return skipped("openssl", &error),
+            Some(Ok(certificates)) => Some(certificates),
+            None => None,
+        };
+        let mut server = RedisServer { process: None, port: free_port(), directory, tls, password };
+        match server.spawn() {
+            Ok(()) => {}
+            Err(error) => return skipped("redis-server", &error),
+        }
+        server.ready().await;
+        Some(server)
+    }
+
+    fn spawn(&mut self) -> io::Result<()> {
+        let mut command = Command::new("redis-server");
+        command.arg("--dir").arg(self.directory.path()).arg("--unixsocket").arg(self.socket());
+        command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--appendfsync", "always"]);
+        match &self.tls {
+            None => command.args(["--port", &self.port.to_string()]),
+            Some(files) => command
+                .args(["--port", "0", "--tls-port", &self.port.to_string(), "--tls-auth-clients", "no"])
+                .arg("--tls-cert-file")
+                .arg(&files.certificate)
+                .arg("--tls-key-file")
+                .arg(&files.key)
+                .arg("--tls-ca-cert-file")
+                .arg(&files.authority),
+        };
+        if let Some(password) = self.password {
+            command.args(["--requirepass", password]);
+        }
+        self.process = Some(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
+        Ok(())
+    }
+
+    /// Waits until the server answers.
+    async fn ready(&self) {
+        let url = self.own_url();
+        eventually("redis-server answers", || async {
+            let opened = url.connect(&ConnectOptions::default()).await;
+            match opened {
+                Ok(mut opened) => redis::cmd("PING").query_async::<String>(&mut opened.connection).await.is_ok(),
+                Err(_) => false,
+            }
+        })
+        .await;
+    }
+
+    fn own_url(&self) -> RedisUrl {
+        let login = self.password.map(|password| format!(":{password}@")).unwrap_or_default();
+        let text = format!("socket://{login}{}", self.socket().display());
+        RedisUrl::parse(&text, UrlPolicy::Broker).expect("our own URL")
+    }
+
+    /// The broker URL of a database.
+    pub fn url(&self, db: u32) -> String {
+        let scheme = if self.tls.is_some() { "rediss" } else { "redis" };
+        let login = self.password.map(|password| format!(":{password}@")).unwrap_or_default();
+        format!("{scheme}://{login}127.0.0.1:{}/{db}", self.port)
+    }
+
+    /// The broker URL over the socket.
+    pub fn socket_url(&self, db: u32) -> String {
+        format!("redis+socket://{}?virtual_host={db}", self.socket().display())
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.directory.path().join("redis.sock")
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn certificates(&self) -> Option<&Certificates> {
+        self.tls.as_ref()
+    }
+
+    /// A connection to look behind the scenes.
+    pub async fn connection(&self) -> MultiplexedConnection {
+        let opened = self.own_url().connect(&ConnectOptions::default()).await;
+        opened.expect("the server is up").connection
+    }
+
+    /// Kills the server. What it had accepted is on disk.
+    pub fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+
+    /// Starts it again with what it held.
+    pub async fn start_again(&mut self) {
+        self.spawn().expect("it has started before");
+        self.ready().await;
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Certificates {
+    /// An authority, and a certificate for 127.0.0.1 and localhost.
+    fn make(directory: &Path) -> io::Result<Self> {
+        let file = |name: &str| directory.join(name);
+        let extensions = file("extensions");
+        std::fs::write(&extensions, "subjectAltName=IP:127.0.0.1,DNS:localhost\nbasicConstraints=CA:FALSE\n")?;
+        let (authority, authority_key) = (file("ca.pem"), file("ca-key.pem"));
+        let (certificate, key, request) = (file("cert.pem"), file("key.pem"), file("request.pem"));
+        let new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+        openssl(|command| {
+            command.args(["req", "-x509", "-days", "2", "-subj", "/CN=test authority"]).args(new_key);
+            command.arg("-keyout").arg(&authority_key).arg("-out").arg(&authority);
+        })?;
+        openssl(|command| {
+            command.args(["req", "-subj", "/CN=localhost"]).args(new_key);
+            command.arg("-keyout").arg(&key).arg("-out").arg(&request);
+        })?;
+        openssl(|command| {
+            command.args(["x509", "-req", "-days", "2", "-CAcreateserial"]).arg("-in").arg(&request);
+            command.arg("-CA").arg(&authority).arg("-CAkey").arg(&authority_key);
+            command.arg("-extfile").arg(&extensions).arg("-out").arg(&certificate);
+        })?;
+        Ok(Certificates { authority, certificate, key })
+    }
+}
+
+fn openssl(arguments: impl FnOnce(&mut Command)) -> io::Result<()> {
+    let mut command = Command::new("openssl");
+    arguments(&mut command);
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
+    if status.success() { Ok(()) } else { Err(io::Error::other(format!("openssl ended with {status}"))) }
+}
+
+fn skipped<T>(program: &str, error: &io::Error) -> Option<T> {
+    eprintln!("skipped: {program} is not installed ({error})");
+    None
+}
+
+/// A port that nobody listens on at this moment.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("it is bound").port()
+}

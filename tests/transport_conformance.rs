@@ -1,0 +1,52 @@
+//! What every transport promises, asked of each of them.
+
+mod support;
+
+#[path = "transport_conformance/harness.rs"]
+mod harness;
+#[path = "transport_conformance/suite.rs"]
+mod suite;
+
+/// Runs every function of the suite against a fresh broker of each kind.
+macro_rules! conformance {
+    ($($name:ident),* $(,)?) => {
+        conformance!(@each memory, crate::harness::Memory::start(), $($name)*);
+        conformance!(@each redis_tracking, crate::harness::Redis::start(celeriac::transport::Waiting::Tracking), $($name)*);
+        conformance!(@each redis_blocking, crate::harness::Redis::start(celeriac::transport::Waiting::Blocking), $($name)*);
+        conformance!(@each redis_polling, crate::harness::Redis::start(celeriac::transport::Waiting::Polling), $($name)*);
+    };
+    (@each $kind:ident, $start:expr, $($name:ident)*) => {
+        mod $kind {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    if let Some(harness) = $start.await {
+                        crate::suite::$name(&harness).await;
+                    }
+                }
+            )*
+        }
+    };
+}
+
+conformance! {
+    messages_come_in_order,
+    a_message_arrives_as_it_was_sent,
+    a_message_sent_later_wakes_the_consumer,
+    lower_numbers_come_first,
+    queues_take_turns,
+    a_full_queue_does_not_starve_another,
+    the_window_is_never_exceeded,
+    acked_and_rejected_messages_are_gone,
+    a_requeued_message_comes_last,
+    a_restored_message_comes_next,
+    dropped_deliveries_go_back_in_their_order,
+    a_dropped_consumer_gives_back_what_it_had,
+    a_dead_letter_replaces_its_message,
+    exchanges_lead_to_their_queues,
+    closing_settles_everything,
+    a_cancelled_wait_loses_nothing,
+    a_closed_connection_ends_its_consumers,
+    purging_counts_what_was_waiting,
+    many_messages_go_through_two_consumers_once,
+}

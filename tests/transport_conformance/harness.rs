@@ -1,0 +1,134 @@
+//! [`Harness`]: a broker to ask promises of.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use celeriac::protocol::{Map, Message, Properties};
+use celeriac::redis_client::{RedisUrl, UrlPolicy};
+use celeriac::time::Clock;
+use celeriac::transport::{
+    Connection, Consumer, Delivery, MemoryTransport, Prefetch, Publication, Queue, RedisOptions, RedisTransport,
+    Transport, Waiting,
+};
+
+use crate::support::eventually;
+use crate::support::redis_server::RedisServer;
+
+/// A broker of the test's own.
+pub(crate) trait Harness: Sync {
+    /// Another transport to the broker, as another worker has it.
+    fn transport(&self) -> Arc<dyn Transport>;
+
+    /// How many messages are reserved and not settled.
+    fn unsettled(&self) -> impl Future<Output = usize> + Send;
+}
+
+pub(crate) struct Memory(MemoryTransport);
+
+impl Memory {
+    pub(crate) async fn start() -> Option<Self> {
+        Some(Memory(MemoryTransport::new()))
+    }
+}
+
+impl Harness for Memory {
+    fn transport(&self) -> Arc<dyn Transport> {
+        Arc::new(self.0.clone())
+    }
+
+    async fn unsettled(&self) -> usize {
+        self.0.unsettled()
+    }
+}
+
+pub(crate) struct Redis {
+    server: RedisServer,
+    waiting: Waiting,
+}
+
+impl Redis {
+    pub(crate) async fn start(waiting: Waiting) -> Option<Self> {
+        Some(Redis { server: RedisServer::start().await?, waiting })
+    }
+}
+
+impl Harness for Redis {
+    fn transport(&self) -> Arc<dyn Transport> {
+        let options = RedisOptions { waiting: self.waiting, ..RedisOptions::default() };
+        let url = RedisUrl::parse(&self.server.url(0), UrlPolicy::Broker).expect("our own URL");
+        Arc::new(RedisTransport::new(url, options, Clock::system(), fastrand::Rng::with_seed(1)))
+    }
+
+    async fn unsettled(&self) -> usize {
+        let mut connection = self.server.connection().await;
+        let (fields, times): (usize, usize) =
+            redis::pipe().hlen("unacked").zcard("unacked_index").query_async(&mut connection).await.expect("it is up");
+        assert_eq!(fields, times, "unacked and its index agree");
+        fields
+    }
+}
+
+/// A message that can be told from others.
+pub(crate) fn message(name: &str) -> Message {
+    Message {
+        headers: Map::from([("task", "proj.add"), ("id", name)]),
+        properties: Properties { correlation_id: Some(name.to_owned()), ..Properties::default() },
+        content_type: Some("application/json".to_owned()),
+        content_encoding: Some("utf-8".to_owned()),
+        body: format!("[[\"{name}\"], {{}}, {{}}]").into_bytes().into(),
+    }
+}
+
+/// Sends messages to a queue, in this order.
+pub(crate) async fn send(connection: &Arc<dyn Connection>, queue: &str, names: &[&str]) {
+    let batch = names.iter().map(|name| Publication::to_queue(queue, message(name))).collect();
+    connection.publish(batch).await.expect("the broker is up");
+}
+
+/// A connection and a consumer of queues, with a window.
+pub(crate) async fn consume(
+    transport: &Arc<dyn Transport>,
+    queues: &[&str],
+    window: usize,
+) -> (Arc<dyn Connection>, Box<dyn Consumer>, Arc<Prefetch>) {
+    let queues: Vec<_> = queues.iter().map(|name| Queue::direct(*name)).collect();
+    let connection = transport.connect().await.expect("the broker is up");
+    connection.declare(&queues).await.expect("the broker is up");
+    let prefetch = Prefetch::new(window);
+    let consumer = connection.consume(&queues, Arc::clone(&prefetch)).await.expect("the broker is up");
+    (connection, consumer, prefetch)
+}
+
+/// Waits for this many deliveries.
+pub(crate) async fn take(consumer: &mut dyn Consumer, count: usize) -> Vec<Delivery> {
+    let mut taken = Vec::new();
+    while taken.len() < count {
+        let next = tokio::time::timeout(Duration::from_secs(10), consumer.next()).await;
+        taken.extend(next.unwrap_or_else(|_| panic!("{} of {count} came", taken.len())).expect("the connection is up"));
+    }
+    assert_eq!(taken.len(), count, "no more than the window");
+    taken
+}
+
+/// The names of the messages, in order.
+pub(crate) fn names(deliveries: &[Delivery]) -> Vec<String> {
+    let name =
+        |delivery: &Delivery| delivery.message().ok().and_then(|message| message.properties.correlation_id.clone());
+    deliveries.iter().map(|delivery| name(delivery).unwrap_or_default()).collect()
+}
+
+/// Whether each message is marked as redelivered, in both places.
+pub(crate) fn redelivered(deliveries: &[Delivery]) -> Vec<bool> {
+    let marked = |delivery: &Delivery| {
+        let message = delivery.message().expect("a message");
+        let header = message.headers.get("redelivered") == Some(&true.into());
+        assert_eq!(header, message.properties.redelivered, "both marks agree");
+        header
+    };
+    deliveries.iter().map(marked).collect()
+}
+
+/// Waits until the broker knows of no reserved message.
+pub(crate) async fn all_settled(harness: &impl Harness) {
+    eventually("every message is settled", || async { harness.unsettled().await == 0 }).await;
+}

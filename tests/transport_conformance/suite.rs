@@ -1,0 +1,298 @@
+//! The promises. Each function gets a broker that nobody has used.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use celeriac::protocol::Properties;
+use celeriac::transport::{Delivery, ExchangeType, Publication, Queue, Settlement};
+
+use crate::harness::{Harness, all_settled, consume, message, names, redelivered, send, take};
+
+fn settle(deliveries: Vec<Delivery>, settlement: &Settlement) {
+    deliveries.into_iter().for_each(|delivery| delivery.settle(settlement.clone()));
+}
+
+pub(crate) async fn messages_come_in_order(harness: &impl Harness) {
+    let (connection, mut consumer, _) = consume(&harness.transport(), &["q"], 10).await;
+    send(&connection, "q", &["1", "2", "3"]).await;
+    let deliveries = take(&mut *consumer, 3).await;
+    assert_eq!(names(&deliveries), ["1", "2", "3"]);
+    assert_eq!(redelivered(&deliveries), [false; 3]);
+    assert!(deliveries.iter().all(|delivery| delivery.queue().as_str() == "q"));
+}
+
+pub(crate) async fn a_message_arrives_as_it_was_sent(harness: &impl Harness) {
+    let (connection, mut consumer, _) = consume(&harness.transport(), &["q"], 10).await;
+    let mut sent = message("odd \u{1f980} \"name\"");
+    sent.properties.priority = Some(4);
+    sent.properties.reply_to = Some("somebody".to_owned());
+    sent.body = vec![0, 159, 146, 150, b'"', b'\\'].into();
+    connection.publish(vec![Publication::to_queue("q", sent.clone())]).await.unwrap();
+    let mut delivery = take(&mut *consumer, 1).await.remove(0);
+    let mut received = delivery.take_message().unwrap();
+    assert_eq!(received.properties.exchange.as_deref(), Some(""));
+    assert_eq!(received.properties.routing_key.as_deref(), Some("q"));
+    received.properties = Properties { exchange: None, routing_key: None, ..received.properties };
+    assert_eq!(received, sent);
+}
+
+pub(crate) async fn a_message_sent_later_wakes_the_consumer(harness: &impl Harness) {
+    let (connection, mut consumer, _) = consume(&harness.transport(), &["q"], 10).await;
+    for name in ["1", "2", "3"] {
+        let one = [name];
+        let (deliveries, ()) = tokio::join!(take(&mut *consumer, 1), send(&connection, "q", &one));
+        assert_eq!(names(&deliveries), [name]);
+        settle(deliveries, &Settlement::Ack);
+    }
+    // One that comes back wakes just as one that comes.
+    let (deliveries, ()) = tokio::join!(take(&mut *consumer, 1), send(&connection, "q", &["again"]));
+    settle(deliveries, &Settlement::Requeue);
+    let deliveries = take(&mut *consumer, 1).await;
+    assert_eq!(redelivered(&deliveries), [true]);
+    settle(deliveries, &Settlement::Ack);
+    all_settled(harness).await;
+}
+
+pub(crate) async fn lower_numbers_come_first(harness: &impl Harness) {
+    let connection = harness.transport().connect().await.unwrap();
+    let rows = [("nine", Some(9)), ("five", Some(5)), ("three", Some(3)), ("none", None), ("zero", Some(0))];
+    for (name, priority) in rows {
+        let mut message = message(name);
+        message.properties.priority = priority;
+        connection.publish(vec![Publication::to_queue("q", message)]).await.unwrap();
+    }
+    let (_connection, mut consumer, _) = consume(&harness.transport(), &["q"], 10).await;
+    assert_eq!(names(&take(&mut *consumer, 5).await), ["none", "zero", "five", "three", "nine"]);
+}
+
+pub(crate) async fn queues_take_turns(harness: &impl Harness) {
+    let connection = harness.transport().connect().await.unwrap();
+    send(&connection, "a", &["a1", "a2", "a3"]).await;
+    send(&connection, "b", &["b1", "b2", "b3"]).await;
+    let (_connection, mut consumer, _) = consume(&harness.transport(), &["a", "b"], 1).await;
+    let mut seen = Vec::new();
+    for _ in 0..6 {
+        let deliveries = take(&mut *consumer, 1).await;
+        seen.extend(names(&deliveries));
+        settle(deliveries, &Settlement::Ack);
+    }
+    assert_eq!(seen, ["a1", "b1", "a2", "b2", "a3", "b3"]);
+}
+
+pub(crate) async fn a_full_queue_does_not_starve_another(harness: &impl Harness) {
+    let connection = harness.transport().connect().await.unwrap();
+    let full: Vec<String> = (0..100).map(|nth| format!("a{nth}")).collect();
+    send(&connection, "a", &full.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    send(&connection, "b", &["b1", "b2"]).await;
+    let (_connection, mut consumer, _) = consume(&harness.transport(), &["a", "b"], 10).await;
+    let seen = names(&take(&mut *consumer, 10).await);
+    assert_eq!(seen[..5], ["a0", "b1", "a1", "b2", "a2"], "{seen:?}");
+}
+
+pub(crate) async fn the_window_is_never_exceeded(harness: &impl Harness) {
+    let (connection, mut consumer, prefetch) = consume(&harness.transport(), &["q"], 2).await;
+    send(&connection, "q", &["1", "2", "3", "4", "5"]).await;
+    let mut deliveries = take(&mut *consumer, 2).await;
+    let more = tokio::time::timeout(Duration::from_millis(100), consumer.next()).await;
+    assert!(more.is_err(), "the window is full");
+    assert_eq!(prefetch.available(), 0);
+    deliveries.remove(0).settle(Settlement::Ack);
+    assert_eq!(names(&take(&mut *consumer, 1).await), ["3"]);
+    prefetch.set_limit(4);
+    assert!(!tokio::time::timeout(Duration::from_secs(10), consumer.next()).await.unwrap().unwrap().is_empty());
+}
+
+pub(crate) async fn acked_and_rejected_messages_are_gone(harness: &impl Harness) {
+    let (connection, mut consumer, _) = consume(&harness.transport(), &["q"], 10).await;
+    send(&connection, "q", &["1", "2"]).await;
+    let mut deliveries = take(&mut *consumer, 2).await;
+    deliveries.remove(0).settle(Settlement::Ack);
+    deliveries.remove(0).settle(Settlement::Reject);
+    all_settled(harness).await;
+    assert_eq!(connection.purge(&[Queue::direct("q")]).await.unwrap(), 0);
+}
+
+pub(crate) async fn a_requeued_message_comes_last(harness: &impl Harness) {
+    let (connection, mut consumer, _) = consume(&harness.transport(), &["q"], 1).await;
+    send(&connection, "q", &["1", "2"]).await;
+    settle(take(&mut *consumer, 1).await, &Settlement::Requeue);
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let deliveries = take(&mut *consumer, 1).await;
+        seen.push((names(&deliveries).remove(0), redelivered(&deliveries)[0]));
+        settle(deliveries, &Settlement::Ack);
+    }
+    all_settled(harness).await;
+    assert_eq!(seen, [("2".to_owned(), false), ("1".to_owned(), true)]);
+}
+
+pub(crate) async fn a_restored_message_comes_next(harness: &impl Harness) {
+    let (connection, mut consumer, _) = consume(&harness.transport(), &["q"], 1).await;
+    let mut urgent = message("first");
+    urgent.properties.priority = Some(3);
+    connection.publish(vec![Publication::to_queue("q", urgent)]).await.unwrap();
+    let first = take(&mut *consumer, 1).await;
+    drop(consumer);
+    let mut later = message("second");
+    later.properties.priority = Some(3);
+    connection.publish(vec![Publication::to_queue("q", later)]).await.unwrap();
+    settle(first, &Settlement::Restore);
+    all_settled(harness).await;
+    let (_connection, mut consumer, _) = consume(&harness.transport(), &["q"], 2).await;
+    let deliveries = take(&mut *consumer, 2).await;
+    assert_eq!(names(&deliveries), ["first", "second"]);
+    assert_eq!(redelivered(&deliveries), [true, false]);
+}
+
+pub(crate) async fn dropped_deliveries_go_back_in_their_order(harness: &impl Harness) {
+    let (connection, mut consumer, _) = consume(&harness.transport(), &["q"], 4).await;
+    send(&connection, "q", &["1", "2", "3", "4", "5"]).await;
+    let deliveries = take(&mut *consumer, 4).await;
+    drop(consumer);
+    drop(deliveries);
+    connection.close().await.unwrap();
+    assert_eq!(harness.unsettled().await, 0);
+    let (_connection, mut consumer, _) = consume(&harness.transport(), &["q"], 10).await;
+    let deliveries = take(&mut *consumer, 5).await;
+    assert_eq!(redelivered(&deliveries), [true, true, true, true, false]);
+    assert_eq!(names(&deliveries), ["1", "2", "3", "4", "5"]);
+}
+
+pub(crate) async fn a_dropped_consumer_gives_back_what_it_had(harness: &impl Harness) {
+    let (connection, consumer, _) = consume(&harness.transport(), &["q"], 10).await;
+    send(&connection, "q", &["1", "2", "3"]).await;
+    drop(consumer);
+    connection.close().await.unwrap();
+    assert_eq!(harness.unsettled().await, 0);
+    let (_connection, mut consumer, _) = consume(&harness.transport(), &["q"], 10).await;
+    assert_eq!(names(&take(&mut *consumer, 3).await), ["1", "2", "3"]);
+}
+
+pub(crate) async fn a_dead_letter_replaces_its_message(harness: &impl Harness) {
+    let (connection, mut consumer, _) = consume(&harness.transport(), &["q"], 10).await;
+    send(&connection, "q", &["bad"]).await;
+    let letter = Box::new(Publication::to_queue("dead", message("letter")));
+    settle(take(&mut *consumer, 1).await, &Settlement::DeadLetter(letter));
+    let (_connection, mut letters, _) = consume(&harness.transport(), &["dead"], 10).await;
+    let letters = take(&mut *letters, 1).await;
+    assert_eq!(names(&letters), ["letter"]);
+    settle(letters, &Settlement::Ack);
+    all_settled(harness).await;
+}
+
+pub(crate) async fn exchanges_lead_to_their_queues(harness: &impl Harness) {
+    let queue = |name: &'static str, exchange: &str, exchange_type, key: &str| Queue {
+        exchange: exchange.to_owned(),
+        exchange_type,
+        routing_key: key.to_owned(),
+        ..Queue::direct(name)
+    };
+    let queues = [
+        queue("direct", "media", ExchangeType::Direct, "video"),
+        queue("topic", "topics", ExchangeType::Topic, "a.*"),
+        queue("all", "topics", ExchangeType::Topic, "#"),
+        queue("unbound", "", ExchangeType::Direct, ""),
+    ];
+    let connection = harness.transport().connect().await.unwrap();
+    connection.declare(&queues).await.unwrap();
+    connection.declare(&queues).await.unwrap();
+    let to = |exchange: &str, key: &str| Publication {
+        exchange: exchange.to_owned(),
+        routing_key: key.to_owned(),
+        message: message(key),
+    };
+    let batch = vec![to("media", "video"), to("topics", "a.b"), to("topics", "b"), to("media", "unbound")];
+    connection.publish(batch).await.unwrap();
+    let rows: [(&str, &[&str]); 4] =
+        [("direct", &["video"]), ("topic", &["a.b"]), ("all", &["a.b", "b"]), ("unbound", &["unbound"])];
+    for (name, expected) in rows {
+        let (_connection, mut consumer, _) = consume(&harness.transport(), &[name], 10).await;
+        assert_eq!(names(&take(&mut *consumer, expected.len()).await), expected, "{name}");
+    }
+}
+
+pub(crate) async fn closing_settles_everything(harness: &impl Harness) {
+    let (connection, mut consumer, _) = consume(&harness.transport(), &["q"], 0).await;
+    let sent: Vec<String> = (0..500).map(|nth| nth.to_string()).collect();
+    send(&connection, "q", &sent.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    settle(take(&mut *consumer, 500).await, &Settlement::Ack);
+    connection.close().await.unwrap();
+    assert_eq!(harness.unsettled().await, 0);
+}
+
+pub(crate) async fn a_cancelled_wait_loses_nothing(harness: &impl Harness) {
+    let (connection, mut consumer, _) = consume(&harness.transport(), &["q"], 3).await;
+    let mut seen = Vec::new();
+    for nth in 0..50 {
+        send(&connection, "q", &[&nth.to_string()]).await;
+        tokio::select! {
+            biased;
+            () = tokio::task::yield_now() => {}
+            batch = consumer.next() => {
+                let batch = batch.unwrap();
+                seen.extend(names(&batch));
+                settle(batch, &Settlement::Ack);
+            }
+        }
+    }
+    while seen.len() < 50 {
+        let batch = tokio::time::timeout(Duration::from_secs(10), consumer.next()).await.unwrap().unwrap();
+        seen.extend(names(&batch));
+        settle(batch, &Settlement::Ack);
+    }
+    assert_eq!(seen, (0..50).map(|nth| nth.to_string()).collect::<Vec<_>>());
+}
+
+pub(crate) async fn a_closed_connection_ends_its_consumers(harness: &impl Harness) {
+    let (connection, mut consumer, _) = consume(&harness.transport(), &["q"], 3).await;
+    let (ended, closed) = tokio::join!(consumer.next(), connection.close());
+    closed.unwrap();
+    assert!(ended.unwrap_err().is_connection());
+    assert!(consumer.next().await.unwrap_err().is_connection());
+}
+
+pub(crate) async fn purging_counts_what_was_waiting(harness: &impl Harness) {
+    let connection = harness.transport().connect().await.unwrap();
+    send(&connection, "q", &["1", "2"]).await;
+    let mut low = message("3");
+    low.properties.priority = Some(9);
+    connection.publish(vec![Publication::to_queue("q", low)]).await.unwrap();
+    send(&connection, "other", &["4"]).await;
+    assert_eq!(connection.purge(&[Queue::direct("q")]).await.unwrap(), 3);
+    assert_eq!(connection.purge(&[Queue::direct("q"), Queue::direct("other")]).await.unwrap(), 1);
+}
+
+pub(crate) async fn many_messages_go_through_two_consumers_once(harness: &impl Harness) {
+    const COUNT: usize = 2000;
+    let sent: Vec<String> = (0..COUNT).map(|nth| nth.to_string()).collect();
+    let connection = harness.transport().connect().await.unwrap();
+    let (seen, mut seen_by_all) = tokio::sync::mpsc::unbounded_channel();
+    let mut workers = Vec::new();
+    for _ in 0..2 {
+        let (connection, mut consumer, _) = consume(&harness.transport(), &["q", "p"], 16).await;
+        let seen = seen.clone();
+        workers.push(Arc::clone(&connection));
+        tokio::spawn(async move {
+            while let Ok(batch) = consumer.next().await {
+                let names = names(&batch);
+                settle(batch, &Settlement::Ack);
+                names.into_iter().for_each(|name| drop(seen.send(name)));
+            }
+        });
+    }
+    for (nth, names) in sent.chunks(50).enumerate() {
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        send(&connection, if nth % 2 == 0 { "q" } else { "p" }, &names).await;
+    }
+    let mut all = HashSet::new();
+    for _ in 0..COUNT {
+        let next = tokio::time::timeout(Duration::from_secs(20), seen_by_all.recv()).await;
+        assert!(all.insert(next.unwrap().unwrap()), "a message came twice");
+    }
+    for connection in workers {
+        connection.close().await.unwrap();
+    }
+    assert_eq!(harness.unsettled().await, 0);
+    assert!(seen_by_all.try_recv().is_err(), "a message came twice");
+}
