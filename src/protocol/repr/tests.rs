@@ -47,3 +47,49 @@ fn moments() {
         "datetime.time(10, 11, 12, tzinfo=datetime.timezone(datetime.timedelta(seconds=3600)))",
     );
 }
+
+/// As `saferepr(value, maxlen, maxlevels)` of Celery 5.7 returns it; the third says whether the list stands for a tuple.
+#[test]
+fn shortened() {
+    let rows = [
+        ("[1]", 1024, 3, true, "(1,)"),
+        ("[]", 1024, 3, true, "()"),
+        (
+            r##"[1, "it's", null, 1.5, {"__type__": "bytes", "__value__": "abc"}]"##,
+            1024,
+            3,
+            true,
+            r"(1, 'it\'s', None, 1.5, b'abc')",
+        ),
+        (r##"[[[[1]]], {"a": {"b": {"c": 1}}}]"##, 1024, 3, true, "([[[...]]], {'a': {'b': {...}}})"),
+        ("[[1], {}]", 1024, 1, false, "[[...], {...}]"),
+        ("[[[1]]]", 1024, 0, false, "[[[1]]]"),
+        (r##""word word word word word ""##, 12, 3, false, "'word word...'"),
+        (r##""xxxxxxxxxxxxxxxxxxxx""##, 10, 3, false, "'xxxxxxxxxx...'"),
+        (r##""'''''""##, 3, 3, false, r"'\'\'\'...'"),
+        (r##"{"__type__": "base64", "__value__": "/wA="}"##, 1024, 3, false, "b'ff00'"),
+        (r##"{"__type__": "bytes", "__value__": "\u00e9\ud83d\ude00"}"##, 3, 3, false, "b'c3a9f0...'"),
+        (r##"{"__type__": "bytes", "__value__": "abcdef"}"##, 3, 3, false, "b'abc...'"),
+        ("[1, 2, 3, 4, 5]", 5, 3, true, "(1, 2..., ...)"),
+        ("[1, 2, 3]", 1, 3, true, "(, ...)"),
+        ("[1, 2, 3]", 0, 3, true, ", ..."),
+        ("[1]", 2, 3, true, "(1...,)"),
+        ("[[1, 2], [3, 4]]", 6, 3, true, "([1, 2...], ...)"),
+        (r##"{"key": "value", "other": [1, 2]}"##, 12, 3, false, "{'key': 'valu...', ...}"),
+        (r##"{"a": 1}"##, 3, 3, false, "{'a', ...}"),
+        ("[[], []]", 3, 3, false, "[[], ...]"),
+        (r##"[123456789, "a b c"]"##, 8, 3, true, "(1234567..., ...)"),
+        ("12345678", 5, 3, false, "12345..."),
+        (r##"[{"__type__": "decimal", "__value__": "1.50"}]"##, 12, 3, false, "[Decimal('1....]"),
+        (r##""a\nb""##, 1024, 3, false, "'a\nb'"),
+        ("[null, [1]]", 5, 3, true, "(None..., ...)"),
+    ];
+    for (value, length, levels, tuple, expected) in rows {
+        let limits = Limits { length: Some(length), levels };
+        let shown = match read(value) {
+            Value::List(items) if tuple => argsrepr(&items, limits),
+            value => saferepr(&value, limits),
+        };
+        assert_eq!(shown, expected, "{value} {length} {levels}");
+    }
+}
