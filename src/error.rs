@@ -69,16 +69,18 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
+        // Many errors repeat their cause's text in their own; it is said once.
+        let mut said = self.message.clone();
         let mut cause = self.source();
         while let Some(error) = cause {
             let text = error.to_string();
-            if !self.message.contains(&text) {
-                write!(f, ": {text}")?;
+            if !said.contains(&text) {
+                said.push_str(": ");
+                said.push_str(&text);
             }
             cause = error.source();
         }
-        Ok(())
+        f.write_str(&said)
     }
 }
 

@@ -32,6 +32,7 @@ pub(super) fn gather(
     if let Some(url) = &global.result_backend {
         config.result_backend = Some(url.clone());
     }
+    warnings.extend(config.without_effect());
     Ok(warnings)
 }
 

@@ -33,6 +33,13 @@ macro_rules! settings {
                 }
                 Ok(true)
             }
+
+            fn is_default(&self, name: &str) -> bool {
+                match name {
+                    $( stringify!($field) => self.$field == $default, )*
+                    _ => true,
+                }
+            }
         }
     };
 }

@@ -39,6 +39,12 @@ impl Config {
         Ok(warnings)
     }
 
+    /// The settings that were changed, in whatever way, and that this version reads without heeding them.
+    pub fn without_effect(&self) -> Vec<Warning> {
+        let warn = |name| Warning { name, origin: "configuration".to_owned() };
+        names::without_effect(self).into_iter().map(warn).collect()
+    }
+
     /// Reads `ns.key=value` from the end of a command line: `worker.prefetch_multiplier=10`, `.concurrency=(int)5`
     /// (celery/loaders/base.py `BaseLoader.cmdline_config_parser`). A key that begins with `.` or `_` is a worker's.
     ///
@@ -240,6 +246,18 @@ mod tests {
             "task_annotations = { x = 1 }",
             &["test.toml: the setting task_annotations is not supported yet and has no effect"],
         );
+    }
+
+    #[test]
+    fn settings_that_are_read_and_not_heeded_are_named() {
+        let text = "task_serializer = 'yaml'\nworker_eta_task_limit = 0\n[broker_transport_options]\n\
+                    fanout_prefix = true\nmax_connections = 3\nmaster_name = 'm'";
+        let mut config = Config::default();
+        assert_eq!(config.merge_toml(text, "test.toml").unwrap(), []);
+        let named: Vec<String> = config.without_effect().into_iter().map(|warning| warning.name).collect();
+        let options = ["max_connections", "master_name"].map(|name| format!("broker_transport_options.{name}"));
+        assert_eq!(named, ["task_serializer".to_owned(), options[0].clone(), options[1].clone()]);
+        assert_eq!(Config::default().without_effect(), []);
     }
 
     #[test]

@@ -20,6 +20,40 @@ pub(super) fn is_default(name: &str, value: &Value) -> bool {
     }
 }
 
+/// The names of settings in [`Config`] that differ from their defaults and have no effect yet.
+pub(super) fn without_effect(config: &Config) -> Vec<String> {
+    let changed = NOT_YET.iter().filter(|name| !config.is_default(name)).map(|name| (*name).to_owned());
+    let (broker, result) = (&config.broker_transport_options, &config.result_backend_transport_options);
+    let broker_options = NOT_YET_BROKER_OPTIONS.iter().copied().filter(|name| !broker.is_default(name));
+    let broker_options = broker_options.chain(broker.other.keys().map(String::as_str));
+    let broker_options = broker_options.map(|name| format!("broker_transport_options.{name}"));
+    let result_options = result.other.keys().map(|name| format!("result_backend_transport_options.{name}"));
+    changed.chain(broker_options).chain(result_options).collect()
+}
+
+/// Read for the sake of what comes next.
+const NOT_YET: &[&str] = &[
+    "broker_write_url",
+    "redis_socket_keepalive",
+    "result_accept_content",
+    "result_backend_always_retry",
+    "result_backend_base_sleep_between_retries_ms",
+    "result_backend_max_retries",
+    "result_backend_max_sleep_between_retries_ms",
+    "task_compression",
+    "task_default_delivery_mode",
+    "task_default_priority",
+    "task_default_rate_limit",
+    "task_publish_retry",
+    "task_publish_retry_policy",
+    "task_serializer",
+    "worker_enable_soft_shutdown_on_idle",
+    "worker_eta_task_limit",
+];
+
+const NOT_YET_BROKER_OPTIONS: &[&str] =
+    &["fanout_patterns", "fanout_prefix", "health_check_interval", "max_connections", "socket_keepalive"];
+
 /// The known name that is most like `name`, if one is alike at all.
 pub(super) fn nearest(name: &str) -> Option<&'static str> {
     let unsupported = UNSUPPORTED.iter().map(|(known, _)| *known);
@@ -221,12 +255,19 @@ const UNSUPPORTED: &[(&str, &str)] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::BrokerTransportOptions;
 
     #[test]
     fn the_table_is_sorted_and_its_defaults_are_read() {
         assert!(UNSUPPORTED.is_sorted_by(|a, b| a.0 < b.0));
         let defaults = UNSUPPORTED.iter().filter(|(_, default)| !default.is_empty()).count();
         assert_eq!(DEFAULTS.len(), defaults);
+        for name in NOT_YET {
+            assert!(Config::NAMES.contains(name), "{name}");
+        }
+        for name in NOT_YET_BROKER_OPTIONS {
+            assert!(BrokerTransportOptions::NAMES.contains(name), "{name}");
+        }
         for (name, _) in UNSUPPORTED {
             assert!(!Config::NAMES.contains(name), "{name} is both honoured and not");
         }

@@ -38,6 +38,9 @@ pub(crate) trait Settings {
 
     /// Sets the field of that name; `false` when there is none.
     fn assign(&mut self, name: &str, value: &Value) -> Result<bool, Mismatch>;
+
+    /// Whether the field of that name is as Celery has it by default.
+    fn is_default(&self, name: &str) -> bool;
 }
 
 /// How text without a cast is read (celery/app/defaults.py `Option.typemap`).

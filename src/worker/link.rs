@@ -103,13 +103,15 @@ impl Link {
         }
     }
 
-    /// The words of `Consumer.ensure_connected` (celery/worker/consumer/consumer.py).
+    /// The words of `Consumer.ensure_connected` (celery/worker/consumer/consumer.py), in one line.
     fn report(&self, failed: &Error, pause: Duration, tries: u32) {
         let limit = self.retry.limit.map_or_else(|| "∞".to_owned(), |limit| limit.to_string());
+        let (uri, pause) = (self.transport.uri(), pause.as_secs_f64());
+        let reason = failed.to_string();
+        let reason = reason.strip_prefix(&format!("cannot connect to {uri}: ")).unwrap_or(&reason);
         error!(
-            "consumer: Cannot connect to {}: {failed}.\nTrying again in {:.2} seconds... ({tries}/{limit})\n",
-            self.transport.uri(),
-            pause.as_secs_f64(),
+            "consumer: Cannot connect to {uri}: {}. Trying again in {pause:.2} seconds... ({tries}/{limit})",
+            reason.trim_end_matches('.'),
         );
     }
 
