@@ -10,7 +10,7 @@ use super::report::Report;
 use super::request::Work;
 use super::retry::{self, Again};
 use super::settle::Ending;
-use crate::protocol::{Exception, MetaResult, Value, repr};
+use crate::protocol::{Exception, MetaResult, Value};
 use crate::task::{Outcome, Retry, RetryDecision, RetryPolicy};
 use crate::transport::Publication;
 
@@ -66,15 +66,9 @@ fn conclude_outcome(outcome: Outcome, work: &Work, runtime: Duration, now: Times
 }
 
 fn succeeded(value: Value, runtime: Duration) -> Conclusion {
-    // The text costs more than the rest of an empty task, so it is made only for those who read it.
-    let shown = if tracing::enabled!(tracing::Level::INFO) {
-        repr::saferepr(&value, repr::Limits::default())
-    } else {
-        String::new()
-    };
     Conclusion {
         ending: Ending::Success,
-        report: Report::Info(format!("succeeded in {}s: {shown}", runtime.as_secs_f64())),
+        report: Report::Succeeded(runtime),
         result: MetaResult::Value(value),
         traceback: None,
         publications: Vec::new(),

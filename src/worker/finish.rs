@@ -123,7 +123,7 @@ impl Finisher {
             }
         }
         let Verdict { store, late } = verdict(conclusion.ending, &work.task.policy, work.ignore_result);
-        conclusion.report.log(work);
+        conclusion.report.log(work, &conclusion.result);
         let mut late = late;
         if let Some(state) = store {
             match self.store(work, state, conclusion.result.clone(), conclusion.traceback).await {
@@ -144,8 +144,10 @@ impl Finisher {
         let encode_error = stored.as_ref().err().filter(|error| error.kind() == ErrorKind::Encode);
         if let Some(error) = encode_error {
             let exception = conclude::encode_error(&error.to_string());
-            Report::Error(format!("raised unexpected: {exception}"), None).log(work);
-            let request = self.metas.of_work(work, State::Failure, MetaResult::Exception(exception), None);
+            let report = Report::Error(format!("raised unexpected: {exception}"), None);
+            let result = MetaResult::Exception(exception);
+            report.log(work, &result);
+            let request = self.metas.of_work(work, State::Failure, result, None);
             stored = self.unless_cold(self.writer.store(request)).await;
         }
         stored.inspect_err(|error| {

@@ -6,10 +6,13 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 
 use super::request::Work;
+use crate::protocol::{MetaResult, repr};
 
 /// One log line about a task.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Report {
+    /// The task returned; at INFO, with its result's repr, which is made only for those who read it.
+    Succeeded(Duration),
     /// At INFO.
     Info(String),
     /// At WARNING.
@@ -20,14 +23,25 @@ pub(crate) enum Report {
 
 impl Report {
     /// Logs `Task name[id] …`.
-    pub(crate) fn log(&self, work: &Work) {
+    pub(crate) fn log(&self, work: &Work, result: &MetaResult) {
         let (name, id) = (&work.name, &work.request.id);
         match self {
+            Report::Succeeded(runtime) => {
+                info!("Task {name}[{id}] succeeded in {}s: {}", seconds(*runtime), shown(result));
+            }
             Report::Info(text) => info!("Task {name}[{id}] {text}"),
             Report::Warning(text) => warn!("Task {name}[{id}] {text}"),
             Report::Error(text, None) => error!("Task {name}[{id}] {text}"),
             Report::Error(text, Some(traceback)) => error!("Task {name}[{id}] {text}\n{traceback}"),
         }
+    }
+}
+
+/// At most 1,024 characters of the result (celery/app/task.py `Task.resultrepr_maxsize`).
+fn shown(result: &MetaResult) -> String {
+    match result {
+        MetaResult::Value(value) => repr::saferepr(value, repr::Limits::default()),
+        MetaResult::Exception(exception) => exception.to_string(),
     }
 }
 
