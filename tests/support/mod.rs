@@ -1,14 +1,14 @@
 //! What tests of several files share: brokers of their own.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-pub mod proxy;
-pub mod redis_server;
+pub(crate) mod proxy;
+pub(crate) mod redis_server;
 
 use std::future::Future;
 use std::time::Duration;
 
 /// Waits until something outside of this process is so; fails the test if it is not within ten seconds.
-pub async fn eventually<F, Fut>(what: &str, mut holds: F)
+pub(crate) async fn eventually<F, Fut>(what: &str, mut holds: F)
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = bool>,

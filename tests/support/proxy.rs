@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 /// Forwards connections from a port of its own to another.
-pub struct Proxy {
+pub(crate) struct Proxy {
     port: u16,
     /// Answers are thrown away, requests are not.
     mute: Arc<AtomicBool>,
@@ -21,7 +21,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    pub async fn start(target: u16) -> Arc<Self> {
+    pub(crate) async fn start(target: u16) -> Arc<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("it is bound").port();
         let (mute, delay) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
@@ -38,22 +38,22 @@ impl Proxy {
         })
     }
 
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
     /// From now on requests reach the server and answers do not come back.
-    pub fn mute(&self, mute: bool) {
+    pub(crate) fn mute(&self, mute: bool) {
         self.mute.store(mute, Ordering::SeqCst);
     }
 
     /// Keeps everything for as long, in each direction.
-    pub fn delay(&self, delay: Duration) {
+    pub(crate) fn delay(&self, delay: Duration) {
         self.delay.store(delay.as_micros() as u64, Ordering::SeqCst);
     }
 
     /// Cuts all connections; new ones are accepted.
-    pub fn cut(&self) {
+    pub(crate) fn cut(&self) {
         std::mem::take(&mut *self.cut.lock().expect("nobody panics with it")).cancel();
     }
 }

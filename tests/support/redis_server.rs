@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::eventually;
 
 /// A running `redis-server` on a free port and on a socket. What it holds survives a restart.
-pub struct RedisServer {
+pub(crate) struct RedisServer {
     process: Option<Child>,
     directory: TempDir,
     port: u16,
@@ -21,25 +21,25 @@ pub struct RedisServer {
 }
 
 /// Files that the `openssl` command made.
-pub struct Certificates {
-    pub authority: PathBuf,
-    pub certificate: PathBuf,
-    pub key: PathBuf,
+pub(crate) struct Certificates {
+    pub(crate) authority: PathBuf,
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
 }
 
 impl RedisServer {
     /// Starts a server; `None`, and a word about it, where none is installed.
-    pub async fn start() -> Option<Self> {
+    pub(crate) async fn start() -> Option<Self> {
         Self::start_with(None, false).await
     }
 
     /// Starts a server that asks for this password.
-    pub async fn start_with_password(password: &'static str) -> Option<Self> {
+    pub(crate) async fn start_with_password(password: &'static str) -> Option<Self> {
         Self::start_with(Some(password), false).await
     }
 
     /// Starts a server that speaks TLS on its port; `None` also without the `openssl` command.
-    pub async fn start_with_tls() -> Option<Self> {
+    pub(crate) async fn start_with_tls() -> Option<Self> {
         Self::start_with(None, true).await
     }
 
@@ -95,43 +95,47 @@ impl RedisServer {
     }
 
     fn own_url(&self) -> RedisUrl {
-        let login = self.password.map(|password| format!(":{password}@")).unwrap_or_default();
-        let text = format!("socket://{login}{}", self.socket().display());
+        let text = format!("socket://{}{}", self.login(), self.socket().display());
         RedisUrl::parse(&text, UrlPolicy::Broker).expect("our own URL")
     }
 
     /// The broker URL of a database.
-    pub fn url(&self, db: u32) -> String {
+    pub(crate) fn url(&self, db: u32) -> String {
         let scheme = if self.tls.is_some() { "rediss" } else { "redis" };
-        let login = self.password.map(|password| format!(":{password}@")).unwrap_or_default();
-        format!("{scheme}://{login}127.0.0.1:{}/{db}", self.port)
+        format!("{scheme}://{}127.0.0.1:{}/{db}", self.login(), self.port)
+    }
+
+    /// What stands before the host in a URL.
+    fn login(&self) -> String {
+        let encoded = |password: &str| password.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+        self.password.map(|password| format!(":{}@", encoded(password))).unwrap_or_default()
     }
 
     /// The broker URL over the socket.
-    pub fn socket_url(&self, db: u32) -> String {
+    pub(crate) fn socket_url(&self, db: u32) -> String {
         format!("redis+socket://{}?virtual_host={db}", self.socket().display())
     }
 
-    pub fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.directory.path().join("redis.sock")
     }
 
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    pub fn certificates(&self) -> Option<&Certificates> {
+    pub(crate) fn certificates(&self) -> Option<&Certificates> {
         self.tls.as_ref()
     }
 
     /// A connection to look behind the scenes.
-    pub async fn connection(&self) -> MultiplexedConnection {
+    pub(crate) async fn connection(&self) -> MultiplexedConnection {
         let opened = self.own_url().connect(&ConnectOptions::default()).await;
         opened.expect("the server is up").connection
     }
 
     /// Kills the server. What it had accepted is on disk.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
             let _ = process.kill();
             let _ = process.wait();
@@ -139,7 +143,7 @@ impl RedisServer {
     }
 
     /// Starts it again with what it held.
-    pub async fn start_again(&mut self) {
+    pub(crate) async fn start_again(&mut self) {
         self.spawn().expect("it has started before");
         self.ready().await;
     }
@@ -190,7 +194,7 @@ fn skipped<T>(program: &str, error: &io::Error) -> Option<T> {
 }
 
 /// A port that nobody listens on at this moment.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("it is bound").port()
 }

@@ -149,6 +149,8 @@ impl Link {
         let (lost, (changed, changes)) = (CancellationToken::new(), watch::channel(0));
         tokio::spawn(wake::listen(Arc::clone(&shared), received, changed, lost.clone()));
         shared.ledger.resolve_doubts();
+        // What comes from before is settled before anything is reserved: what goes back is then the next to come.
+        settle_pending(&shared, &mut connection).await?;
         Ok(Link { shared, connection, lost, changes: tracking.then_some(changes) })
     }
 
@@ -221,19 +223,28 @@ async fn run_flusher(link: Arc<Link>) {
     }
 }
 
+/// Writes what is to be settled at this moment.
+async fn settle_pending(shared: &Shared, connection: &mut MultiplexedConnection) -> Result<()> {
+    while let Some(batch) = shared.ledger.try_take(FLUSH) {
+        let flushed = flush(shared, connection, batch.settlements()).await;
+        flushed.map_err(|error| failure("cannot settle messages at", &shared.url, error))?;
+        batch.done();
+    }
+    Ok(())
+}
+
 /// Writes what is still to be settled over a connection for this alone: the one that is being closed is lost.
 async fn settle_elsewhere(shared: Arc<Shared>) -> Result<()> {
     let mut connection = shared.url.connect(&shared.connect_options()).await?.connection;
-    let failed = |error| failure("cannot settle messages at", &shared.url, error);
-    prepare(&shared, &mut connection, false).await.map_err(failed)?;
+    let prepared = prepare(&shared, &mut connection, false).await;
+    prepared.map_err(|error| failure("cannot prepare the connection to", &shared.url, error))?;
     shared.ledger.resolve_doubts();
     loop {
-        let batch = tokio::select! {
+        settle_pending(&shared, &mut connection).await?;
+        tokio::select! {
             biased;
             () = shared.ledger.settled() => return Ok(()),
-            batch = shared.ledger.take(FLUSH) => batch,
-        };
-        flush(&shared, &mut connection, batch.settlements()).await.map_err(failed)?;
-        batch.done();
+            batch = shared.ledger.take(FLUSH) => drop(batch),
+        }
     }
 }

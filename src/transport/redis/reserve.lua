@@ -72,9 +72,11 @@ for at = 2, #found do
     local raw = found[at]
     local name = prefix .. string.format('%012.0f', tag)
     tag = tag + 1
-    -- Bytes that are no object are kept as a string, so that who restores them finds JSON.
+    -- Bytes that are no object are wrapped in one, so that a stock worker that restores them finds what it can read.
     local kept = raw
-    if string.byte(raw, 1) ~= 123 or string.byte(raw, -1) ~= 125 then kept = cjson.encode(raw) end
+    if string.byte(raw, 1) ~= 123 or string.byte(raw, -1) ~= 125 then
+        kept = '{"celeriac-raw": "' .. string.gsub(raw, '.', function(byte) return string.format('%02x', string.byte(byte)) end) .. '"}'
+    end
     fields[#fields + 1], fields[#fields + 2] = name, '[' .. kept .. ARGV[8 + (taken_from[at] - 1) % queues]
     scores[#scores + 1], scores[#scores + 2] = now, name
     if #fields >= 2000 or at == #found then

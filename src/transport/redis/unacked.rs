@@ -36,11 +36,7 @@ impl Entry {
         let text = text.strip_prefix(b"[")?.strip_suffix(b"]")?;
         let (text, routing_key) = rsplit(text)?;
         let (raw, exchange) = rsplit(text)?;
-        let raw = match raw.first()? {
-            b'{' => raw.to_vec(),
-            _ => json::parse(raw).ok()?.as_str()?.as_bytes().to_vec(),
-        };
-        Some(Entry { raw, exchange, routing_key })
+        Some(Entry { raw: unwrap(raw).unwrap_or_else(|| raw.to_vec()), exchange, routing_key })
     }
 
     fn decode(text: &[u8]) -> Result<Self> {
@@ -61,6 +57,16 @@ impl Entry {
     }
 }
 
+/// What `reserve.lua` makes of bytes that are no object.
+const WRAPPER: (&[u8], &[u8]) = (b"{\"celeriac-raw\": \"", b"\"}");
+
+/// The bytes that were wrapped, if they were.
+fn unwrap(object: &[u8]) -> Option<Vec<u8>> {
+    let digits = object.strip_prefix(WRAPPER.0)?.strip_suffix(WRAPPER.1)?;
+    let digits = str::from_utf8(digits).ok().filter(|digits| digits.is_ascii() && digits.len() % 2 == 0)?;
+    (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).ok()).collect()
+}
+
 /// The JSON string at the end of `text`, and what stands before its comma.
 fn rsplit(text: &[u8]) -> Option<(&[u8], String)> {
     let at = text.windows(3).rposition(|three| three == b", \"")?;
@@ -78,7 +84,7 @@ mod tests {
             (r#"[{"a": [1, "b"]}, "", "celery"]"#, r#"{"a": [1, "b"]}"#, "", "celery"),
             (r#"[{"n": NaN, "big": 1e400}, "ex", "a.b"]"#, r#"{"n": NaN, "big": 1e400}"#, "ex", "a.b"),
             (r#"[{"a":1},"ex","key"]"#, r#"{"a": 1}"#, "ex", "key"),
-            (r#"["not, \"an\" object", "", "q"]"#, r#"not, "an" object"#, "", "q"),
+            (r#"[{"celeriac-raw": "6e6f"}, "", "q"]"#, "no", "", "q"),
             (r#"[{}, "", "odd, \"name\" \u00e9"]"#, "{}", "", "odd, \"name\" é"),
         ];
         for (text, raw, exchange, routing_key) in rows {

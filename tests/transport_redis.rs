@@ -1,0 +1,15 @@
+//! What the Redis transport promises when things break, and what it leaves in Redis for other workers to read.
+
+mod support;
+
+#[path = "transport_redis/connecting.rs"]
+mod connecting;
+#[path = "transport_redis/faults.rs"]
+mod faults;
+#[path = "transport_conformance/harness.rs"]
+#[allow(dead_code, reason = "shared with the conformance suite")]
+mod harness;
+#[path = "transport_redis/rig.rs"]
+mod rig;
+#[path = "transport_redis/wire.rs"]
+mod wire;

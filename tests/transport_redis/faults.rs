@@ -1,0 +1,210 @@
+//! Killed workers, restarted servers, cut and silent connections.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use celeriac::transport::{Connection, Consumer, Prefetch, Queue, RedisOptions, Settlement, Transport, Waiting};
+
+use crate::harness::{consume, names, redelivered, send, take};
+use crate::rig::{Rig, VISIBILITY, vigilant};
+use crate::support::eventually;
+use crate::support::proxy::Proxy;
+
+/// Waits for the error that ends a consumer.
+async fn lost(consumer: &mut dyn Consumer) -> celeriac::Error {
+    let waiting = async {
+        loop {
+            if let Err(error) = consumer.next().await {
+                return error;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("the loss is noticed")
+}
+
+async fn consume_again(
+    transport: &Arc<dyn Transport>,
+    prefetch: &Arc<Prefetch>,
+) -> (Arc<dyn Connection>, Box<dyn Consumer>) {
+    let connection = transport.connect().await.expect("the broker is up");
+    let consumer = connection.consume(&[Queue::direct("q")], Arc::clone(prefetch)).await.expect("the broker is up");
+    (connection, consumer)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_workers_messages_come_back_in_their_order() {
+    let Some(rig) = Rig::start().await else { return };
+    let dead = rig.transport(vigilant());
+    let (connection, mut consumer, _) = consume(&dead, &["q"], 3).await;
+    send(&connection, "q", &["1", "2", "3", "4"]).await;
+    std::mem::forget(take(&mut *consumer, 3).await);
+    drop((consumer, connection, dead));
+    let (_connection, mut consumer, _) = consume(&rig.transport(vigilant()), &["q"], 10).await;
+    let four = take(&mut *consumer, 1).await;
+    assert_eq!(names(&four), ["4"]);
+    rig.clock.advance(VISIBILITY + Duration::from_millis(1));
+    let back = take(&mut *consumer, 3).await;
+    assert_eq!(names(&back), ["1", "2", "3"]);
+    assert_eq!(redelivered(&back), [true; 3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_keeps_others_from_restoring() {
+    let Some(rig) = Rig::start().await else { return };
+    let (connection, mut holder, _) = consume(&rig.transport(vigilant()), &["q"], 1).await;
+    send(&connection, "q", &["long"]).await;
+    let held = take(&mut *holder, 1).await;
+    let (_other, mut rival, _) = consume(&rig.transport(vigilant()), &["q"], 1).await;
+    let mut redis = rig.redis().await;
+    for _ in 0..5 {
+        rig.clock.advance(VISIBILITY / 2);
+        let (clock, redis) = (&rig.clock, &mut redis);
+        let renewed = async |redis: &mut redis::aio::MultiplexedConnection| {
+            let times: Vec<(String, f64)> = redis::cmd("ZRANGE")
+                .arg("unacked_index")
+                .arg(0)
+                .arg(-1)
+                .arg("WITHSCORES")
+                .query_async(redis)
+                .await
+                .unwrap();
+            times.len() == 1 && times[0].1 == clock.epoch_seconds()
+        };
+        let waiting = async {
+            while !renewed(redis).await {
+                tokio::time::sleep(Duration::from_millis(5)).await
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("the lease is renewed");
+    }
+    let nothing = tokio::time::timeout(Duration::from_millis(50), rival.next()).await;
+    assert!(nothing.is_err(), "{nothing:?}");
+    held.into_iter().for_each(|delivery| delivery.settle(Settlement::Ack));
+    eventually("it is settled", || async { rig.reserved().await == 0 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_server_is_no_loss() {
+    let Some(mut rig) = Rig::start().await else { return };
+    let transport = rig.transport(RedisOptions::default());
+    let (connection, mut consumer, prefetch) = consume(&transport, &["q"], 3).await;
+    send(&connection, "q", &["1", "2", "3", "4", "5"]).await;
+    let mut early = take(&mut *consumer, 3).await;
+    rig.server.stop();
+    assert!(lost(&mut *consumer).await.is_connection());
+    // The worker works on: what it settles now is written over the next connection.
+    early.remove(0).settle(Settlement::Ack);
+    assert!(transport.connect().await.unwrap_err().is_connection());
+    rig.server.start_again().await;
+    early.remove(0).settle(Settlement::Ack);
+    let (_connection, mut consumer) = consume_again(&transport, &prefetch).await;
+    let late = take(&mut *consumer, 2).await;
+    assert_eq!(names(&late), ["4", "5"], "and nothing that was delivered before");
+    drop(early);
+    let third = take(&mut *consumer, 1).await;
+    assert_eq!((names(&third), redelivered(&third)), (vec!["3".to_owned()], vec![true]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_connections_are_noticed_however_it_waits() {
+    let Some(rig) = Rig::start().await else { return };
+    for waiting in [Waiting::Tracking, Waiting::Blocking, Waiting::Polling] {
+        let transport = rig.transport(RedisOptions { waiting, ..RedisOptions::default() });
+        let (connection, mut consumer, prefetch) = consume(&transport, &["q"], 2).await;
+        send(&connection, "q", &["before"]).await;
+        let before = take(&mut *consumer, 1).await;
+        let mut redis = rig.redis().await;
+        let _: i64 = redis::cmd("CLIENT")
+            .arg("KILL")
+            .arg("TYPE")
+            .arg("normal")
+            .arg("SKIPME")
+            .arg("yes")
+            .query_async(&mut redis)
+            .await
+            .unwrap();
+        assert!(lost(&mut *consumer).await.is_connection(), "{waiting:?}");
+        before.into_iter().for_each(|delivery| delivery.settle(Settlement::Ack));
+        let (connection, mut consumer) = consume_again(&transport, &prefetch).await;
+        send(&connection, "q", &["after"]).await;
+        let after = take(&mut *consumer, 1).await;
+        assert_eq!(names(&after), ["after"], "{waiting:?}");
+        after.into_iter().for_each(|delivery| delivery.settle(Settlement::Ack));
+        connection.close().await.unwrap();
+        assert_eq!(rig.reserved().await, 0, "{waiting:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reservation_whose_answer_is_lost_comes_back_at_once() {
+    let Some(rig) = Rig::start().await else { return };
+    let proxy = Proxy::start(rig.server.port()).await;
+    let transport = rig.transport_at(&format!("redis://127.0.0.1:{}/0", proxy.port()), RedisOptions::default());
+    let (connection, mut consumer, prefetch) = consume(&transport, &["q"], 1).await;
+    send(&connection, "q", &["0", "1", "2"]).await;
+    let first = take(&mut *consumer, 1).await;
+    proxy.mute(true);
+    first.into_iter().for_each(|delivery| delivery.settle(Settlement::Ack));
+    eventually("the server has made the reservation", || async { rig.list("q").await.len() == 1 }).await;
+    proxy.cut();
+    proxy.mute(false);
+    assert!(lost(&mut *consumer).await.is_connection());
+    let (_connection, mut consumer) = consume_again(&transport, &prefetch).await;
+    for (name, again) in [("1", true), ("2", false)] {
+        let next = take(&mut *consumer, 1).await;
+        assert_eq!((names(&next), redelivered(&next)), (vec![name.to_owned()], vec![again]));
+        next.into_iter().for_each(|delivery| delivery.settle(Settlement::Ack));
+    }
+    eventually("nothing is left", || async { rig.reserved().await == 0 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settlements_whose_answer_is_lost_have_one_effect() {
+    let Some(rig) = Rig::start().await else { return };
+    let proxy = Proxy::start(rig.server.port()).await;
+    let transport = rig.transport_at(&format!("redis://127.0.0.1:{}/0", proxy.port()), RedisOptions::default());
+    let (connection, mut consumer, prefetch) = consume(&transport, &["q"], 2).await;
+    send(&connection, "q", &["again"]).await;
+    let deliveries = take(&mut *consumer, 1).await;
+    proxy.mute(true);
+    deliveries.into_iter().for_each(|delivery| delivery.settle(Settlement::Ack));
+    eventually("the server has taken the settlement", || async { rig.reserved().await == 0 }).await;
+    proxy.cut();
+    proxy.mute(false);
+    lost(&mut *consumer).await;
+    let (connection, mut consumer) = consume_again(&transport, &prefetch).await;
+    send(&connection, "q", &["next"]).await;
+    let deliveries = take(&mut *consumer, 1).await;
+    assert_eq!(names(&deliveries), ["next"]);
+    deliveries.into_iter().for_each(|delivery| delivery.settle(Settlement::Ack));
+    connection.close().await.unwrap();
+    assert_eq!((rig.reserved().await, rig.list("q").await.len()), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn closing_a_cut_connection_still_settles() {
+    let Some(rig) = Rig::start().await else { return };
+    let proxy = Proxy::start(rig.server.port()).await;
+    let transport = rig.transport_at(&format!("redis://127.0.0.1:{}/0", proxy.port()), RedisOptions::default());
+    let (connection, mut consumer, _) = consume(&transport, &["q"], 2).await;
+    send(&connection, "q", &["1", "2"]).await;
+    let mut deliveries = take(&mut *consumer, 2).await;
+    proxy.cut();
+    lost(&mut *consumer).await;
+    deliveries.remove(0).settle(Settlement::Ack);
+    drop(deliveries);
+    connection.close().await.unwrap();
+    assert_eq!((rig.reserved().await, rig.list("q").await.len()), (0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_server_is_given_up() {
+    let Some(rig) = Rig::start().await else { return };
+    let proxy = Proxy::start(rig.server.port()).await;
+    let options = RedisOptions { socket_timeout: Duration::from_millis(200), ..RedisOptions::default() };
+    let transport = rig.transport_at(&format!("redis://127.0.0.1:{}/0", proxy.port()), options);
+    let (_connection, mut consumer, _) = consume(&transport, &["q"], 2).await;
+    proxy.mute(true);
+    let error = lost(&mut *consumer).await;
+    assert!(error.is_connection() && error.to_string().contains("timed out"), "{error}");
+}
