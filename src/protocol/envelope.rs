@@ -5,7 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
-use super::json::{self, Parser, write_string};
+use super::json::{self, ObjectWriter, Parser};
 use super::{Map, Message, Properties, Value};
 use crate::{Error, ErrorKind, Result};
 
@@ -35,21 +35,24 @@ pub fn parse(envelope: &[u8]) -> Result<Message> {
 /// message bears; Kombu takes a UUID. A header that is nested too deeply is an error of kind [`ErrorKind::Encode`].
 pub fn write(message: &Message, delivery_tag: &str, out: &mut Vec<u8>) -> Result<()> {
     out.reserve(message.body.len() * 4 / 3 + 1024);
-    out.extend_from_slice(b"{\"body\": \"");
+    let mut envelope = ObjectWriter::begin(out);
+    write_body(&message.body, envelope.key("body"))?;
+    envelope.text_or_null("content-encoding", message.content_encoding.as_deref());
+    envelope.text_or_null("content-type", message.content_type.as_deref());
+    envelope.map("headers", &message.headers)?;
+    message.properties.write(delivery_tag, envelope.key("properties"))?;
+    envelope.end();
+    Ok(())
+}
+
+fn write_body(body: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    out.push(b'"');
     let start = out.len();
-    out.resize(start + message.body.len().div_ceil(3) * 4, 0);
-    if STANDARD.encode_slice(&message.body, &mut out[start..]).is_err() {
+    out.resize(start + body.len().div_ceil(3) * 4, 0);
+    if STANDARD.encode_slice(body, &mut out[start..]).is_err() {
         return Err(Error::new(ErrorKind::Encode, "writing a message: its body does not fit in memory"));
     }
-    out.extend_from_slice(b"\", \"content-encoding\": ");
-    write_text_or_null(message.content_encoding.as_deref(), out);
-    out.extend_from_slice(b", \"content-type\": ");
-    write_text_or_null(message.content_type.as_deref(), out);
-    out.extend_from_slice(b", \"headers\": ");
-    json::write_map(&message.headers, out)?;
-    out.extend_from_slice(b", \"properties\": ");
-    write_properties(&message.properties, delivery_tag, out)?;
-    out.push(b'}');
+    out.push(b'"');
     Ok(())
 }
 
@@ -172,23 +175,6 @@ fn map_or_null(what: &str, value: Value) -> Result<Map> {
 fn wrong(what: &str, expected: &str, found: &Value) -> Error {
     let found = found.type_name();
     Error::new(ErrorKind::Decode, format!("reading an envelope: the {what} must be {expected}, not {found}"))
-}
-
-fn write_text_or_null(text: Option<&str>, out: &mut Vec<u8>) {
-    match text {
-        Some(text) => write_string(text, out),
-        None => out.extend_from_slice(b"null"),
-    }
-}
-
-/// Appends the properties in Kombu's order, with what the envelope adds to them.
-fn write_properties(properties: &Properties, delivery_tag: &str, out: &mut Vec<u8>) -> Result<()> {
-    let mut object = properties.to_map();
-    object.get_or_insert_with("delivery_info", || Map::new().into());
-    object.get_or_insert_with("priority", || 0.into());
-    object.insert("body_encoding", "base64");
-    object.insert("delivery_tag", delivery_tag);
-    json::write_map(&object, out)
 }
 
 #[cfg(test)]

@@ -24,25 +24,48 @@ fn write(out: &mut Vec<u8>, value: f64, [nan, infinity, negative_infinity]: [&st
 /// Python writes the shortest digits that read back as the same float, as Rust does, but has its own bounds for when an
 /// exponent is written (CPython's `float_repr_style` "short": below 1e-4 and from 1e16 on).
 fn write_finite(out: &mut Vec<u8>, value: f64) {
-    let magnitude = value.abs();
-    if magnitude == 0.0 || (1e-4..1e16).contains(&magnitude) {
-        // Writing to a vector cannot fail; `{:?}` puts `.0` behind a whole number.
-        let _ = write!(out, "{value:?}");
-        return;
+    let text = shortest(value);
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |mantissa| ("-", mantissa));
+    let digits: Vec<u8> = mantissa.bytes().filter(u8::is_ascii_digit).collect();
+    out.extend_from_slice(sign.as_bytes());
+    match exponent {
+        -4..0 => {
+            out.extend_from_slice(b"0.");
+            out.resize(out.len() + exponent.unsigned_abs() as usize - 1, b'0');
+            out.extend_from_slice(&digits);
+        }
+        0..16 => write_positional(out, &digits, exponent as usize + 1),
+        _ => {
+            // Writing to a vector cannot fail.
+            let sign = if exponent < 0 { '-' } else { '+' };
+            let _ = write!(out, "{mantissa}e{sign}{:02}", exponent.unsigned_abs());
+        }
     }
-    let start = out.len();
-    let _ = write!(out, "{value:e}");
-    let Some(at) = out[start..].iter().position(|byte| *byte == b'e') else { return };
-    let exponent = out.split_off(start + at + 1);
-    let (sign, digits) = match exponent.split_first() {
-        Some((b'-', digits)) => (b'-', digits),
-        _ => (b'+', exponent.as_slice()),
-    };
-    out.push(sign);
-    if digits.len() < 2 {
-        out.push(b'0');
+}
+
+/// Appends digits of which the first `whole` stand before the point, with a digit on either side of it.
+fn write_positional(out: &mut Vec<u8>, digits: &[u8], whole: usize) {
+    let (before, after) = digits.split_at(whole.min(digits.len()));
+    out.extend_from_slice(before);
+    out.resize(out.len() + whole - before.len(), b'0');
+    out.push(b'.');
+    out.extend_from_slice(if after.is_empty() { b"0" } else { after });
+}
+
+/// The shortest digits with an exponent. Where two texts of that length are equally near, Python takes the even one and
+/// Rust the larger; rounding to that length takes the even one. A float has such neighbours only at its full precision.
+fn shortest(value: f64) -> String {
+    let text = format!("{value:e}");
+    let digits = text.bytes().take_while(|byte| *byte != b'e').filter(u8::is_ascii_digit).count();
+    if digits >= 15 {
+        let rounded = format!("{value:.*e}", digits - 1);
+        if rounded.parse() == Ok(value) {
+            return rounded;
+        }
     }
-    out.extend_from_slice(digits);
+    text
 }
 
 #[cfg(test)]
@@ -71,6 +94,11 @@ mod tests {
         check(f64::MAX, "1.7976931348623157e+308");
         check(f64::MIN_POSITIVE, "2.2250738585072014e-308");
         check(5e-324, "5e-324");
+        check(-665814873789138.25, "-665814873789138.2");
+        check(1981102892647699.25, "1981102892647699.2");
+        check(2f64.powi(-44), "5.684341886080802e-14");
+        check(9007199254740993.0, "9007199254740992.0");
+        check(123.0, "123.0");
         check(f64::NAN, "NaN");
         check(f64::NEG_INFINITY, "-Infinity");
     }

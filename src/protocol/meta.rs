@@ -1,6 +1,6 @@
 //! [`TaskMeta`]: what a result backend stores for a task.
 
-use super::json::{self, write_string};
+use super::json::{self, ObjectWriter};
 use super::{DateTime, Exception, Map, State, Value, datetime};
 use crate::{Error, ErrorKind, Result};
 
@@ -55,47 +55,24 @@ impl TaskMeta {
     /// Appends the JSON text that Celery stores, byte for byte. A result that is nested too deeply is an error of kind
     /// [`ErrorKind::Encode`].
     pub fn write_json(&self, out: &mut Vec<u8>) -> Result<()> {
-        out.extend_from_slice(b"{\"status\": ");
-        write_string(self.status.as_str(), out);
-        out.extend_from_slice(b", \"result\": ");
+        let mut object = ObjectWriter::begin(out);
+        object.text("status", self.status.as_str());
         match &self.result {
-            MetaResult::Value(value) => json::write(value, out)?,
-            MetaResult::Exception(exception) => json::write_map(&exception.to_map(), out)?,
+            MetaResult::Value(value) => object.value("result", value)?,
+            MetaResult::Exception(exception) => object.map("result", &exception.to_map())?,
         }
-        out.extend_from_slice(b", \"traceback\": ");
-        write_text_or_null(self.traceback.as_deref(), out);
-        out.extend_from_slice(b", \"children\": ");
+        object.text_or_null("traceback", self.traceback.as_deref());
         match &self.children {
-            Some(children) => json::write_list(children, out)?,
-            None => out.extend_from_slice(b"null"),
+            Some(children) => json::write_list(children, object.key("children"))?,
+            None => object.key("children").extend_from_slice(b"null"),
         }
-        self.write_date_done(out);
-        for (name, id) in [("group_id", &self.group_id), ("parent_id", &self.parent_id)] {
-            if let Some(id) = id {
-                write_name(name, out);
-                write_string(id, out);
-            }
-        }
-        for (name, value) in self.extended.iter() {
-            write_name(name, out);
-            json::write(value, out)?;
-        }
-        write_name("task_id", out);
-        write_string(&self.task_id, out);
-        out.push(b'}');
+        write_date(self.date_done, object.key("date_done"));
+        object.text_if_any("group_id", self.group_id.as_deref());
+        object.text_if_any("parent_id", self.parent_id.as_deref());
+        object.pairs(&self.extended)?;
+        object.text("task_id", &self.task_id);
+        object.end();
         Ok(())
-    }
-
-    fn write_date_done(&self, out: &mut Vec<u8>) {
-        write_name("date_done", out);
-        match self.date_done {
-            Some(moment) => {
-                out.push(b'"');
-                moment.write(out);
-                out.push(b'"');
-            }
-            None => out.extend_from_slice(b"null"),
-        }
     }
 
     /// The dict that Celery's serializers are given, in its order.
@@ -163,15 +140,13 @@ fn moment_of(value: &Value) -> Option<DateTime> {
     }
 }
 
-fn write_name(name: &str, out: &mut Vec<u8>) {
-    out.extend_from_slice(b", ");
-    write_string(name, out);
-    out.extend_from_slice(b": ");
-}
-
-fn write_text_or_null(text: Option<&str>, out: &mut Vec<u8>) {
-    match text {
-        Some(text) => write_string(text, out),
+fn write_date(date: Option<DateTime>, out: &mut Vec<u8>) {
+    match date {
+        Some(moment) => {
+            out.push(b'"');
+            moment.write(out);
+            out.push(b'"');
+        }
         None => out.extend_from_slice(b"null"),
     }
 }

@@ -1,6 +1,8 @@
 //! [`Properties`]: what a message carries beside its headers.
 
+use super::json::{self, ObjectWriter};
 use super::{Map, Value};
+use crate::Result;
 
 /// The properties of a message (kombu/messaging.py `Producer.publish`), unknown ones kept in `other`.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -45,7 +47,7 @@ impl Properties {
     /// Sorts the properties of a Redis envelope into fields.
     pub(super) fn from_map(map: Map) -> Self {
         let mut properties = Properties::default();
-        for (name, value) in map {
+        for (name, value) in map.into_pairs() {
             if let Some(value) = properties.set(&name, value) {
                 properties.other.insert(name, value);
             }
@@ -73,8 +75,8 @@ impl Properties {
     /// Takes what is known out of the delivery info and gives back the rest.
     fn set_delivery_info(&mut self, info: Map) -> Map {
         let mut rest = Map::new();
-        for (name, value) in info {
-            match (name.as_str(), value) {
+        for (name, value) in info.into_pairs() {
+            match (&*name, value) {
                 ("exchange", Value::String(text)) => self.exchange = Some(text),
                 ("routing_key", Value::String(text)) => self.routing_key = Some(text),
                 ("redelivered", value) => self.redelivered = value.is_truthy(),
@@ -84,43 +86,42 @@ impl Properties {
         rest
     }
 
-    /// The properties of a Redis envelope, in Kombu's order.
-    pub(super) fn to_map(&self) -> Map {
-        let mut map = Map::with_capacity(10 + self.other.len());
-        set_text(&mut map, "correlation_id", self.correlation_id.as_deref());
-        set_text(&mut map, "reply_to", self.reply_to.as_deref());
+    /// Appends the properties of a Redis envelope, in Kombu's order, with what the envelope adds to them.
+    pub(super) fn write(&self, delivery_tag: &str, out: &mut Vec<u8>) -> Result<()> {
+        let mut object = ObjectWriter::begin(out);
+        object.text_if_any("correlation_id", self.correlation_id.as_deref());
+        object.text_if_any("reply_to", self.reply_to.as_deref());
         for (name, value) in self.other.iter().filter(|(name, _)| *name != "delivery_info") {
-            map.insert(name, value.clone());
+            object.value(name, value)?;
         }
         if let Some(mode) = self.delivery_mode {
-            map.insert("delivery_mode", mode);
+            object.value("delivery_mode", &mode.into())?;
         }
-        set_text(&mut map, "expiration", self.expiration.as_deref());
-        map.insert("delivery_info", self.delivery_info_to_write());
-        if let Some(priority) = self.priority {
-            map.insert("priority", priority);
+        object.text_if_any("expiration", self.expiration.as_deref());
+        self.write_delivery_info(object.key("delivery_info"))?;
+        if self.priority.is_some() || !self.other.contains_key("priority") {
+            object.value("priority", &self.priority.unwrap_or(0).into())?;
         }
-        map
+        object.text("body_encoding", "base64");
+        object.text("delivery_tag", delivery_tag);
+        object.end();
+        Ok(())
     }
 
-    fn delivery_info_to_write(&self) -> Value {
-        let mut info = Map::with_capacity(3);
-        set_text(&mut info, "exchange", self.exchange.as_deref());
-        set_text(&mut info, "routing_key", self.routing_key.as_deref());
+    fn write_delivery_info(&self, out: &mut Vec<u8>) -> Result<()> {
+        let rest = match self.other.get("delivery_info") {
+            Some(Value::Map(rest)) => Some(rest),
+            Some(odd) => return json::write(odd, out),
+            None => None,
+        };
+        let mut info = ObjectWriter::begin(out);
+        info.text_if_any("exchange", self.exchange.as_deref());
+        info.text_if_any("routing_key", self.routing_key.as_deref());
         if self.redelivered {
-            info.insert("redelivered", true);
+            info.value("redelivered", &true.into())?;
         }
-        match self.other.get("delivery_info") {
-            Some(Value::Map(rest)) => rest.iter().for_each(|(name, value)| drop(info.insert(name, value.clone()))),
-            Some(odd) => return odd.clone(),
-            None => {}
-        }
-        info.into()
-    }
-}
-
-fn set_text(map: &mut Map, name: &str, text: Option<&str>) {
-    if let Some(text) = text {
-        map.insert(name, text);
+        rest.map_or(Ok(()), |rest| info.pairs(rest))?;
+        info.end();
+        Ok(())
     }
 }

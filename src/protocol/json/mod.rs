@@ -3,14 +3,17 @@
 //!
 //! Kombu reads and writes the Redis envelope with the same functions as bodies and results, so there is one dialect.
 
+mod object;
 mod parser;
+mod scan;
 mod string;
 mod typed;
 mod writer;
 
+pub(in crate::protocol) use object::ObjectWriter;
 pub(in crate::protocol) use parser::Parser;
 pub use writer::write;
-pub(in crate::protocol) use writer::{write_list, write_map, write_string};
+pub(in crate::protocol) use writer::write_list;
 
 use super::Value;
 use crate::Result;

@@ -1,9 +1,11 @@
 //! The reader: one pass, no recursion, so that no nesting can exhaust the stack.
 
+use std::borrow::Cow;
+
 use num_bigint::BigInt;
 
-use super::super::value::MapBuilder;
-use super::super::{MAX_DEPTH, Value};
+use super::super::value::{Key, MapBuilder, known};
+use super::super::{MAX_DEPTH, Map, Value};
 use super::{string, typed};
 use crate::{Error, ErrorKind, Result};
 
@@ -19,8 +21,19 @@ pub(in crate::protocol) struct Parser<'a> {
 /// A list or map that is not closed yet.
 enum Open {
     List(Vec<Value>),
-    Map(MapBuilder, String),
+    Map(MapBuilder, Key),
 }
+
+/// What reading a little further found.
+enum Begun {
+    /// A value that is whole.
+    Whole(Value),
+    /// A container, whose first value comes now.
+    Open(Open),
+}
+
+/// The keys that an outermost map is given room for: as many as a task's headers are.
+const OUTERMOST: usize = 24;
 
 impl<'a> Parser<'a> {
     /// A reader of `bytes`, which must be UTF-8.
@@ -68,7 +81,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Reads a key and the colon after it.
-    pub(in crate::protocol) fn key(&mut self) -> Result<std::borrow::Cow<'a, str>> {
+    pub(in crate::protocol) fn key(&mut self) -> Result<Cow<'a, str>> {
         self.expect(b'"', "a key in double quotes")?;
         let key = string::read(self)?;
         self.expect(b':', "a colon")?;
@@ -76,103 +89,112 @@ impl<'a> Parser<'a> {
     }
 
     /// Reads a value whose text is not wanted as a [`Value`]: a string is borrowed where it can be.
-    pub(in crate::protocol) fn string_or_value(&mut self) -> Result<Result<std::borrow::Cow<'a, str>, Value>> {
+    pub(in crate::protocol) fn string_or_value(&mut self) -> Result<Result<Cow<'a, str>, Value>> {
         if self.take(b'"') { string::read(self).map(Ok) } else { self.value().map(Err) }
+    }
+
+    /// Reads a key as maps hold it, and the colon after it.
+    fn map_key(&mut self) -> Result<Key> {
+        Ok(match self.key()? {
+            Cow::Borrowed(key) => known(key).map_or_else(|| Cow::Owned(key.to_owned()), Cow::Borrowed),
+            Cow::Owned(key) => Cow::Owned(key),
+        })
     }
 
     /// Reads one value.
     pub(in crate::protocol) fn value(&mut self) -> Result<Value> {
-        let mut open: Vec<Open> = Vec::new();
+        if !matches!(self.peek(), Some(b'[' | b'{')) {
+            return self.scalar();
+        }
+        let mut inner = match self.open(OUTERMOST)? {
+            Begun::Whole(value) => return Ok(value),
+            Begun::Open(container) => container,
+        };
+        let mut outer: Vec<Open> = Vec::new();
         loop {
-            let mut value = match self.begin()? {
-                Begun::Scalar(value) => value,
-                Begun::Open(inner) => {
-                    if open.len() >= MAX_DEPTH {
-                        return Err(self.error("less than 1000 levels of nesting"));
+            let mut value = if !matches!(self.peek(), Some(b'[' | b'{')) {
+                self.scalar()?
+            } else {
+                match self.open(0)? {
+                    Begun::Whole(value) => value,
+                    Begun::Open(container) => {
+                        if outer.len() + 1 >= MAX_DEPTH {
+                            return Err(self.error("less than 1000 levels of nesting"));
+                        }
+                        outer.push(std::mem::replace(&mut inner, container));
+                        continue;
                     }
-                    open.push(inner);
-                    continue;
                 }
             };
             // The value may close what it stands in, which is then a value that may close what it stands in itself.
-            loop {
-                match open.pop() {
-                    None => return Ok(value),
-                    Some(container) => match self.add(container, value)? {
-                        Begun::Scalar(closed) => value = closed,
-                        Begun::Open(container) => {
-                            open.push(container);
-                            break;
-                        }
-                    },
+            while self.add(&mut inner, value)? {
+                match outer.pop() {
+                    None => return close(inner),
+                    Some(container) => value = close(std::mem::replace(&mut inner, container))?,
                 }
             }
         }
     }
 
-    /// Reads a scalar or an empty container whole, of any other container all that comes before its first value.
-    fn begin(&mut self) -> Result<Begun> {
-        let scalar = |value| Ok(Begun::Scalar(value));
+    /// Reads an empty container whole, of any other one all that comes before its first value.
+    fn open(&mut self, capacity: usize) -> Result<Begun> {
+        if self.take(b'[') {
+            return Ok(match self.take(b']') {
+                true => Begun::Whole(Value::List(Vec::new())),
+                false => Begun::Open(Open::List(Vec::new())),
+            });
+        }
+        self.expect(b'{', "a value")?;
+        Ok(match self.take(b'}') {
+            true => Begun::Whole(Value::Map(Map::new())),
+            false => Begun::Open(Open::Map(MapBuilder::new(capacity), self.map_key()?)),
+        })
+    }
+
+    fn scalar(&mut self) -> Result<Value> {
         match self.peek() {
             Some(b'"') => {
                 self.at += 1;
-                scalar(Value::String(string::read(self)?.into_owned()))
+                Ok(Value::String(string::read(self)?.into_owned()))
             }
-            Some(b'[') => {
-                self.at += 1;
-                if self.take(b']') { scalar(Value::List(Vec::new())) } else { Ok(Begun::Open(Open::List(Vec::new()))) }
-            }
-            Some(b'{') => {
-                self.at += 1;
-                match self.take(b'}') {
-                    true => scalar(Value::Map(Default::default())),
-                    false => Ok(Begun::Open(Open::Map(MapBuilder::default(), self.key()?.into_owned()))),
-                }
-            }
-            Some(b'-' | b'0'..=b'9') => scalar(self.number()?),
-            _ => scalar(self.literal()?),
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            Some(b'n') => self.literal("null", Value::Null),
+            Some(b't') => self.literal("true", Value::Bool(true)),
+            Some(b'f') => self.literal("false", Value::Bool(false)),
+            Some(b'N') => self.literal("NaN", Value::Float(f64::NAN)),
+            _ => self.literal("Infinity", Value::Float(f64::INFINITY)),
         }
     }
 
-    /// Adds a value to its container, and reads on to the next value or closes the container.
-    fn add(&mut self, container: Open, value: Value) -> Result<Begun> {
+    /// Adds a value to its container and reads on to the next value; true if the container ends instead.
+    #[inline]
+    fn add(&mut self, container: &mut Open, value: Value) -> Result<bool> {
         match container {
-            Open::List(mut list) => {
+            Open::List(list) => {
                 list.push(value);
                 if self.take(b',') {
-                    return Ok(Begun::Open(Open::List(list)));
+                    return Ok(false);
                 }
                 self.expect(b']', "a comma or the end of the list")?;
-                Ok(Begun::Scalar(Value::List(list)))
             }
-            Open::Map(mut map, key) => {
-                map.insert(key, value);
+            Open::Map(map, key) => {
+                map.insert(std::mem::take(key), value);
                 if self.take(b',') {
-                    let key = self.key()?.into_owned();
-                    return Ok(Begun::Open(Open::Map(map, key)));
+                    *key = self.map_key()?;
+                    return Ok(false);
                 }
                 self.expect(b'}', "a comma or the end of the object")?;
-                typed::unwrap(map.finish()).map(Begun::Scalar)
             }
         }
+        Ok(true)
     }
 
-    fn literal(&mut self) -> Result<Value> {
-        const LITERALS: [(&str, Value); 5] = [
-            ("null", Value::Null),
-            ("true", Value::Bool(true)),
-            ("false", Value::Bool(false)),
-            ("NaN", Value::Float(f64::NAN)),
-            ("Infinity", Value::Float(f64::INFINITY)),
-        ];
-        let rest = &self.text.as_bytes()[self.at..];
-        match LITERALS.into_iter().find(|(name, _)| rest.starts_with(name.as_bytes())) {
-            Some((name, value)) => {
-                self.at += name.len();
-                Ok(value)
-            }
-            None => Err(self.error("a value")),
+    fn literal(&mut self, name: &str, value: Value) -> Result<Value> {
+        if self.text.as_bytes()[self.at..].starts_with(name.as_bytes()) {
+            self.at += name.len();
+            return Ok(value);
         }
+        Err(self.error("a value"))
     }
 
     fn digits(&mut self) -> usize {
@@ -190,7 +212,7 @@ impl<'a> Parser<'a> {
         if self.next_is(b"-") {
             self.at += 1;
             if self.next_is(b"I") {
-                return self.literal().map(|_| Value::Float(f64::NEG_INFINITY));
+                return self.literal("Infinity", Value::Float(f64::NEG_INFINITY));
             }
         }
         let leading_zero = self.next_is(b"0");
@@ -222,12 +244,12 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// What reading a little further made of a value.
-enum Begun {
-    /// It is whole.
-    Scalar(Value),
-    /// It is a container whose next value comes now.
-    Open(Open),
+/// The value of a container that has ended.
+fn close(container: Open) -> Result<Value> {
+    match container {
+        Open::List(list) => Ok(Value::List(list)),
+        Open::Map(map, _) => typed::unwrap(map.finish()),
+    }
 }
 
 fn integer(text: &str, digits: usize) -> Option<Value> {

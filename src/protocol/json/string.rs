@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::Parser;
+use super::{Parser, scan};
 use crate::Result;
 
 /// Reads a string up to its closing quote; the opening one is behind.
@@ -29,34 +29,12 @@ pub(super) fn read<'a>(parser: &mut Parser<'a>) -> Result<Cow<'a, str>> {
 fn run<'a>(parser: &mut Parser<'a>) -> Result<&'a str> {
     let start = parser.at;
     let bytes = parser.text.as_bytes();
-    parser.at += ordinary_bytes(&bytes[start..]);
+    parser.at += scan::unescaped(&bytes[start..]);
     match bytes.get(parser.at) {
         Some(b'"' | b'\\') => Ok(&parser.text[start..parser.at]),
         Some(_) => Err(parser.error("no control character in a string")),
         None => Err(parser.error("the end of a string")),
     }
-}
-
-/// How many bytes come before the first quote, backslash or control character.
-fn ordinary_bytes(bytes: &[u8]) -> usize {
-    const ONES: u64 = u64::MAX / 255;
-    const HIGHS: u64 = ONES << 7;
-    let mut at = 0;
-    while let Some(Ok(chunk)) = bytes.get(at..at + 8).map(<[u8; 8]>::try_from) {
-        let word = u64::from_le_bytes(chunk);
-        let equal = |byte: u8| {
-            let difference = word ^ (ONES * u64::from(byte));
-            difference.wrapping_sub(ONES) & !difference
-        };
-        let control = word.wrapping_sub(ONES * 0x20) & !word;
-        let special = (equal(b'"') | equal(b'\\') | control) & HIGHS;
-        if special != 0 {
-            // A borrow can only mark bytes above a true hit, so the lowest mark is right.
-            return at + (special.trailing_zeros() / 8) as usize;
-        }
-        at += 8;
-    }
-    at + bytes[at..].iter().take_while(|byte| **byte >= 0x20 && !matches!(byte, b'"' | b'\\')).count()
 }
 
 /// Reads what follows a backslash.

@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::super::{MAX_DEPTH, Map, Value, datetime, float};
+use super::scan;
 use crate::{Error, ErrorKind, Result};
 
 /// Appends the JSON text of a value (kombu/utils/json.py `dumps`). On an error `out` holds a part of it.
@@ -50,7 +51,7 @@ fn write_items(items: &[Value], out: &mut Vec<u8>, depth: usize) -> Result<()> {
 }
 
 /// Appends the JSON text of a map.
-pub(in crate::protocol) fn write_map(map: &Map, out: &mut Vec<u8>) -> Result<()> {
+pub(super) fn write_map(map: &Map, out: &mut Vec<u8>) -> Result<()> {
     write_pairs(map, out, MAX_DEPTH - 1)
 }
 
@@ -126,12 +127,11 @@ fn begin_envelope(marker: &str, out: &mut Vec<u8>) {
 }
 
 /// Appends a string with its quotes: all that is not printable ASCII is escaped.
-pub(in crate::protocol) fn write_string(text: &str, out: &mut Vec<u8>) {
+pub(super) fn write_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     let mut rest = text;
     loop {
-        let plain =
-            rest.bytes().take_while(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')).count();
+        let plain = scan::printable(rest.as_bytes());
         let (before, after) = rest.split_at(plain);
         out.extend_from_slice(before.as_bytes());
         let mut characters = after.chars();

@@ -1,8 +1,13 @@
 //! [`Map`]: a `dict` with string keys.
 
+use std::borrow::Cow;
+
 use indexmap::IndexMap;
 
 use super::Value;
+
+/// A key; the names that every message bears are not copied for each of them.
+pub(in crate::protocol) type Key = Cow<'static, str>;
 
 /// A `dict` with string keys that keeps its order, as Python's does.
 ///
@@ -14,8 +19,8 @@ pub struct Map(Entries);
 /// a hostile one is not searched in quadratic time.
 #[derive(Debug, Clone)]
 enum Entries {
-    Few(Vec<(String, Value)>),
-    Many(Box<IndexMap<String, Value, ahash::RandomState>>),
+    Few(Vec<(Key, Value)>),
+    Many(Box<IndexMap<Key, Value, ahash::RandomState>>),
 }
 
 impl Default for Entries {
@@ -59,7 +64,10 @@ impl Map {
 
     /// Sets `key` and returns what was there; a key that is there keeps its place.
     pub fn insert(&mut self, key: impl Into<String>, value: impl Into<Value>) -> Option<Value> {
-        let (key, value) = (key.into(), value.into());
+        self.set(Cow::Owned(key.into()), value.into())
+    }
+
+    fn set(&mut self, key: Key, value: Value) -> Option<Value> {
         match &mut self.0 {
             Entries::Few(entries) => match entries.iter_mut().find(|(name, _)| *name == key) {
                 Some((_, old)) => Some(std::mem::replace(old, value)),
@@ -75,13 +83,13 @@ impl Map {
     /// The value under `key`, which is set to what `default` returns if it is not there.
     pub fn get_or_insert_with(&mut self, key: &str, default: impl FnOnce() -> Value) -> &mut Value {
         if !self.contains_key(key) {
-            self.push_new(key.to_owned(), default());
+            self.push_new(Cow::Owned(key.to_owned()), default());
         }
         self.get_mut(key).expect("the key was found or has just been set")
     }
 
     /// Sets a key of which the caller knows that it is not there.
-    fn push_new(&mut self, key: String, value: Value) {
+    fn push_new(&mut self, key: Key, value: Value) {
         match &mut self.0 {
             Entries::Few(entries) if entries.len() < FEW => entries.push((key, value)),
             Entries::Few(entries) => {
@@ -130,10 +138,7 @@ impl Map {
             Entries::Few(entries) => (Some(entries.iter()), None),
             Entries::Many(entries) => (None, Some(entries.iter())),
         };
-        Either {
-            few: few.map(|few| few.map(|(k, v)| (k.as_str(), v))),
-            many: many.map(|many| many.map(|(k, v)| (k.as_str(), v))),
-        }
+        Either { few: few.map(|few| few.map(|(k, v)| (&**k, v))), many: many.map(|many| many.map(|(k, v)| (&**k, v))) }
     }
 
     /// Keys and values, in order, the values to be changed.
@@ -142,9 +147,18 @@ impl Map {
             Entries::Few(entries) => (Some(entries.iter_mut()), None),
             Entries::Many(entries) => (None, Some(entries.iter_mut())),
         };
-        Either {
-            few: few.map(|few| few.map(|(k, v)| (k.as_str(), v))),
-            many: many.map(|many| many.map(|(k, v)| (k.as_str(), v))),
+        Either { few: few.map(|few| few.map(|(k, v)| (&**k, v))), many: many.map(|many| many.map(|(k, v)| (&**k, v))) }
+    }
+
+    /// The pairs, in order, their keys not copied.
+    pub(in crate::protocol) fn into_pairs(self) -> impl ExactSizeIterator<Item = (Key, Value)> + use<> {
+        self.pairs()
+    }
+
+    fn pairs(self) -> Pairs {
+        match self.0 {
+            Entries::Few(entries) => Either { few: Some(entries.into_iter()), many: None },
+            Entries::Many(entries) => Either { few: None, many: Some(entries.into_iter()) },
         }
     }
 
@@ -193,13 +207,15 @@ impl<T, A: Iterator<Item = T>, B: Iterator<Item = T>> Iterator for Either<A, B> 
 impl<T, A: ExactSizeIterator<Item = T>, B: ExactSizeIterator<Item = T>> ExactSizeIterator for Either<A, B> {}
 
 /// The pairs of a [`Map`], in order.
-pub struct IntoIter(Either<std::vec::IntoIter<(String, Value)>, indexmap::map::IntoIter<String, Value>>);
+pub struct IntoIter(Pairs);
+
+type Pairs = Either<std::vec::IntoIter<(Key, Value)>, indexmap::map::IntoIter<Key, Value>>;
 
 impl Iterator for IntoIter {
     type Item = (String, Value);
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.0.next()
+        self.0.next().map(|(key, value)| (key.into_owned(), value))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -220,10 +236,7 @@ impl IntoIterator for Map {
     type IntoIter = IntoIter;
 
     fn into_iter(self) -> IntoIter {
-        IntoIter(match self.0 {
-            Entries::Few(entries) => Either { few: Some(entries.into_iter()), many: None },
-            Entries::Many(entries) => Either { few: None, many: Some(entries.into_iter()) },
-        })
+        IntoIter(self.pairs())
     }
 }
 
@@ -251,21 +264,26 @@ impl<K: Into<String>, V: Into<Value>, const N: usize> From<[(K, V); N]> for Map 
 
 /// Builds a [`Map`] from pairs whose keys are mostly different, as a parser meets them: most new keys are told from
 /// those before by one bit, without a search.
-#[derive(Default)]
 pub(in crate::protocol) struct MapBuilder {
     map: Map,
     seen: u64,
 }
 
 impl MapBuilder {
+    /// A builder with room for `capacity` keys.
+    pub(in crate::protocol) fn new(capacity: usize) -> Self {
+        MapBuilder { map: Map::with_capacity(capacity), seen: 0 }
+    }
+
     /// Sets `key`; the last value of a repeated key wins and takes the first one's place, as in Python.
-    pub(in crate::protocol) fn insert(&mut self, key: String, value: Value) {
+    pub(in crate::protocol) fn insert(&mut self, key: impl Into<Key>, value: Value) {
+        let key = key.into();
         let bit = 1 << (fingerprint(key.as_bytes()) & 63);
         if self.seen & bit == 0 {
             self.seen |= bit;
             self.map.push_new(key, value);
         } else {
-            self.map.insert(key, value);
+            self.map.set(key, value);
         }
     }
 
@@ -314,9 +332,9 @@ mod tests {
 
     #[test]
     fn a_builder_keeps_the_last_value_of_a_repeated_key() {
-        let mut builder = MapBuilder::default();
+        let mut builder = MapBuilder::new(0);
         for (key, value) in [("a", 1), ("b", 2), ("a", 3)] {
-            builder.insert(key.into(), Value::Int(value));
+            builder.insert(key, Value::Int(value));
         }
         assert_eq!(builder.finish().into_iter().collect::<Vec<_>>(), [("a".into(), 3.into()), ("b".into(), 2.into())]);
     }

@@ -3,13 +3,15 @@
 mod access;
 mod convert;
 mod map;
+mod names;
 mod wrappers;
 
 use jiff::civil;
 use num_bigint::BigInt;
 
-pub(in crate::protocol) use map::MapBuilder;
 pub use map::{IntoIter, Map};
+pub(in crate::protocol) use map::{Key, MapBuilder};
+pub(in crate::protocol) use names::known;
 pub(in crate::protocol) use wrappers::is_decimal;
 pub use wrappers::{Bytes, Date, Decimal, Uuid};
 
