@@ -138,7 +138,7 @@ impl<'a> Reader<'a> {
 
     fn map(&mut self, length: usize) -> Result<Value> {
         self.enter(length)?;
-        let mut map = MapBuilder::new(0);
+        let mut map = MapBuilder::default();
         for _ in 0..length {
             let key = self.key()?;
             map.insert(key, self.value()?);

@@ -4,7 +4,7 @@ mod accept;
 
 pub use accept::AcceptContent;
 
-use super::{Value, json, msgpack};
+use super::{Value, json, msgpack, yaml};
 use crate::{Error, ErrorKind, Result};
 
 /// A way to write values as bytes.
@@ -111,19 +111,6 @@ impl Serializer {
     }
 }
 
-/// YAML until its own module stands here.
-mod yaml {
-    use super::*;
-
-    pub(super) fn encode(_: &Value) -> Result<Vec<u8>> {
-        Err(Error::new(ErrorKind::Encode, "YAML is not supported yet"))
-    }
-
-    pub(super) fn decode(_: &[u8]) -> Result<Value> {
-        Err(Error::new(ErrorKind::Decode, "YAML is not supported yet"))
-    }
-}
-
 /// Why a pickled body is refused even where it is accepted.
 const PICKLE_REASON: &str = "only Python can decode what a pickle holds, and doing so runs it";
 
@@ -206,5 +193,16 @@ mod tests {
         check(b"a", Some("x/y"), Some("ebcdic"), None);
         check(b"[1", Some("application/json"), None, None);
         check(b"[1]", Some("application/x-yaml"), None, None);
+    }
+
+    #[test]
+    fn every_serializer_reads_what_it_writes() {
+        let value = Value::from(vec![Value::from([1, 2]), "é".into(), Value::Null, Value::Bytes(vec![0, 255])]);
+        for serializer in [Serializer::Json, Serializer::Msgpack, Serializer::Yaml] {
+            let accept = AcceptContent::new([serializer.name()]).unwrap();
+            let written = serializer.encode(&value).unwrap();
+            let (content_type, encoding) = (Some(serializer.content_type()), Some(serializer.content_encoding()));
+            assert_eq!(deserialize(&written, content_type, encoding, &accept).unwrap(), value, "{serializer:?}");
+        }
     }
 }

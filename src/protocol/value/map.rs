@@ -264,6 +264,7 @@ impl<K: Into<String>, V: Into<Value>, const N: usize> From<[(K, V); N]> for Map 
 
 /// Builds a [`Map`] from pairs whose keys are mostly different, as a parser meets them: most new keys are told from
 /// those before by one bit, without a search.
+#[derive(Default)]
 pub(in crate::protocol) struct MapBuilder {
     map: Map,
     seen: u64,
@@ -332,7 +333,7 @@ mod tests {
 
     #[test]
     fn a_builder_keeps_the_last_value_of_a_repeated_key() {
-        let mut builder = MapBuilder::new(0);
+        let mut builder = MapBuilder::default();
         for (key, value) in [("a", 1), ("b", 2), ("a", 3)] {
             builder.insert(key, Value::Int(value));
         }
