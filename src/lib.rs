@@ -38,3 +38,8 @@ pub use async_trait::async_trait;
 pub use celeriac_macros::task;
 pub use error::{Error, ErrorKind, Result};
 pub use task::{Interrupt, Outcome, TaskContext};
+
+/// The README's examples compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
