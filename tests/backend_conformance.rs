@@ -6,10 +6,9 @@
 
 #[path = "backend_conformance/redis.rs"]
 mod redis_promises;
-#[path = "backend_conformance/server.rs"]
-mod server;
 #[path = "backend_conformance/suite.rs"]
 mod suite;
+mod support;
 #[path = "backend_conformance/values.rs"]
 mod values;
 
@@ -17,6 +16,7 @@ use std::sync::Arc;
 
 use celeriac::ErrorKind;
 use celeriac::backend::{BackendOptions, ResultBackend, from_url};
+use support::redis_server::RedisServer;
 
 /// Runs each promise of the suite against each backend, with each form that stored bytes can have.
 macro_rules! every_backend_keeps {
@@ -33,10 +33,10 @@ macro_rules! every_backend_keeps {
         mod redis {
             $(#[tokio::test]
             async fn $promise() {
-                let Some(server) = super::server::RedisServer::start() else { return };
+                let Some(server) = super::RedisServer::start().await else { return };
                 for options in super::forms() {
-                    super::suite::$promise(super::open(&server.url(), &options)).await;
-                    server.flush();
+                    super::suite::$promise(super::open(&server.url(0), &options)).await;
+                    super::redis_promises::flush(&server);
                 }
             })*
         }
@@ -63,7 +63,13 @@ fn forms() -> Vec<BackendOptions> {
         compression: compression.map(str::to_owned),
         ..BackendOptions::default()
     };
-    vec![form("json", None), form("msgpack", None), form("json", Some("gzip")), form("msgpack", Some("zstd"))]
+    vec![
+        form("json", None),
+        form("msgpack", None),
+        form("yaml", None),
+        form("json", Some("gzip")),
+        form("msgpack", Some("zstd")),
+    ]
 }
 
 fn open(url: &str, options: &BackendOptions) -> Arc<dyn ResultBackend> {

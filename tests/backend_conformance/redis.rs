@@ -10,10 +10,25 @@ use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use crate::open;
-use crate::server::RedisServer;
 use crate::suite::{meta, success};
+use crate::support::redis_server::RedisServer;
 
 const LONG: Duration = Duration::from_secs(30);
+
+/// A connection of the test's own.
+fn connection(server: &RedisServer) -> Connection {
+    redis::Client::open(format!("redis+unix://{}", server.socket().display())).unwrap().get_connection().unwrap()
+}
+
+/// Deletes everything.
+pub(crate) fn flush(server: &RedisServer) {
+    redis::cmd("FLUSHALL").exec(&mut connection(server)).unwrap();
+}
+
+async fn restart(server: &mut RedisServer) {
+    server.stop();
+    server.start_again().await;
+}
 
 fn text(connection: &mut Connection, key: &str) -> String {
     connection.get::<_, Option<String>>(key).unwrap().unwrap_or_default()
@@ -38,8 +53,8 @@ async fn until_subscribed(connection: &mut Connection, channel: &str) {
 
 #[tokio::test]
 async fn keys_and_bytes_are_celerys() {
-    let Some(server) = RedisServer::start() else { return };
-    let mut connection = server.connection();
+    let Some(server) = RedisServer::start().await else { return };
+    let mut connection = connection(&server);
     let mut request = success("an-id", 3);
     request.meta.children = Some(Vec::new());
     request.meta.date_done = Some("2026-11-22T16:08:16.252716+00:00".parse().unwrap());
@@ -48,14 +63,14 @@ async fn keys_and_bytes_are_celerys() {
         [("", "celery-task-meta-an-id"), ("shop", "shop_celery-task-meta-an-id"), ("s:", "s:celery-task-meta-an-id")]
     {
         let options = BackendOptions { global_keyprefix: global_keyprefix.into(), ..BackendOptions::default() };
-        open(&server.url(), &options).store(std::slice::from_ref(&request)).await.unwrap();
+        open(&server.url(0), &options).store(std::slice::from_ref(&request)).await.unwrap();
         assert_eq!(text(&mut connection, key), captured);
     }
 }
 
 #[tokio::test]
 async fn results_expire_as_the_settings_say() {
-    let Some(server) = RedisServer::start() else { return };
+    let Some(server) = RedisServer::start().await else { return };
     let seconds = |seconds| Some(Duration::from_secs(seconds));
     let rows = [
         (seconds(86_400), None, 86_400, 86_400),
@@ -66,12 +81,12 @@ async fn results_expire_as_the_settings_say() {
     ];
     for (row, (result_expires, result_failure_expires, results, failures)) in rows.into_iter().enumerate() {
         let options = BackendOptions { result_expires, result_failure_expires, ..BackendOptions::default() };
-        let backend = open(&server.url(), &options);
+        let backend = open(&server.url(0), &options);
         let [result, failure] = [format!("result-{row}"), format!("failure-{row}")];
         backend.store(&[meta(&result, "STARTED", 1), meta(&failure, "STARTED", 1)]).await.unwrap();
         backend.store(&[success(&result, 1), meta(&failure, "FAILURE", 1)]).await.unwrap();
         for (task_id, expected) in [(result, results), (failure, failures)] {
-            let ttl: i64 = server.connection().ttl(format!("celery-task-meta-{task_id}")).unwrap();
+            let ttl: i64 = connection(&server).ttl(format!("celery-task-meta-{task_id}")).unwrap();
             assert!(ttl <= expected && ttl >= expected - 2, "row {row}, {task_id}: {ttl}");
         }
     }
@@ -79,11 +94,11 @@ async fn results_expire_as_the_settings_say() {
 
 #[tokio::test]
 async fn what_is_stored_is_published_and_what_is_not_is_not() {
-    let Some(server) = RedisServer::start() else { return };
+    let Some(server) = RedisServer::start().await else { return };
     for options in crate::forms() {
-        server.flush();
-        let backend = open(&server.url(), &options);
-        let mut subscriber = server.connection();
+        flush(&server);
+        let backend = open(&server.url(0), &options);
+        let mut subscriber = connection(&server);
         subscriber.set_read_timeout(Some(LONG)).unwrap();
         let mut subscriber = subscriber.as_pubsub();
         subscriber.subscribe(&["celery-task-meta-a", "celery-task-meta-b"]).unwrap();
@@ -97,15 +112,15 @@ async fn what_is_stored_is_published_and_what_is_not_is_not() {
         }
         let last = subscriber.get_message().unwrap();
         assert_eq!(last.get_channel_name(), "celery-task-meta-b");
-        let stored: Vec<u8> = server.connection().get("celery-task-meta-b").unwrap();
+        let stored: Vec<u8> = connection(&server).get("celery-task-meta-b").unwrap();
         assert_eq!(last.get_payload::<Vec<u8>>().unwrap(), stored);
     }
 }
 
 #[tokio::test]
 async fn what_stock_workers_stored_is_read_and_kept() {
-    let Some(server) = RedisServer::start() else { return };
-    let backend = open(&server.url(), &BackendOptions::default());
+    let Some(server) = RedisServer::start().await else { return };
+    let backend = open(&server.url(0), &BackendOptions::default());
     let failure = MetaResult::Exception(Exception::with_args("TimeLimitExceeded", "billiard.exceptions", [1]));
     let two = MetaResult::Value(Value::Int(2));
     let rows: [(&str, State, MetaResult, bool); 7] = [
@@ -143,25 +158,25 @@ async fn what_stock_workers_stored_is_read_and_kept() {
         let key = format!("celery-task-meta-stock-{row}");
         let mut bytes = stored.as_bytes().to_vec();
         if state != State::Pending {
-            server.connection().set::<_, _, ()>(&key, &bytes).unwrap();
+            connection(&server).set::<_, _, ()>(&key, &bytes).unwrap();
             let found = backend.fetch(&format!("stock-{row}")).await.unwrap().unwrap();
             assert_eq!((found.status, found.result), (state, result), "{stored}");
         } else {
             bytes.extend(b"cut off");
-            server.connection().set::<_, _, ()>(&key, &bytes).unwrap();
+            connection(&server).set::<_, _, ()>(&key, &bytes).unwrap();
             assert_eq!(backend.fetch(&format!("stock-{row}")).await.unwrap_err().kind(), ErrorKind::Decode);
         }
         backend.store(&[meta(&format!("stock-{row}"), "FAILURE", 5)]).await.unwrap();
-        let kept = server.connection().get::<_, Vec<u8>>(&key).unwrap() == bytes;
+        let kept = connection(&server).get::<_, Vec<u8>>(&key).unwrap() == bytes;
         assert_eq!(kept, is_kept, "{stored}");
     }
 }
 
 #[tokio::test]
 async fn whatever_stands_under_a_key_can_be_stored_over() {
-    let Some(server) = RedisServer::start() else { return };
-    let mut connection = server.connection();
-    let backend = open(&server.url(), &BackendOptions::default());
+    let Some(server) = RedisServer::start().await else { return };
+    let mut connection = connection(&server);
+    let backend = open(&server.url(0), &BackendOptions::default());
     let deep = "[".repeat(100_000);
     let json_too_deep = format!(r#"{{"x": {deep}"#);
     let strings =
@@ -182,8 +197,8 @@ async fn whatever_stands_under_a_key_can_be_stored_over() {
 
 #[tokio::test]
 async fn nothing_is_lost_when_redis_is_restarted_under_load() {
-    let Some(mut server) = RedisServer::start() else { return };
-    let backend = open(&server.url(), &BackendOptions::default());
+    let Some(mut server) = RedisServer::start().await else { return };
+    let backend = open(&server.url(0), &BackendOptions::default());
     let writer = ResultWriter::start(backend.clone(), WriterOptions { batch_items: 50, ..WriterOptions::default() });
     let mut stored = Vec::new();
     for round in 0..5 {
@@ -193,9 +208,9 @@ async fn nothing_is_lost_when_redis_is_restarted_under_load() {
         }
         stored.remove(0).await.unwrap();
         if round % 2 == 0 {
-            server.restart();
+            restart(&mut server).await;
         } else {
-            redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal").exec(&mut server.connection()).unwrap();
+            redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal").exec(&mut connection(&server)).unwrap();
         }
     }
     for stored in stored {
@@ -211,27 +226,27 @@ async fn nothing_is_lost_when_redis_is_restarted_under_load() {
 
 #[tokio::test]
 async fn a_backend_outlives_idle_connections_and_forgotten_scripts() {
-    let Some(mut server) = RedisServer::start() else { return };
-    let backend = open(&server.url(), &BackendOptions::default());
+    let Some(mut server) = RedisServer::start().await else { return };
+    let backend = open(&server.url(0), &BackendOptions::default());
     backend.store(&[success("a", 1)]).await.unwrap();
-    redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal").exec(&mut server.connection()).unwrap();
+    redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal").exec(&mut connection(&server)).unwrap();
     assert!(backend.fetch("a").await.unwrap().is_some());
-    redis::cmd("SCRIPT").arg("FLUSH").exec(&mut server.connection()).unwrap();
+    redis::cmd("SCRIPT").arg("FLUSH").exec(&mut connection(&server)).unwrap();
     backend.store(&[success("b", 1)]).await.unwrap();
-    server.restart();
+    restart(&mut server).await;
     backend.store(&[success("c", 1)]).await.unwrap();
-    server.kill();
+    server.stop();
     let error = backend.store(&[success("d", 1)]).await.unwrap_err();
     assert!(error.is_connection(), "{error:?}");
-    server.restart();
+    restart(&mut server).await;
     assert_eq!(backend.fetch_many(&["a", "b", "c", "d"]).await.unwrap().iter().flatten().count(), 3);
 }
 
 #[tokio::test]
 async fn waiting_does_not_poll() {
-    let Some(server) = RedisServer::start() else { return };
-    let backend = open(&server.url(), &BackendOptions::default());
-    let mut connection = server.connection();
+    let Some(server) = RedisServer::start().await else { return };
+    let backend = open(&server.url(0), &BackendOptions::default());
+    let mut connection = connection(&server);
     for round in 0..3 {
         let task_id = format!("w-{round}");
         let waiting = tokio::spawn({
@@ -249,8 +264,8 @@ async fn waiting_does_not_poll() {
 
 #[tokio::test]
 async fn waiting_outlives_restarts_and_is_not_left_behind() {
-    let Some(mut server) = RedisServer::start() else { return };
-    let backend = open(&server.url(), &BackendOptions::default());
+    let Some(mut server) = RedisServer::start().await else { return };
+    let backend = open(&server.url(0), &BackendOptions::default());
     let waiting: Vec<_> = (0..10)
         .map(|number| {
             let backend = backend.clone();
@@ -258,12 +273,12 @@ async fn waiting_outlives_restarts_and_is_not_left_behind() {
         })
         .collect();
     let channel = "celery-task-meta-w-9";
-    until_subscribed(&mut server.connection(), channel).await;
-    redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("pubsub").exec(&mut server.connection()).unwrap();
-    until_subscribed(&mut server.connection(), channel).await;
-    server.restart();
+    until_subscribed(&mut connection(&server), channel).await;
+    redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("pubsub").exec(&mut connection(&server)).unwrap();
+    until_subscribed(&mut connection(&server), channel).await;
+    restart(&mut server).await;
     // Published before anybody can have subscribed again: those who wait must look.
-    let other = open(&server.url(), &BackendOptions::default());
+    let other = open(&server.url(0), &BackendOptions::default());
     let batch: Vec<_> = (0..10).map(|number| success(&format!("w-{number}"), number)).collect();
     other.store(&batch).await.unwrap();
     for (request, waiting) in batch.into_iter().zip(waiting) {
@@ -271,7 +286,7 @@ async fn waiting_outlives_restarts_and_is_not_left_behind() {
         assert_eq!(found, Some(request.meta));
     }
     assert_eq!(backend.wait("late", Some(Duration::from_millis(20))).await.unwrap(), None);
-    let mut connection = server.connection();
+    let mut connection = connection(&server);
     loop {
         let channels: Vec<String> = redis::cmd("PUBSUB").arg("CHANNELS").query(&mut connection).unwrap();
         if channels.is_empty() {
@@ -283,12 +298,13 @@ async fn waiting_outlives_restarts_and_is_not_left_behind() {
 
 #[tokio::test]
 async fn what_is_wrong_is_said_without_the_password() {
-    let Some(server) = RedisServer::with_password(Some("secret")) else { return };
-    let backend = open(&server.url(), &BackendOptions::default());
+    let Some(server) = RedisServer::start_with_password("secret").await else { return };
+    let backend = open(&server.url(0), &BackendOptions::default());
     backend.store(&[success("a", 1)]).await.unwrap();
+    let with_login = |login: &str| format!("redis://{login}127.0.0.1:{}/0", server.port());
     let rows = [
-        (server.url_with("wrong-secret"), ErrorKind::Authentication, "cannot connect to redis+socket://:**@"),
-        (server.url_with(""), ErrorKind::Authentication, "the user name or password was refused"),
+        (with_login(":wrong-secret@"), ErrorKind::Authentication, "cannot connect to redis://:**@"),
+        (with_login(""), ErrorKind::Authentication, "the user name or password was refused"),
         (
             "redis://:secret@127.0.0.1:1/0".to_owned(),
             ErrorKind::Connection,
@@ -299,7 +315,7 @@ async fn what_is_wrong_is_said_without_the_password() {
             ErrorKind::Connection,
             "redis://:**@no-such-host.invalid:6379/0",
         ),
-        (format!("{}?virtual_host=999", server.url()), ErrorKind::Configuration, "DB index"),
+        (server.url(999), ErrorKind::Configuration, "DB index"),
     ];
     for (url, kind, words) in rows {
         let backend = open(&url, &BackendOptions::default());
@@ -317,11 +333,11 @@ async fn what_is_wrong_is_said_without_the_password() {
 
 #[tokio::test]
 async fn refusals_that_pass_are_retried_and_others_are_not() {
-    let Some(server) = RedisServer::start() else { return };
-    let mut connection = server.connection();
+    let Some(server) = RedisServer::start().await else { return };
+    let mut connection = connection(&server);
     let mut config =
         |name: &str, value: &str| redis::cmd("CONFIG").arg("SET").arg(name).arg(value).exec(&mut connection);
-    let backend = open(&server.url(), &BackendOptions::default());
+    let backend = open(&server.url(0), &BackendOptions::default());
     config("maxmemory", "1").unwrap();
     assert!(backend.store(&[success("a", 1)]).await.unwrap_err().is_connection());
     config("maxmemory", "0").unwrap();

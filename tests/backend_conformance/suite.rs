@@ -13,7 +13,7 @@ use crate::values;
 type Backend = Arc<dyn ResultBackend>;
 
 /// The result `number` of a task in a state.
-pub fn meta(task_id: &str, state: &str, number: i64) -> StoreRequest {
+pub(crate) fn meta(task_id: &str, state: &str, number: i64) -> StoreRequest {
     let state = State::from(state);
     let result = match state.is_exception() {
         true => MetaResult::Exception(Exception::new("ValueError", number)),
@@ -22,7 +22,7 @@ pub fn meta(task_id: &str, state: &str, number: i64) -> StoreRequest {
     StoreRequest { meta: TaskMeta::new(task_id, state, result), reply_to: None }
 }
 
-pub fn success(task_id: &str, number: i64) -> StoreRequest {
+pub(crate) fn success(task_id: &str, number: i64) -> StoreRequest {
     meta(task_id, "SUCCESS", number)
 }
 
@@ -61,7 +61,7 @@ const STATE_RULES: &[(&str, &str, bool)] = &[
     ("SUCCESSFUL", "FAILURE", true),
 ];
 
-pub async fn state_rules_hold_in_one_batch_and_over_several(backend: Backend) {
+pub(crate) async fn state_rules_hold_in_one_batch_and_over_several(backend: Backend) {
     for (row, (stored, incoming, replaces)) in STATE_RULES.iter().enumerate() {
         let together = format!("together-{row}");
         backend.store(&[meta(&together, stored, 1), meta(&together, incoming, 2)]).await.unwrap();
@@ -75,7 +75,7 @@ pub async fn state_rules_hold_in_one_batch_and_over_several(backend: Backend) {
     }
 }
 
-pub async fn an_unknown_id_is_none(backend: Backend) {
+pub(crate) async fn an_unknown_id_is_none(backend: Backend) {
     assert_eq!(backend.fetch("nobody").await.unwrap(), None);
     assert_eq!(backend.fetch("").await.unwrap(), None);
     backend.forget("nobody").await.unwrap();
@@ -84,7 +84,7 @@ pub async fn an_unknown_id_is_none(backend: Backend) {
 }
 
 /// Where a serializer has no form for a value, storing says so and stores nothing.
-pub async fn values_come_back_as_they_were(backend: Backend) {
+pub(crate) async fn values_come_back_as_they_were(backend: Backend) {
     let mut stored = 0;
     for (number, value) in values::every_kind().into_iter().enumerate() {
         let task_id = format!("value-{number}");
@@ -106,7 +106,7 @@ pub async fn values_come_back_as_they_were(backend: Backend) {
     assert!(stored >= 20, "{stored}");
 }
 
-pub async fn thousands_are_stored_in_order(backend: Backend) {
+pub(crate) async fn thousands_are_stored_in_order(backend: Backend) {
     let task = |number: usize| format!("task-{}", number % 1500);
     let batch: Vec<_> = (0..4000).map(|number| meta(&task(number), "PROGRESS", number as i64)).collect();
     backend.store(&batch).await.unwrap();
@@ -120,7 +120,7 @@ pub async fn thousands_are_stored_in_order(backend: Backend) {
     }
 }
 
-pub async fn waiting_ends_when_the_task_is_ready(backend: Backend) {
+pub(crate) async fn waiting_ends_when_the_task_is_ready(backend: Backend) {
     let waiting: Vec<_> = (0..20)
         .map(|number| {
             let backend = backend.clone();
@@ -139,19 +139,19 @@ pub async fn waiting_ends_when_the_task_is_ready(backend: Backend) {
     }
 }
 
-pub async fn waiting_for_what_is_ready_does_not_wait(backend: Backend) {
+pub(crate) async fn waiting_for_what_is_ready_does_not_wait(backend: Backend) {
     backend.store(&[success("ready", 1)]).await.unwrap();
     let found = timeout(Duration::from_secs(20), backend.wait("ready", None)).await.expect("at once").unwrap();
     assert_eq!(found, Some(success("ready", 1).meta));
 }
 
-pub async fn waiting_has_a_limit(backend: Backend) {
+pub(crate) async fn waiting_has_a_limit(backend: Backend) {
     backend.store(&[meta("slow", "STARTED", 1)]).await.unwrap();
     assert_eq!(backend.wait("slow", Some(Duration::from_millis(30))).await.unwrap(), None);
     assert_eq!(backend.wait("slow", Some(Duration::ZERO)).await.unwrap(), None);
 }
 
-pub async fn a_forgotten_result_is_gone(backend: Backend) {
+pub(crate) async fn a_forgotten_result_is_gone(backend: Backend) {
     backend.store(&[success("a", 1), success("b", 2)]).await.unwrap();
     backend.forget("a").await.unwrap();
     assert_eq!(backend.fetch("a").await.unwrap(), None);
@@ -160,13 +160,13 @@ pub async fn a_forgotten_result_is_gone(backend: Backend) {
     assert_eq!(fetched(&backend, "a").await.status, State::Started);
 }
 
-pub async fn a_result_needs_an_id(backend: Backend) {
+pub(crate) async fn a_result_needs_an_id(backend: Backend) {
     let error = backend.store(&[success("fine", 1), success("", 1)]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Backend);
     assert_eq!(backend.fetch("fine").await.unwrap(), None, "nothing of the batch is stored");
 }
 
-pub async fn a_writer_keeps_the_order_of_each_task(backend: Backend) {
+pub(crate) async fn a_writer_keeps_the_order_of_each_task(backend: Backend) {
     let writer = ResultWriter::start(backend.clone(), WriterOptions { batch_items: 64, ..WriterOptions::default() });
     let mut stored = Vec::new();
     for number in 0..3000 {

@@ -17,7 +17,7 @@ const JSON: &str = r#"[
 ]"#;
 
 /// A value of each kind, and one that holds them all.
-pub fn every_kind() -> Vec<Value> {
+pub(crate) fn every_kind() -> Vec<Value> {
     let mut values = json::parse(JSON.as_bytes()).unwrap().into_list().unwrap();
     let all: Map = values.iter().enumerate().map(|(number, value)| (number.to_string(), value.clone())).collect();
     values.push(Value::Map(all));
