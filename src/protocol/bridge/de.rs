@@ -1,5 +1,7 @@
 //! From [`Value`]s to Rust types.
 
+use std::cell::Cell;
+
 use serde::de::value::{MapDeserializer, SeqDeserializer, StringDeserializer};
 use serde::de::{self, DeserializeSeed, EnumAccess, IntoDeserializer, Unexpected, VariantAccess, Visitor};
 
@@ -7,33 +9,58 @@ use super::keys::KeyDeserializer;
 use super::{Problem, names};
 use crate::protocol::{Value, datetime};
 
-/// Reads a [`Value`].
-pub(super) struct ValueDeserializer(pub(super) Value);
+/// Reads a [`Value`]; `depth` is how much deeper it may still go.
+pub(super) struct ValueDeserializer {
+    value: Value,
+    depth: usize,
+}
 
-/// The text, and the private name, of a kind that serde does not know.
-fn as_named_text(value: Value) -> Result<(&'static str, String), Value> {
+thread_local! {
+    /// A [`Value`] on its way through serde to a target that is a `Value` itself. Serde has no way to hand over a whole, and
+    /// to take it apart would cost time and stack for every level of it. It is put here and taken out by the two sides of
+    /// one call, with nothing between.
+    static PASSING: Cell<Option<Value>> = const { Cell::new(None) };
+}
+
+/// The whole that is being passed, asked for by a visitor of [`names::VALUE`].
+pub(super) fn passed() -> Option<Value> {
+    PASSING.take()
+}
+
+/// The text of a kind that serde does not know.
+fn text_of_kind(value: Value) -> Result<String, Value> {
     Ok(match value {
-        Value::BigInt(number) => (names::BIG_INT, number.to_string()),
-        Value::DateTime(moment) => (names::DATE_TIME, moment.to_string()),
-        Value::Date(date) => (names::DATE, datetime::text_of(|out| datetime::write_date(out, date))),
-        Value::Time(time) => (names::TIME, time.to_string()),
-        Value::Decimal(text) => (names::DECIMAL, text),
-        Value::Uuid(uuid) => (names::UUID, uuid.to_string()),
+        Value::BigInt(number) => number.to_string(),
+        Value::DateTime(moment) => moment.to_string(),
+        Value::Date(date) => datetime::text_of(|out| datetime::write_date(out, date)),
+        Value::Time(time) => time.to_string(),
+        Value::Decimal(text) => text,
+        Value::Uuid(uuid) => uuid.to_string(),
         other => return Err(other),
     })
 }
 
-impl<'de> IntoDeserializer<'de, Problem> for Value {
+impl<'de> IntoDeserializer<'de, Problem> for ValueDeserializer {
     type Deserializer = ValueDeserializer;
 
     fn into_deserializer(self) -> ValueDeserializer {
-        ValueDeserializer(self)
+        self
     }
 }
 
 impl ValueDeserializer {
+    pub(super) fn new(value: Value, depth: usize) -> Self {
+        ValueDeserializer { value, depth }
+    }
+
+    /// The same for a value inside this one.
+    fn deeper(depth: usize) -> Result<impl Fn(Value) -> Self, Problem> {
+        let depth = depth.checked_sub(1).ok_or_else(|| Problem("the value is nested too deeply".into()))?;
+        Ok(move |value| ValueDeserializer { value, depth })
+    }
+
     fn wrong_type<T>(self, expected: &dyn de::Expected) -> Result<T, Problem> {
-        let unexpected = match &self.0 {
+        let unexpected = match &self.value {
             Value::Null => Unexpected::Unit,
             Value::Bool(value) => Unexpected::Bool(*value),
             Value::Int(value) => Unexpected::Signed(*value),
@@ -52,16 +79,21 @@ impl<'de> de::Deserializer<'de> for ValueDeserializer {
     type Error = Problem;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
-        match self.0 {
+        let depth = self.depth;
+        match self.value {
             Value::Null => visitor.visit_unit(),
             Value::Bool(value) => visitor.visit_bool(value),
             Value::Int(value) => visitor.visit_i64(value),
             Value::Float(value) => visitor.visit_f64(value),
             Value::String(value) => visitor.visit_string(value),
             Value::Bytes(value) => visitor.visit_byte_buf(value),
-            Value::List(items) => visit_list(items.into_iter(), visitor),
+            Value::List(items) => {
+                let deeper = ValueDeserializer::deeper(depth)?;
+                visit_list(items.into_iter().map(deeper), visitor)
+            }
             Value::Map(map) => {
-                let mut pairs = MapDeserializer::new(map.into_iter().map(|(key, value)| (Key(key), value)));
+                let deeper = ValueDeserializer::deeper(depth)?;
+                let mut pairs = MapDeserializer::new(map.into_iter().map(|(key, value)| (Key(key), deeper(value))));
                 let read = visitor.visit_map(&mut pairs)?;
                 pairs.end().map(|()| read)
             }
@@ -70,22 +102,22 @@ impl<'de> de::Deserializer<'de> for ValueDeserializer {
                 (_, Ok(number)) => visitor.visit_u128(number),
                 _ => visitor.visit_string(number.to_string()),
             },
-            named => match as_named_text(named) {
-                Ok((_, text)) => visitor.visit_string(text),
-                Err(other) => ValueDeserializer(other).wrong_type(&visitor),
+            named => match text_of_kind(named) {
+                Ok(text) => visitor.visit_string(text),
+                Err(value) => ValueDeserializer { value, depth }.wrong_type(&visitor),
             },
         }
     }
 
     fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
-        match self.0.as_u64() {
+        match self.value.as_u64() {
             Some(number) => visitor.visit_u64(number),
             None => self.deserialize_any(visitor),
         }
     }
 
     fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
-        match &self.0 {
+        match &self.value {
             Value::BigInt(number) => match number.to_string().parse() {
                 Ok(number) => visitor.visit_f64(number),
                 Err(_) => self.wrong_type(&visitor),
@@ -99,16 +131,16 @@ impl<'de> de::Deserializer<'de> for ValueDeserializer {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
-        match self.0 {
+        match self.value {
             Value::Bytes(bytes) => visit_list(bytes.into_iter(), visitor),
-            other => ValueDeserializer(other).deserialize_any(visitor),
+            value => ValueDeserializer { value, ..self }.deserialize_any(visitor),
         }
     }
 
     fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
-        match self.0 {
+        match self.value {
             Value::String(text) => visitor.visit_byte_buf(text.into_bytes()),
-            other => ValueDeserializer(other).deserialize_any(visitor),
+            value => ValueDeserializer { value, ..self }.deserialize_any(visitor),
         }
     }
 
@@ -117,9 +149,9 @@ impl<'de> de::Deserializer<'de> for ValueDeserializer {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
-        match self.0 {
+        match self.value {
             Value::Null => visitor.visit_none(),
-            value => visitor.visit_some(ValueDeserializer(value)),
+            value => visitor.visit_some(ValueDeserializer { value, ..self }),
         }
     }
 
@@ -127,14 +159,13 @@ impl<'de> de::Deserializer<'de> for ValueDeserializer {
         if !name.starts_with("$celeriac::") {
             return visitor.visit_newtype_struct(self);
         }
-        match as_named_text(self.0) {
-            // Only a `Value` takes every kind; its visitor reads the kind's name as that of an enum's variant.
-            Ok(named) if name == names::VALUE => visitor.visit_enum(Kind(named)),
-            Ok((kind, text)) if kind == name => visitor.visit_newtype_struct(ValueDeserializer(Value::String(text))),
-            // A day is wanted where a `datetime` came, or the like: its text shows whether that fits.
-            Ok((_, text)) => visitor.visit_newtype_struct(ValueDeserializer(Value::String(text))),
-            Err(other) => visitor.visit_newtype_struct(ValueDeserializer(other)),
+        if name == names::VALUE {
+            PASSING.set(Some(self.value));
+            return visitor.visit_newtype_struct(ValueDeserializer { value: Value::Null, ..self });
         }
+        // Of one of our own kinds its text is taken, also where another is wanted: the text shows whether it fits.
+        let value = text_of_kind(self.value).map_or_else(|other| other, Value::String);
+        visitor.visit_newtype_struct(ValueDeserializer { value, ..self })
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -143,13 +174,14 @@ impl<'de> de::Deserializer<'de> for ValueDeserializer {
         _variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Problem> {
-        match self.0 {
+        match self.value {
             Value::String(variant) => visitor.visit_enum(Variant { variant, content: None }),
             Value::Map(map) if map.len() == 1 => {
                 let (variant, content) = map.into_iter().next().unwrap_or_default();
-                visitor.visit_enum(Variant { variant, content: Some(content) })
+                let deeper = ValueDeserializer::deeper(self.depth)?;
+                visitor.visit_enum(Variant { variant, content: Some(deeper(content)) })
             }
-            other => ValueDeserializer(other).wrong_type(&"text, or a map with one key"),
+            value => ValueDeserializer { value, ..self }.wrong_type(&"text, or a map with one key"),
         }
     }
 
@@ -184,23 +216,10 @@ impl<'de> IntoDeserializer<'de, Problem> for Key {
     }
 }
 
-/// A kind that serde does not know, as an enum's variant that holds text.
-struct Kind((&'static str, String));
-
-impl<'de> EnumAccess<'de> for Kind {
-    type Error = Problem;
-    type Variant = Content;
-
-    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Content), Problem> {
-        let (name, text) = self.0;
-        Ok((seed.deserialize(name.into_deserializer())?, Content(Some(Value::String(text)))))
-    }
-}
-
 /// An enum's variant.
 struct Variant {
     variant: String,
-    content: Option<Value>,
+    content: Option<ValueDeserializer>,
 }
 
 impl<'de> EnumAccess<'de> for Variant {
@@ -214,24 +233,24 @@ impl<'de> EnumAccess<'de> for Variant {
 }
 
 /// What an enum's variant holds.
-struct Content(Option<Value>);
+struct Content(Option<ValueDeserializer>);
 
 impl<'de> VariantAccess<'de> for Content {
     type Error = Problem;
 
     fn unit_variant(self) -> Result<(), Problem> {
         match self.0 {
-            None | Some(Value::Null) => Ok(()),
-            Some(content) => ValueDeserializer(content).wrong_type(&"a variant without content"),
+            None | Some(ValueDeserializer { value: Value::Null, .. }) => Ok(()),
+            Some(content) => content.wrong_type(&"a variant without content"),
         }
     }
 
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Problem> {
-        seed.deserialize(ValueDeserializer(self.0.unwrap_or_default()))
+        seed.deserialize(self.or_null())
     }
 
     fn tuple_variant<V: Visitor<'de>>(self, _length: usize, visitor: V) -> Result<V::Value, Problem> {
-        de::Deserializer::deserialize_seq(ValueDeserializer(self.0.unwrap_or_default()), visitor)
+        de::Deserializer::deserialize_seq(self.or_null(), visitor)
     }
 
     fn struct_variant<V: Visitor<'de>>(
@@ -239,6 +258,12 @@ impl<'de> VariantAccess<'de> for Content {
         _fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Problem> {
-        de::Deserializer::deserialize_any(ValueDeserializer(self.0.unwrap_or_default()), visitor)
+        de::Deserializer::deserialize_any(self.or_null(), visitor)
+    }
+}
+
+impl Content {
+    fn or_null(self) -> ValueDeserializer {
+        self.0.unwrap_or(ValueDeserializer { value: Value::Null, depth: 0 })
     }
 }

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use serde::de::{self, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor};
+use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{names, ser::kind_from_text};
+use super::{de::passed, names};
 use crate::protocol::{Bytes, Date, DateTime, Decimal, Map, Time, Uuid, Value};
 
 impl Serialize for Value {
@@ -224,7 +224,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_any(self)
+        passed().map_or_else(|| deserializer.deserialize_any(self), Ok)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
@@ -241,12 +241,5 @@ impl<'de> Visitor<'de> for ValueVisitor {
             map.insert(key, value);
         }
         Ok(Value::Map(map))
-    }
-
-    /// Reached from our own deserializer alone, for the kinds that serde does not know.
-    fn visit_enum<A: EnumAccess<'de>>(self, kind: A) -> Result<Value, A::Error> {
-        let (name, content) = kind.variant::<String>()?;
-        let text: String = content.newtype_variant()?;
-        kind_from_text(&name, text).map_err(de::Error::custom)
     }
 }

@@ -25,20 +25,28 @@ mod names {
     pub(super) const UUID: &str = "$celeriac::Uuid";
 }
 
-/// How deep Rust values may be nested: as deep as what a serializer writes.
-const MAX_DEPTH: usize = super::MAX_DEPTH;
+/// How deep a Rust value may be nested to be written. Serde's functions call one another at every level, and take more of
+/// the stack than our own.
+const MAX_WRITTEN: usize = 400;
+
+/// How deep a value may be nested that becomes a Rust type, for the type's own functions take part; a [`Value`] in it, or
+/// in place of it, may be nested as deep as any.
+const MAX_READ: usize = 128;
 
 /// What a Rust value is on the wire: structs and maps are `dict`s, sequences and tuples are `list`s, enums are as
 /// serde_json has them, and [`DateTime`](super::DateTime), [`Decimal`](super::Decimal), [`Uuid`](super::Uuid) and
-/// [`Bytes`](super::Bytes) arrive in Python as those types. An error is of kind [`ErrorKind::Encode`].
+/// [`Bytes`](super::Bytes) arrive in Python as those types. An error, as of more than 400 levels of nesting, is of kind
+/// [`ErrorKind::Encode`].
 pub fn to_value<T: Serialize + ?Sized>(value: &T) -> Result<Value> {
-    value.serialize(ser::ValueSerializer::new(MAX_DEPTH)).map_err(|problem| Error::new(ErrorKind::Encode, problem.0))
+    value.serialize(ser::ValueSerializer::new(MAX_WRITTEN)).map_err(|problem| Error::new(ErrorKind::Encode, problem.0))
 }
 
 /// A Rust value from what stood on the wire. An `int` is taken where a float is wanted and not the other way round; text
-/// is taken for a `Decimal`, a `Uuid` and the like. An error is of kind [`ErrorKind::Decode`].
+/// is taken for a `Decimal`, a `Uuid` and the like. A type may be nested in 128 levels, and a [`Value`] within it as deep as
+/// it came. An error is of kind [`ErrorKind::Decode`].
 pub fn from_value<T: DeserializeOwned>(value: Value) -> Result<T> {
-    T::deserialize(de::ValueDeserializer(value)).map_err(|problem| Error::new(ErrorKind::Decode, problem.0))
+    T::deserialize(de::ValueDeserializer::new(value, MAX_READ))
+        .map_err(|problem| Error::new(ErrorKind::Decode, problem.0))
 }
 
 /// What serde says is wrong.

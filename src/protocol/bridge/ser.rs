@@ -140,7 +140,7 @@ impl ser::Serializer for ValueSerializer {
 }
 
 /// The value of one of our own kinds, from the text that it passed through serde as.
-pub(super) fn kind_from_text(name: &str, text: String) -> Result<Value, Problem> {
+fn kind_from_text(name: &str, text: String) -> Result<Value, Problem> {
     let wrong = |error: &dyn std::fmt::Display| Problem(error.to_string());
     Ok(match name {
         names::BIG_INT => text.parse::<BigInt>().map_err(|error| wrong(&error))?.into(),

@@ -137,3 +137,20 @@ fn endless_nesting_is_an_error() {
     }
     assert_eq!(to_value(&Endless).unwrap_err().kind(), ErrorKind::Encode);
 }
+
+#[test]
+fn deep_values_pass_whole_and_deep_types_are_refused() {
+    #[derive(Debug, Deserialize)]
+    struct Nested {
+        #[serde(rename = "in")]
+        inner: Option<Box<Nested>>,
+    }
+    let nested = |depth: usize| (0..depth).fold(Value::Null, |inner, _| Map::from([("in", inner)]).into());
+    assert_eq!(from_value::<Value>(nested(1000)).unwrap(), nested(1000));
+    assert_eq!(from_value::<(Value,)>(Value::from([nested(1000)])).unwrap().0, nested(1000));
+    let read = from_value::<Nested>(nested(128)).unwrap();
+    assert_eq!(std::iter::successors(Some(&read), |nested| nested.inner.as_deref()).count(), 128);
+    assert_eq!(from_value::<Nested>(nested(129)).unwrap_err().kind(), ErrorKind::Decode);
+    assert_eq!(to_value(&nested(400)).unwrap(), nested(400));
+    assert_eq!(to_value(&nested(401)).unwrap_err().kind(), ErrorKind::Encode);
+}

@@ -115,12 +115,12 @@ impl<'a> Parser<'a> {
             let mut value = if !matches!(self.peek(), Some(b'[' | b'{')) {
                 self.scalar()?
             } else {
+                if outer.len() + 1 >= MAX_DEPTH {
+                    return Err(self.error("no more than 1000 levels of nesting"));
+                }
                 match self.open(0)? {
                     Begun::Whole(value) => value,
                     Begun::Open(container) => {
-                        if outer.len() + 1 >= MAX_DEPTH {
-                            return Err(self.error("less than 1000 levels of nesting"));
-                        }
                         outer.push(std::mem::replace(&mut inner, container));
                         continue;
                     }

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use rmp::Marker;
 
 use super::super::value::MapBuilder;
-use super::super::{DateTime, MAX_DEPTH, Value};
+use super::super::{DateTime, Value};
+use super::MAX_DEPTH;
 use crate::{Error, ErrorKind, Result};
 
 /// Room that is made for a list before its items are seen.

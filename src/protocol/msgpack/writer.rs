@@ -2,7 +2,8 @@
 
 use rmp::encode;
 
-use super::super::{DateTime, MAX_DEPTH, Map, Value};
+use super::super::{DateTime, Map, Value};
+use super::MAX_DEPTH;
 use crate::{Error, ErrorKind, Result};
 
 /// The extension type of timestamps.
