@@ -15,13 +15,9 @@ async fn main() -> anyhow::Result<()> {
     let mut argument = |name: &str| arguments.next().ok_or_else(|| anyhow::anyhow!("argument {name} is missing"));
     let (url, queue) = (argument("REDIS_URL")?, argument("QUEUE")?);
     let prefetch_count: u16 = argument("PREFETCH_COUNT")?.parse()?;
-    let app = celery::app!(
-        broker = RedisBroker { url },
-        tasks = [noop],
-        task_routes = [],
-        prefetch_count = prefetch_count,
-    )
-    .await?;
+    let app =
+        celery::app!(broker = RedisBroker { url }, tasks = [noop], task_routes = [], prefetch_count = prefetch_count,)
+            .await?;
     app.consume_from(&[&queue]).await?;
     Ok(())
 }
