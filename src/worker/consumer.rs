@@ -1,20 +1,22 @@
 //! [`Consumer`]: the worker's loop. It takes one [`Event`] at a time and awaits nothing slow.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::WorkerHandle;
 use super::event::{Event, Shutdown};
 use super::finish::Finisher;
 use super::held::Held;
 use super::intake::{self, Intake, Tasks};
 use super::request::Work;
+use super::{LAST_WORDS, WorkerHandle};
 use crate::Result;
 use crate::time::Clock;
 use crate::transport::{Delivery, Growth, Prefetch};
@@ -39,6 +41,10 @@ pub(crate) struct Consumer {
     /// How many handlers run; each gives back its slot by [`Event::Freed`].
     running: usize,
     concurrency: usize,
+    /// Cloned into each run until its message is settled, which may be a while after it gave back its slot.
+    unsettled: mpsc::Sender<Infallible>,
+    /// Ends when the last clone is dropped.
+    settled: mpsc::Receiver<Infallible>,
     stop_consuming: CancellationToken,
     stopping: Option<Shutdown>,
 }
@@ -63,6 +69,7 @@ impl Consumer {
         stop_consuming: CancellationToken,
         handle: &WorkerHandle,
     ) -> Self {
+        let (unsettled, settled) = mpsc::channel(1);
         Consumer {
             tasks,
             clock: finisher.clock.clone(),
@@ -73,13 +80,21 @@ impl Consumer {
             reserved: VecDeque::new(),
             running: 0,
             concurrency,
+            unsettled,
+            settled,
             stop_consuming,
             stopping: None,
         }
     }
 
-    /// Runs until the worker has been told to stop and nothing runs any more.
+    /// Runs until the worker has been told to stop, nothing runs any more, and what ran is settled.
     pub(crate) async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>) -> Result<()> {
+        let ended = self.take_events(&mut events).await;
+        self.wait_until_settled(events).await;
+        ended
+    }
+
+    async fn take_events(&mut self, events: &mut mpsc::UnboundedReceiver<Event>) -> Result<()> {
         let mut batch = Vec::with_capacity(EVENTS);
         while !self.is_done() {
             tokio::select! {
@@ -93,6 +108,29 @@ impl Consumer {
             self.start_reserved();
         }
         Ok(())
+    }
+
+    /// Waits for the last results and acknowledgements, but not for ever if backend or broker are away.
+    async fn wait_until_settled(self, mut events: mpsc::UnboundedReceiver<Event>) {
+        let Consumer { finisher, unsettled, mut settled, .. } = self;
+        drop(unsettled);
+        let told_to_hurry = async {
+            while let Some(event) = events.recv().await {
+                if matches!(event, Event::Shutdown(Shutdown::Cold)) {
+                    return;
+                }
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            biased;
+            _ = settled.recv() => return,
+            () = told_to_hurry => {}
+            () = sleep(LAST_WORDS) => {}
+        }
+        finisher.cold.cancel();
+        // A handler that does not yield cannot be waited for.
+        let _ = timeout(LAST_WORDS, settled.recv()).await;
     }
 
     fn is_done(&self) -> bool {
@@ -144,8 +182,12 @@ impl Consumer {
     fn start_reserved(&mut self) {
         while self.running < self.concurrency {
             let Some(work) = self.reserved.pop_front() else { return };
-            let slot = self.slot();
-            tokio::spawn(Arc::clone(&self.finisher).run(work, slot));
+            let (slot, unsettled) = (self.slot(), self.unsettled.clone());
+            let run = Arc::clone(&self.finisher).run(work, slot);
+            tokio::spawn(async move {
+                run.await;
+                drop(unsettled);
+            });
         }
     }
 
@@ -193,5 +235,5 @@ impl Consumer {
 async fn until(eta: Option<Timestamp>, clock: &Clock) {
     let Some(eta) = eta else { return std::future::pending().await };
     let wait = Duration::try_from(eta.duration_since(clock.now())).unwrap_or(Duration::ZERO);
-    tokio::time::sleep(wait.min(LONGEST_SLEEP)).await;
+    sleep(wait.min(LONGEST_SLEEP)).await;
 }

@@ -18,6 +18,9 @@ use crate::transport::Tag;
 const LEASES: usize = 1000;
 /// The most that one restore looks at, if no limit is configured.
 const RESTORES: usize = 100_000;
+/// The longest that the lock outlives a process that dies with it. Each move is made only while the message is there and
+/// expired, so two who restore at a time do each other no harm.
+const LOCK: Duration = Duration::from_secs(1);
 /// The shortest pause between two rounds, whatever is configured.
 const SHORTEST: Duration = Duration::from_millis(20);
 
@@ -89,7 +92,7 @@ async fn restore(shared: &Shared, connection: &mut MultiplexedConnection) -> Res
     let token = Uuid::new_v4().simple().to_string();
     let mut lock = redis::cmd("SET");
     lock.arg(&shared.keys.unacked_mutex).arg(&token).arg("NX").arg("PX");
-    lock.arg(shared.options.unacked_mutex_expire.as_millis().max(1) as u64);
+    lock.arg(shared.options.unacked_mutex_expire.min(LOCK).as_millis().max(1) as u64);
     if lock.query_async::<Option<String>>(connection).await?.is_none() {
         return Ok(0);
     }
