@@ -28,6 +28,7 @@ def throughput(processes: Processes, server: Redis, peer: Peer, envelope: str, m
     process = peer.start(processes, server)
     try:
         run_one(server, peer, envelope, process)
+        idle = memory(process.pid)
         server.results.flushdb()
         stage(server.broker, copies(envelope, messages))
         release(server.broker, QUEUE)
@@ -40,7 +41,8 @@ def throughput(processes: Processes, server: Redis, peer: Peer, envelope: str, m
 
         wait_for(finished, RUN_TIMEOUT, f"{peer.name}: {messages:,} messages", pause=0.01)
         seconds = time.perf_counter() - started
-        return {"messages": messages, "seconds": seconds, "per_second": messages / seconds, "memory": memory(process.pid)}
+        return {"messages": messages, "seconds": seconds, "per_second": messages / seconds,
+                "memory_idle": idle, "memory": memory(process.pid)}
     finally:
         processes.stop(process)
 

@@ -174,7 +174,8 @@ def ratios(results: dict) -> list[dict]:
     ours = results["round_trip"].get(CELERIAC)
     row("worker's share of a round trip, p50", ours and ours["worker_share_ms"]["p50"], 0.5, False, " ms")
     busy = results["throughput"]["ignored"].get(CELERIAC)
-    row("resident memory after the run", busy and busy["memory"]["rss_mb"], 15, False, " MB")
+    row("resident memory, idle after a task", busy and busy["memory_idle"]["rss_mb"], 15, False, " MB")
+    row("resident memory after all messages", busy and busy["memory"]["rss_mb"], 15, False, " MB")
     started = results["start_seconds"].get(CELERIAC)
     row("start to first task", started and started * 1000, 100, False, " ms")
     return rows
@@ -185,7 +186,7 @@ def show(results: dict) -> None:
     print(f"\n{about['cpu']}, {about['cores']} cores; Redis {about['redis']}, Celery {about['celery']}, "
           f"Python {about['python']}, {about['rustc']}; commit {about['commit']}\n")
     print(f"{'no-ops a second':<26} {'ignored':>10} {'÷ prefork':>10} {'stored':>10} {'÷ prefork':>10} "
-          f"{'RSS MB':>8} {'PSS MB':>8} {'start ms':>9}")
+          f"{'RSS MB':>8} {'after':>7} {'PSS MB':>8} {'start ms':>9}")
     for key, name in names.items():
         print(f"{name:<26} {rates(results, key)} {footprint(results, key)}")
     print(f"\n{'one call at a time, ms':<26} {'.delay().get()':>22} {'worker`s share':>22} {'client`s share':>15}")
@@ -210,9 +211,11 @@ def rates(results: dict, key: str) -> str:
 
 
 def footprint(results: dict, key: str) -> str:
-    memory = (results["throughput"]["ignored"].get(key) or {}).get("memory")
+    """Resident memory when idle and after all messages, proportional memory when idle, start to first task."""
+    run = results["throughput"]["ignored"].get(key) or {}
+    idle, after = run.get("memory_idle"), run.get("memory")
     started = results["start_seconds"].get(key)
-    cells = [f"{memory[name]:>8.1f}" if memory else f"{'–':>8}" for name in ("rss_mb", "pss_mb")]
+    cells = [f"{idle['rss_mb']:>8.1f} {after['rss_mb']:>7.1f} {idle['pss_mb']:>8.1f}" if idle else f"{'–':>8} {'–':>7} {'–':>8}"]
     return " ".join([*cells, f"{started * 1000:>9.0f}" if started else f"{'–':>9}"])
 
 
