@@ -20,6 +20,7 @@ mod pidfile;
 mod refused;
 mod settings;
 mod signals;
+mod supervisor;
 mod worker;
 
 use std::env;

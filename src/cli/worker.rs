@@ -8,7 +8,6 @@ use std::process::{Command, ExitCode};
 
 use jiff::tz::TimeZone;
 use tokio::runtime::{Builder, Runtime};
-use tokio::task::JoinError;
 
 use super::banner::Banner;
 use super::failure::{Code, Failure, say};
@@ -17,11 +16,11 @@ use super::node::NodeName;
 use super::options::{GlobalOptions, WorkerArguments, names};
 use super::pidfile::Pidfile;
 use super::settings;
-use super::signals::{Action, Escalation, Signals, announce};
+use super::supervisor::{Ending, Supervisor};
 use crate::app::App;
 use crate::config::Config;
 use crate::time::Clock;
-use crate::worker::{DEFAULT_CONCURRENCY, Shutdown, Worker, WorkerOptions};
+use crate::worker::{DEFAULT_CONCURRENCY, Worker, WorkerOptions};
 use crate::{Error, ErrorKind, Result};
 
 /// Runs the command until the worker has stopped.
@@ -49,58 +48,26 @@ pub(super) fn run(mut app: App, global: &GlobalOptions, arguments: &WorkerArgume
     }
 }
 
-/// How a worker ended.
-enum Ending {
-    Stopped(u8),
-    Failed(Failure),
-    Restart,
-}
-
 async fn serve(
     app: App,
     global: &GlobalOptions,
     arguments: &WorkerArguments,
     node: &NodeName,
 ) -> Result<Ending, Failure> {
-    let mut signals = Signals::heed()?;
+    let mut supervisor = Supervisor::new(is_remapped(), app.config().worker_soft_shutdown_timeout)?;
     let selected = names(arguments.queues.queues.as_deref());
     let queues = app.config().consume_from(&selected, &names(arguments.queues.exclude_queues.as_deref()))?;
     let options = WorkerOptions { hostname: node.to_string(), queues, seed: fastrand::u64(..) };
     let worker = Worker::new(app.clone(), options.clone())?;
+    if arguments.queues.purge
+        && let Some(ending) = supervisor.purge(&worker).await?
+    {
+        return Ok(ending);
+    }
     if !global.quiet {
         say(&banner(&app, &worker, &options, global, arguments).to_string());
     }
-    let handle = worker.handle();
-    let mut escalation = Escalation::new(is_remapped());
-    // On the runtime's threads, where what it wakes and what wakes it are.
-    let mut running = tokio::spawn(worker.run());
-    loop {
-        tokio::select! {
-            ended = &mut running => return Ok(ending(ended, &escalation)),
-            signal = signals.next() => {
-                let (action, said) = escalation.step(signal);
-                announce(said);
-                match action {
-                    Action::Warm => handle.shutdown(Shutdown::Warm),
-                    // Told again, a worker in its soft phase waits no longer.
-                    Action::Cold | Action::ColdNow => handle.shutdown(Shutdown::Cold),
-                    Action::Dump => {}
-                    Action::Exit => return Ok(Ending::Stopped(Code::Failure as u8)),
-                }
-            }
-        }
-    }
-}
-
-fn ending(ended: Result<Result<()>, JoinError>, escalation: &Escalation) -> Ending {
-    let error = match ended {
-        Ok(Ok(())) if escalation.is_restart() => return Ending::Restart,
-        Ok(Ok(())) => return Ending::Stopped(escalation.exit_code()),
-        Ok(Err(error)) => error,
-        Err(error) => Error::new(ErrorKind::Io, "run the worker").with_source(error),
-    };
-    tracing::error!(critical = true, "Unrecoverable error: {error}");
-    Ending::Failed(error.into())
+    Ok(supervisor.run(worker).await)
 }
 
 fn banner<'a>(

@@ -144,6 +144,7 @@ impl Consumer {
             Event::Connected => self.connected(),
             Event::Disconnected => {}
             Event::Shutdown(how) => self.shut_down(how),
+            Event::LogState => self.log_state(),
             Event::Unrecoverable(error) => {
                 self.shut_down(Shutdown::Cold);
                 return Err(error);
@@ -155,6 +156,14 @@ impl Consumer {
     fn connected(&self) {
         self.handle.is_ready();
         info!("{} ready.", self.finisher.hostname());
+    }
+
+    fn log_state(&self) {
+        let (running, reserved, held) = (self.running, self.reserved.len(), self.held.len());
+        warn!("{}: {running} running, {reserved} reserved, {held} scheduled", self.finisher.hostname());
+        for work in &self.reserved {
+            warn!("reserved: {}[{}]", work.name, work.request.id);
+        }
     }
 
     fn receive(&mut self, delivery: Delivery) {

@@ -16,6 +16,8 @@ pub(crate) enum Event {
     Freed,
     /// Somebody asked the worker to stop.
     Shutdown(Shutdown),
+    /// Somebody asked what the worker is doing.
+    LogState,
     /// The worker cannot go on.
     Unrecoverable(Error),
 }

@@ -11,108 +11,116 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use super::event::Event;
+use super::patience::Patience;
 use crate::config::Config;
 use crate::transport::{Backoff, Connection, Prefetch, Queue, Transport};
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// Keeps a worker connected.
 pub(crate) struct Link {
-    pub(crate) transport: Arc<dyn Transport>,
     pub(crate) queues: Vec<Queue>,
     pub(crate) prefetch: Arc<Prefetch>,
     pub(crate) events: mpsc::UnboundedSender<Event>,
     /// Tells the publisher which connection is up.
     pub(crate) current: watch::Sender<Option<Arc<dyn Connection>>>,
-    pub(crate) retry: Retry,
     /// Cancelled when no more messages are to be taken; the connection stays up for settlements.
     pub(crate) stop_consuming: CancellationToken,
     /// Cancelled when nothing is left to settle or publish.
     pub(crate) stop: CancellationToken,
 }
 
-/// Whether and how often to try again (`broker_connection_retry`, `broker_connection_retry_on_startup`,
-/// `broker_connection_max_retries`).
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Retry {
-    /// After a connection was lost.
-    pub(crate) after_loss: bool,
-    /// Before the first connection.
-    pub(crate) on_startup: bool,
-    /// How many tries in a row; `None`: for ever.
-    pub(crate) limit: Option<u32>,
+/// Opens connections, and tries again as `broker_connection_retry`, `broker_connection_retry_on_startup` and
+/// `broker_connection_max_retries` say.
+#[derive(Debug)]
+pub(crate) struct Connector {
+    pub(crate) transport: Arc<dyn Transport>,
+    /// Who tries, for the log: `consumer`.
+    pub(crate) name: &'static str,
+    backoff: Backoff,
+    patience: Patience,
+    /// Whether the next connection is tried again at all: the first one may differ from those after a loss.
+    may_retry: bool,
+    after_loss: bool,
 }
 
-impl Retry {
-    pub(crate) fn new(config: &Config) -> Self {
-        Retry {
+impl Connector {
+    pub(crate) fn new(name: &'static str, transport: Arc<dyn Transport>, config: &Config, backoff: Backoff) -> Self {
+        Connector {
+            transport,
+            name,
+            backoff,
+            patience: Patience::new(config.broker_connection_max_retries.filter(|&limit| limit > 0)),
+            may_retry: config.retries_on_startup(),
             after_loss: config.broker_connection_retry,
-            on_startup: config.retries_on_startup(),
-            limit: config.broker_connection_max_retries.filter(|&limit| limit > 0),
         }
+    }
+
+    pub(crate) async fn connect(&mut self) -> Result<Arc<dyn Connection>> {
+        let mut waited = Duration::ZERO;
+        loop {
+            let failed = match self.transport.connect().await {
+                Ok(connection) => {
+                    self.may_retry = self.after_loss;
+                    return Ok(connection);
+                }
+                Err(failed) => failed,
+            };
+            if !self.may_retry || self.patience.is_spent(waited) || failed.kind() == ErrorKind::Configuration {
+                return Err(failed);
+            }
+            let pause = self.backoff.next_pause();
+            self.report(&failed, pause, waited);
+            tokio::time::sleep(pause).await;
+            waited += pause;
+        }
+    }
+
+    /// The words of `Consumer.ensure_connected` (celery/worker/consumer/consumer.py), in one line.
+    fn report(&self, failed: &Error, pause: Duration, waited: Duration) {
+        let (uri, pause, progress) = (self.transport.uri(), pause.as_secs_f64(), self.patience.progress(waited));
+        let reason = failed.to_string();
+        let reason = reason.strip_prefix(&format!("cannot connect to {uri}: ")).unwrap_or(&reason);
+        error!(
+            "{}: Cannot connect to {uri}: {}. Trying again in {pause:.2} seconds... ({progress})",
+            self.name,
+            reason.trim_end_matches('.'),
+        );
     }
 }
 
 impl Link {
     /// Runs until `stop`, or until the broker is given up.
-    pub(crate) async fn run(self, backoff: Backoff) {
+    pub(crate) async fn run(self, connector: Connector) {
         let stop = self.stop.clone();
         tokio::select! {
             () = stop.cancelled() => self.close().await,
-            error = self.keep_connected(backoff) => {
+            error = self.keep_connected(connector) => {
                 // The loop is gone only when the worker is, and then nobody needs to know.
                 let _ = self.events.send(Event::Unrecoverable(error));
             }
         }
     }
 
-    async fn keep_connected(&self, mut backoff: Backoff) -> Error {
-        let mut may_retry = self.retry.on_startup;
+    async fn keep_connected(&self, mut connector: Connector) -> Error {
         loop {
-            let connection = match self.connect(&mut backoff, may_retry).await {
+            let connection = match connector.connect().await {
                 Ok(connection) => connection,
                 Err(error) => return error,
             };
-            may_retry = self.retry.after_loss;
+            info!("Connected to {}", connector.transport.uri());
             let lost = self.serve(&connection).await;
-            self.current.send_replace(None);
+            let consumed = self.current.send_replace(None).is_some();
             let _ = self.events.send(Event::Disconnected);
             warn!("consumer: Connection to broker lost. Trying to re-establish the connection...");
             debug!("{lost}");
-        }
-    }
-
-    async fn connect(&self, backoff: &mut Backoff, may_retry: bool) -> Result<Arc<dyn Connection>> {
-        let mut tries = 0;
-        loop {
-            let failed = match self.transport.connect().await {
-                Ok(connection) => {
-                    backoff.reset();
-                    info!("Connected to {}", self.transport.uri());
-                    return Ok(connection);
-                }
-                Err(failed) => failed,
-            };
-            tries += 1;
-            let spent = self.retry.limit.is_some_and(|limit| tries > limit);
-            if !may_retry || spent || failed.kind() == crate::ErrorKind::Configuration {
-                return Err(failed);
+            if consumed {
+                connector.backoff.reset();
+            } else {
+                // A broker that answers and cannot be consumed from, such as a replica, is not asked without pause.
+                warn!("consumer: {lost}");
+                tokio::time::sleep(connector.backoff.next_pause()).await;
             }
-            let pause = backoff.next_pause();
-            self.report(&failed, pause, tries);
-            tokio::time::sleep(pause).await;
         }
-    }
-
-    /// The words of `Consumer.ensure_connected` (celery/worker/consumer/consumer.py), in one line.
-    fn report(&self, failed: &Error, pause: Duration, tries: u32) {
-        let limit = self.retry.limit.map_or_else(|| "∞".to_owned(), |limit| limit.to_string());
-        let (uri, pause) = (self.transport.uri(), pause.as_secs_f64());
-        let reason = failed.to_string();
-        let reason = reason.strip_prefix(&format!("cannot connect to {uri}: ")).unwrap_or(&reason);
-        error!(
-            "consumer: Cannot connect to {uri}: {}. Trying again in {pause:.2} seconds... ({tries}/{limit})",
-            reason.trim_end_matches('.'),
-        );
     }
 
     /// Consumes over one connection until it is lost.
@@ -146,10 +154,10 @@ impl Link {
 
     async fn close(&self) {
         let connection = self.current.send_replace(None);
-        if let Some(connection) = connection {
-            if let Err(error) = connection.close().await {
-                warn!("cannot close the connection to {}: {error}", self.transport.uri());
-            }
+        if let Some(connection) = connection
+            && let Err(error) = connection.close().await
+        {
+            warn!("cannot close the connection to the broker: {error}");
         }
     }
 }

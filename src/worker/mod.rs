@@ -19,6 +19,7 @@ mod link;
 mod malformed;
 mod metas;
 mod parts;
+mod patience;
 mod policy;
 mod publisher;
 mod report;
@@ -46,7 +47,7 @@ use event::Event;
 pub use event::Shutdown;
 use finish::Finisher;
 use intake::Tasks;
-use link::Link;
+use link::{Connector, Link};
 use metas::Metas;
 use publisher::Publisher;
 
@@ -136,6 +137,17 @@ impl Worker {
         self.app.config().worker_concurrency.unwrap_or(DEFAULT_CONCURRENCY) as usize
     }
 
+    /// Throws away what waits in the worker's queues, before it runs, and says how many messages that was.
+    ///
+    /// # Errors
+    /// As [`Worker::run`].
+    pub async fn purge(&self) -> Result<u64> {
+        let connection = self.connector("purge", self.options.seed).connect().await?;
+        let purged = connection.purge(&self.queues()).await?;
+        connection.close().await?;
+        Ok(purged)
+    }
+
     /// Runs until it is told to stop.
     ///
     /// # Errors
@@ -151,16 +163,14 @@ impl Worker {
         let (stop_consuming, stop) = (CancellationToken::new(), CancellationToken::new());
         let mut rng = fastrand::Rng::with_seed(self.options.seed);
         let link = Link {
-            transport: Arc::clone(&self.transport),
-            queues: self.options.queues.iter().map(queue).collect(),
+            queues: self.queues(),
             prefetch: Arc::clone(&prefetch),
             events: self.handle.events.clone(),
             current,
-            retry: link::Retry::new(config),
             stop_consuming: stop_consuming.clone(),
             stop: stop.clone(),
         };
-        let link = tokio::spawn(link.run(Backoff::new(rng.u64(..))));
+        let link = tokio::spawn(link.run(self.connector("consumer", rng.u64(..))));
 
         let tasks = Tasks::new(&self.app, &self.options.hostname)?;
         let dead_letters = config.dead_letter_queue.clone();
@@ -179,6 +189,14 @@ impl Worker {
 }
 
 impl Worker {
+    fn connector(&self, name: &'static str, seed: u64) -> Connector {
+        Connector::new(name, Arc::clone(&self.transport), self.app.config(), Backoff::new(seed))
+    }
+
+    fn queues(&self) -> Vec<Queue> {
+        self.options.queues.iter().map(queue).collect()
+    }
+
     fn metas(&self) -> Result<Metas> {
         Ok(Metas {
             hostname: self.options.hostname.clone(),
@@ -194,6 +212,12 @@ impl WorkerHandle {
     pub fn shutdown(&self, how: Shutdown) {
         // A worker that has ended has nothing left to stop.
         let _ = self.events.send(Event::Shutdown(how));
+    }
+
+    /// Logs what the worker is doing.
+    pub fn log_state(&self) {
+        // A worker that has ended does nothing.
+        let _ = self.events.send(Event::LogState);
     }
 
     /// Waits until the worker consumes for the first time.
