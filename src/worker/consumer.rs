@@ -41,7 +41,8 @@ pub(crate) struct Consumer {
     /// How many handlers run; each gives back its slot by [`Event::Freed`].
     running: usize,
     concurrency: usize,
-    /// Cloned into each run until its message is settled, which may be a while after it gave back its slot.
+    /// Cloned into each run until its message is settled. Not the same as a slot: a thread that was given up keeps its
+    /// slot, and what a cold shutdown cuts short is settled while its slot no longer matters.
     unsettled: mpsc::Sender<Infallible>,
     /// Ends when the last clone is dropped.
     settled: mpsc::Receiver<Infallible>,
@@ -134,7 +135,12 @@ impl Consumer {
     }
 
     fn is_done(&self) -> bool {
-        self.stopping.is_some() && self.running == 0
+        match self.stopping {
+            None => false,
+            Some(Shutdown::Warm) => self.running == 0,
+            // Threads that do not come back keep their slots.
+            Some(Shutdown::Cold) => true,
+        }
     }
 
     fn on(&mut self, event: Event) -> Result<()> {

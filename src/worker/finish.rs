@@ -77,19 +77,22 @@ impl Finisher {
             self.store_started(&work);
         }
         let began = Instant::now();
-        let ran = self.execute(&work, Arguments { args: body.args, kwargs: body.kwargs }, slot).await;
+        // The place in the pool is kept until the message is settled: while broker or backend are away, no more is begun
+        // than they will be told of.
+        let mut slot = Some(slot);
+        let ran = self.execute(&work, Arguments { args: body.args, kwargs: body.kwargs }, &mut slot).await;
         let conclusion = {
             let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
             conclude(ran, &work, began.elapsed(), self.clock.now(), &mut rng)
         };
         self.carry_out(&mut work, conclusion).await;
+        drop(slot);
     }
 
-    async fn execute(&self, work: &Work, arguments: Arguments, slot: Slot) -> Ran {
+    async fn execute(&self, work: &Work, arguments: Arguments, slot: &mut Option<Slot>) -> Ran {
         let soft = CancellationToken::new();
         let context = TaskContext::new(Arc::clone(&work.request), Arc::clone(&self.states), soft.clone());
         let run = begin(&*work.task.task, context.clone(), arguments);
-        let mut slot = Some(slot);
         let ran = execute(run, work.limits, &context, &soft, &self.cold, |thread| {
             // The thread goes on and keeps its place in the pool until it comes back.
             let slot = slot.take();
