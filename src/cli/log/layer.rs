@@ -41,7 +41,8 @@ impl LogLayer {
     }
 
     fn admits(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_event() && self.level.admits(*metadata.level(), metadata.target())
+        // What `enabled!` asks with is neither a span nor an event.
+        !metadata.is_span() && self.level.admits(*metadata.level(), metadata.target())
     }
 
     fn log(&self, event: &Event<'_>, scratch: &mut Scratch) {
@@ -183,6 +184,15 @@ mod tests {
         let expected = "INFO Task rust.add[id] received\nWARNING odd count=3 name=x\nERROR failed\nTraceback:\n  line\n\
                         CRITICAL over\nWARNING heard\n";
         assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn whoever_asks_first_hears_the_same() {
+        let mut answers = Vec::new();
+        logged(Level::Info, false, || {
+            answers.extend([tracing::enabled!(tracing::Level::INFO), tracing::enabled!(tracing::Level::DEBUG)]);
+        });
+        assert_eq!(answers, [true, false]);
     }
 
     #[test]
