@@ -1,0 +1,47 @@
+"""A Redis and an application for all suites; each suite starts the workers that it needs.
+
+`CELERIAC_WORKER` names the example worker's binary (`cargo build --example worker`).
+"""
+
+import gc
+
+import pytest
+
+import client
+from support import Redis, Worker
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("celeriac")
+
+
+@pytest.fixture(scope="session")
+def server(folder):
+    """A Redis of our own."""
+    server = Redis(folder)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def app(server):
+    """A stock Celery application, as a Django project has one."""
+    yield client.connect(server)
+    gc.collect()  # Results tell Redis that nobody waits for them any more: while it is there.
+
+
+@pytest.fixture(scope="module")
+def start_worker(server, folder):
+    """Starts example workers, and has them end well when the suite does."""
+    workers = []
+
+    def start(queues, *options, **settings):
+        workers.append(Worker(server, queues, folder, options, **settings))
+        return workers[-1]
+
+    yield start
+    for worker in workers:
+        if not worker.is_stopped:
+            assert worker.is_running(), worker.output.text()
+            assert worker.stop() == 0, worker.output.text()

@@ -1,0 +1,128 @@
+"""A private Redis, workers that end with the tests, and what a worker logged: all waited for by signals, not by time."""
+
+import ctypes
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import threading
+
+import redis
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+SECONDS = 15  # Nothing that is waited for takes near as long; a wait that ends here is a failure.
+DEAD_LETTERS = "celeriac.dead-letters"
+
+
+class Output:
+    """What a process writes, line by line, for whoever waits for a line."""
+
+    def __init__(self, stream):
+        self._lines = []
+        self._ended = False
+        self._changed = threading.Condition()
+        threading.Thread(target=self._read, args=(stream,), daemon=True).start()
+
+    def _read(self, stream):
+        for line in stream:
+            with self._changed:
+                self._lines.append(line)
+                self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def mark(self):
+        """Where the output ends now."""
+        with self._changed:
+            return len(self._lines)
+
+    def text(self, since=0):
+        with self._changed:
+            return "".join(self._lines[since:])
+
+    def wait_for(self, pattern, since=0, timeout=SECONDS):
+        """The first match of the pattern in what was written since the mark."""
+        found = None
+
+        def seen():
+            nonlocal found
+            found = re.search(pattern, "".join(self._lines[since:]))
+            return found or self._ended
+
+        with self._changed:
+            self._changed.wait_for(seen, timeout)
+        assert found, f"{pattern!r} was not logged:\n{self.text(since)}"
+        return found
+
+
+class Process:
+    """A process whose output is read, and that ends when the tests do, however they do."""
+
+    def __init__(self, command, env=None):
+        self._process = subprocess.Popen(
+            [str(part) for part in command], env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+            preexec_fn=lambda: ctypes.CDLL(None).prctl(1, signal.SIGKILL),
+        )
+        self.output = Output(self._process.stdout)
+        self.is_stopped = False
+
+    def is_running(self):
+        return self._process.poll() is None
+
+    def stop(self):
+        """Ends it as a service manager would; returns its exit code."""
+        self.is_stopped = True
+        self._process.terminate()
+        try:
+            return self._process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            raise AssertionError("it did not end by itself:\n" + self.output.text()) from None
+
+
+class Redis(Process):
+    """A Redis of our own that writes nothing to disk: broker in database 0, results in 1."""
+
+    def __init__(self, folder):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        options = ["--port", self.port, "--bind", "127.0.0.1", "--save", "", "--dir", folder]
+        super().__init__(["redis-server", *options])
+        self.output.wait_for("Ready to accept connections")
+        self.broker_url, self.result_url = (f"redis://127.0.0.1:{self.port}/{db}" for db in (0, 1))
+        self.broker, self.results = (redis.Redis(port=self.port, db=db, socket_timeout=2 * SECONDS) for db in (0, 1))
+
+    def pop(self, queue, timeout=SECONDS):
+        """The oldest message of the queue as its bytes, waited for."""
+        popped = self.broker.brpop([queue], timeout=timeout)
+        assert popped, f"nothing came into {queue}"
+        return popped[1]
+
+    def dead_letter(self):
+        """The oldest dead letter's envelope."""
+        return json.loads(self.pop(DEAD_LETTERS))
+
+
+class Worker(Process):
+    """The example worker, ready."""
+
+    def __init__(self, server, queues, folder, options=(), **settings):
+        binary = os.environ.get("CELERIAC_WORKER") or ROOT / "target" / "debug" / "examples" / "worker"
+        config = pathlib.Path(folder) / f"{queues.replace(',', '-')}.toml"
+        config.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items()))
+        arguments = ["-b", server.broker_url, "--result-backend", server.result_url, "--config", config]
+        super().__init__([binary, *arguments, "worker", "-l", "info", "-Q", queues, *options])
+        self.output.wait_for(r"ready\.")
+
+    def mark(self):
+        return self.output.mark()
+
+    def wait_for(self, pattern, since=0):
+        return self.output.wait_for(pattern, since)
