@@ -1,8 +1,6 @@
 //! Promises of the command line: help, error lines and exit codes are those of the snapshots in `tests/cli/`.
 //!
 //! `UPDATE_SNAPSHOTS=1 cargo test --test cli` writes the snapshots anew; look at the difference before you commit it.
-#![allow(clippy::unwrap_used, reason = "a test may fail by a panic")]
-
 #[path = "cli/program.rs"]
 mod program;
 mod support;

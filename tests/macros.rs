@@ -124,10 +124,10 @@ fn failure(outcome: Outcome) -> (String, Vec<Value>) {
 async fn arguments_come_by_position_by_name_and_by_default() {
     let one = Value::from(1);
     assert_eq!(run(add, &[one.clone(), 2.into(), 3.into()], &[]).await, success(6));
-    assert_eq!(run(add, &[one.clone()], &[("y", 2.into())]).await, success(103));
+    assert_eq!(run(add, std::slice::from_ref(&one), &[("y", 2.into())]).await, success(103));
     assert_eq!(run(r#type, &[], &[("fn", 7.into())]).await, success(7));
     assert_eq!(add::call(1, 2, 3).await, 6);
-    let echoed = run(echo, &[one.clone()], &[("b", Value::Null), ("a", 2.into())]).await;
+    let echoed = run(echo, std::slice::from_ref(&one), &[("b", Value::Null), ("a", 2.into())]).await;
     let named = Map::from_iter([("b", Value::Null), ("a", 2.into())]);
     assert_eq!(echoed, success([Value::from([one]), Value::Map(named)]));
 }

@@ -118,7 +118,12 @@ fn declaration(function: &ItemFn, options: &Options, parameters: &Parameters) ->
     let settings = if fields.is_empty() {
         quote!(__task::TaskOptions::default())
     } else {
-        quote!(__task::TaskOptions { #(#fields,)* ..__task::TaskOptions::default() })
+        // A declaration may name every option, and then nothing is left for the update.
+        quote!({
+            #[allow(clippy::needless_update)]
+            let options = __task::TaskOptions { #(#fields,)* ..__task::TaskOptions::default() };
+            options
+        })
     };
     let declared = match &options.name {
         Some(name) => quote!(__task::binding::Declaration::named(#name, #settings)),

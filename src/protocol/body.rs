@@ -1,4 +1,4 @@
-//! [`Body`]: the decoded body of a task message, and [`Payload`]: what a decoded body can be.
+//! [`Body`]: the decoded body of a task message.
 
 use super::{Map, Value, repr};
 
@@ -125,28 +125,20 @@ fn kwargs_of(kwargs: Value) -> Result<Map, BodyError> {
     }
 }
 
-/// What a decoded payload is: the order of the tests is that of `create_task_handler`
-/// (celery/worker/consumer/consumer.py) for a message without the header `task`.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Payload {
-    /// A version 1 message in version 2's form: its headers (message headers win) and its body.
-    Version1(Map, Body),
-    /// Not a task message at all.
-    Unknown,
-}
-
-impl Payload {
-    /// Reads a payload that came without the header `task`, with the headers that it came with.
+impl Body {
+    /// Reads a payload that came without the header `task`, with the headers that it came with: a version 1 message as the
+    /// headers (message headers win) and the body of version 2; `None` for what is no task message at all. That is the
+    /// order of `create_task_handler` (celery/worker/consumer/consumer.py).
     ///
     /// Unlike `hybrid_to_proto2` (celery/worker/strategy.py), which loses them, `group_index` and `taskset` are kept and
     /// the argument reprs are computed.
     ///
     /// # Errors
     /// A version 1 body whose `kwargs` are no map, or whose `args` are no list.
-    pub fn read(value: Value, message_headers: &Map) -> Result<Self, BodyError> {
-        let Value::Map(mut map) = value else { return Ok(Payload::Unknown) };
+    pub fn read_version_1(value: Value, message_headers: &Map) -> Result<Option<(Map, Body)>, BodyError> {
+        let Value::Map(mut map) = value else { return Ok(None) };
         if !map.contains_key("task") {
-            return Ok(Payload::Unknown);
+            return Ok(None);
         }
         let args = args_of(map.remove("args").unwrap_or_default())?;
         let kwargs = kwargs_of(map.remove("kwargs").unwrap_or_else(|| Value::Map(Map::new())))?;
@@ -161,7 +153,7 @@ impl Payload {
         for (name, value) in message_headers.iter() {
             headers.insert(name, value.clone());
         }
-        Ok(Payload::Version1(headers, Body { args, kwargs, embed }))
+        Ok(Some((headers, Body { args, kwargs, embed })))
     }
 }
 
@@ -225,8 +217,8 @@ mod tests {
         let text =
             r#"{"task": "t", "id": "i", "args": [1], "kwargs": {}, "taskset": "g", "group_index": 2, "retries": 1}"#;
         let message_headers = Map::from([("id", "wins")]);
-        let payload = Payload::read(json::parse(text.as_bytes()).unwrap(), &message_headers).unwrap();
-        let Payload::Version1(headers, body) = payload else { panic!("not version 1") };
+        let read = Body::read_version_1(json::parse(text.as_bytes()).unwrap(), &message_headers).unwrap();
+        let (headers, body) = read.expect("version 1");
         assert_eq!(headers.get("id"), Some(&Value::from("wins")));
         assert_eq!(headers.get("group"), Some(&Value::from("g")));
         assert_eq!(headers.get("group_index"), Some(&Value::Int(2)));
@@ -237,8 +229,8 @@ mod tests {
     #[test]
     fn other_payloads_are_unknown() {
         for text in ["1", "[]", r#"{"id": "i"}"#, r#""task""#] {
-            let payload = Payload::read(json::parse(text.as_bytes()).unwrap(), &Map::new());
-            assert_eq!(payload, Ok(Payload::Unknown), "{text}");
+            let read = Body::read_version_1(json::parse(text.as_bytes()).unwrap(), &Map::new());
+            assert_eq!(read, Ok(None), "{text}");
         }
     }
 }

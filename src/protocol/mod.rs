@@ -25,7 +25,7 @@ mod state;
 mod value;
 pub mod yaml;
 
-pub use body::{Body, BodyError, Embed, Payload};
+pub use body::{Body, BodyError, Embed};
 pub use bridge::{from_value, to_value};
 pub use compression::Compression;
 pub use datetime::{DateTime, Time};

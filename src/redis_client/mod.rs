@@ -1,8 +1,8 @@
 //! From a Redis URL and options to an open connection, for the transport and the result backend.
 //!
 //! [`RedisUrl`] reads the URLs that Celery's settings hold and shows them without their passwords;
-//! [`RedisUrl::connect`] opens one connection; [`failure`] turns what the client library reports into this crate's
-//! error. [`Script`] runs Lua by its digest.
+//! [`RedisUrl::connect`] opens one connection; `failure` turns what the client library reports into this crate's
+//! error. `Script` runs Lua by its digest.
 //!
 //! This room knows neither queues nor results, tries nothing twice by itself, and never prints a password.
 

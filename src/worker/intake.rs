@@ -10,7 +10,7 @@ use super::malformed::{Fault, Malformed};
 use super::policy::Policy;
 use super::request::Work;
 use crate::app::App;
-use crate::protocol::{AcceptContent, Body, Embed, HeaderError, Map, Message, Payload, TaskHeaders, Value};
+use crate::protocol::{AcceptContent, Body, Embed, HeaderError, Map, Message, TaskHeaders, Value};
 use crate::task::{Arguments, Request, RetryPolicy, Task};
 use crate::transport::Delivery;
 use crate::{Error, Result};
@@ -149,10 +149,8 @@ fn decode(message: &Message, accept: &AcceptContent) -> Result<Body, Fault> {
 
 fn version_1(message: &Message, accept: &AcceptContent) -> Result<(Map, Body), Fault> {
     let value = message.payload(accept).map_err(Fault::Payload)?;
-    match Payload::read(value, &message.headers).map_err(Fault::Body)? {
-        Payload::Version1(headers, body) => Ok((headers, body)),
-        Payload::Unknown => Err(Fault::NoTask),
-    }
+    let read = Body::read_version_1(value, &message.headers).map_err(Fault::Body)?;
+    read.ok_or(Fault::NoTask)
 }
 
 fn accept(delivery: Delivery, mut message: Message, understood: Understood, tasks: &Tasks, now: Timestamp) -> Intake {

@@ -1,8 +1,8 @@
 //! The worker: a task's way from a message to its result.
 //!
-//! received → (held for its ETA) → reserved → started → finished → settled. One closed [`event::Event`], one loop
-//! ([`consumer`]); what happens at each step is decided by pure functions ([`intake`], [`settle`]) whose answers one
-//! place carries out ([`finish`]). The order that holds: what a task sends and its result are accepted by broker and
+//! received → (held for its ETA) → reserved → started → finished → settled. One closed `event::Event`, one loop
+//! (`consumer`); what happens at each step is decided by pure functions (`intake`, `settle`) whose answers one
+//! place carries out (`finish`). The order that holds: what a task sends and its result are accepted by broker and
 //! backend before a late acknowledgement leaves.
 //!
 //! Nothing here names a broker or a backend: those are behind the seams of `transport` and `backend`.
