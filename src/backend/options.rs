@@ -23,6 +23,9 @@ pub struct BackendOptions {
     pub socket_timeout: Option<Duration>,
     /// `redis_socket_connect_timeout`: how long connecting and logging in may take.
     pub socket_connect_timeout: Duration,
+    /// `redis_backend_health_check_interval`: after how long without a word the connection that waits for results is
+    /// asked whether it still lives.
+    pub health_check_interval: Duration,
     /// `redis_client_name`: the name given with `CLIENT SETNAME`.
     pub client_name: Option<String>,
 }
@@ -37,6 +40,7 @@ impl Default for BackendOptions {
             global_keyprefix: String::new(),
             socket_timeout: Some(Duration::from_secs(120)),
             socket_connect_timeout: Duration::from_secs(5),
+            health_check_interval: Duration::from_secs(25),
             client_name: None,
         }
     }

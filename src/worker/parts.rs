@@ -35,7 +35,7 @@ pub(crate) fn backend(config: &Config) -> Result<Arc<dyn ResultBackend>> {
         global_keyprefix: config.result_backend_transport_options.global_keyprefix.clone(),
         socket_timeout: config.redis_socket_timeout,
         socket_connect_timeout: config.redis_socket_connect_timeout.unwrap_or(config.broker_connection_timeout),
-        client_name: None,
+        ..BackendOptions::default()
     };
     backend::from_url(config.result_backend.as_deref(), &options)
 }

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use crate::open;
 use crate::suite::{meta, success};
+use crate::support::proxy::Proxy;
 use crate::support::redis_server::RedisServer;
 
 const LONG: Duration = Duration::from_secs(30);
@@ -294,6 +295,39 @@ async fn waiting_outlives_restarts_and_is_not_left_behind() {
         }
         yield_now().await;
     }
+}
+
+/// Requests reach Redis and answers get lost: nothing but time tells that such a connection is dead.
+#[tokio::test]
+async fn an_answer_that_never_comes_is_a_lost_connection() {
+    let Some(server) = RedisServer::start().await else { return };
+    let proxy = Proxy::start(server.port()).await;
+    let short = Duration::from_millis(200);
+    let options = BackendOptions {
+        socket_timeout: Some(short),
+        socket_connect_timeout: short,
+        health_check_interval: short,
+        ..BackendOptions::default()
+    };
+    let backend = open(&format!("redis://127.0.0.1:{}/0", proxy.port()), &options);
+    let writer = ResultWriter::start(backend.clone(), WriterOptions::default());
+    let waiting = tokio::spawn({
+        let backend = backend.clone();
+        async move { backend.wait("waited", None).await }
+    });
+    until_subscribed(&mut connection(&server), "celery-task-meta-waited").await;
+    writer.store(success("a", 1)).await.unwrap();
+    proxy.mute(true);
+    let stored = [writer.store(meta("b", "PROGRESS", 1)), writer.store(meta("b", "PROGRESS", 2))];
+    assert!(backend.fetch("a").await.unwrap_err().is_connection());
+    open(&server.url(0), &options).store(&[success("waited", 3)]).await.unwrap();
+    proxy.mute(false);
+    for stored in stored {
+        timeout(LONG, stored).await.expect("stored").unwrap();
+    }
+    assert_eq!(backend.fetch("b").await.unwrap(), Some(meta("b", "PROGRESS", 2).meta));
+    let found = timeout(LONG, waiting).await.expect("looked again").unwrap().unwrap();
+    assert_eq!(found, Some(success("waited", 3).meta));
 }
 
 #[tokio::test]

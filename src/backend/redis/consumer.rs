@@ -22,6 +22,8 @@ pub(super) const PAUSE: Duration = Duration::from_millis(500);
 pub(super) struct Consumer {
     url: RedisUrl,
     options: ConnectOptions,
+    /// After how long without a word the connection is asked whether it lives.
+    health_check_interval: Duration,
     /// To the background task, which is started by whoever waits first.
     orders: Mutex<Option<UnboundedSender<Order>>>,
 }
@@ -49,8 +51,8 @@ enum Order {
 }
 
 impl Consumer {
-    pub(super) fn new(url: RedisUrl, options: ConnectOptions) -> Self {
-        Consumer { url, options, orders: Mutex::default() }
+    pub(super) fn new(url: RedisUrl, options: ConnectOptions, health_check_interval: Duration) -> Self {
+        Consumer { url, options, health_check_interval, orders: Mutex::default() }
     }
 
     /// Waits for what is published on `channel`. Must be called within a Tokio runtime.
@@ -69,8 +71,15 @@ impl Consumer {
     /// A runtime that ends takes its task with it: another one gets its own.
     fn start(&self) -> UnboundedSender<Order> {
         let (orders, incoming) = mpsc::unbounded_channel();
-        let (url, options) = (self.url.clone(), self.options.clone());
-        tokio::spawn(Listening { url, options, incoming, waiting: HashMap::new(), is_lost: false }.run());
+        let listening = Listening {
+            url: self.url.clone(),
+            options: self.options.clone(),
+            health_check_interval: self.health_check_interval,
+            incoming,
+            waiting: HashMap::new(),
+            is_lost: false,
+        };
+        tokio::spawn(listening.run());
         orders
     }
 }
@@ -94,6 +103,7 @@ impl Drop for Subscription {
 struct Listening {
     url: RedisUrl,
     options: ConnectOptions,
+    health_check_interval: Duration,
     incoming: UnboundedReceiver<Order>,
     waiting: HashMap<String, Listeners>,
     /// Whether the present outage has been logged.
@@ -160,6 +170,12 @@ impl Listening {
                     Some(PushInfo { kind: PushKind::Message, data }) => self.tell(data),
                     Some(PushInfo { kind: PushKind::Disconnection, .. }) | None => return End::Closed,
                     Some(_) => {}
+                },
+                () = tokio::time::sleep(self.health_check_interval), if !self.waiting.is_empty() => {
+                    let lives = redis::cmd("PING").exec_async(&mut connection).await;
+                    if self.answered(lives).is_err() {
+                        return End::Closed;
+                    }
                 }
             }
         }

@@ -50,7 +50,7 @@ impl RedisBackend {
         Ok(RedisBackend {
             keyprefix: options.task_keyprefix(),
             codec: Codec::new(options)?,
-            consumer: Consumer::new(url.clone(), connect.clone()),
+            consumer: Consumer::new(url.clone(), connect.clone(), options.health_check_interval),
             link: Link::new(url, connect),
             options: options.clone(),
         })
