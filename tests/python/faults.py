@@ -1,0 +1,215 @@
+"""What the suite of faults needs: a Redis that can be stopped and started again, workers that can be killed, stock
+workers beside them, and many messages at once."""
+
+import base64
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+
+import redis
+from celery import Celery
+from kombu.utils.json import dumps
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from support import ROOT, Process
+
+HERE = pathlib.Path(__file__).resolve().parent
+DEADLINE = 60  # Seconds, for what is only waited for and not measured: the machine may be busy.
+ERRORS = (redis.exceptions.RedisError, OSError)
+
+
+def eventually(condition, what, timeout=DEADLINE):
+    """Waits for the condition; returns its value."""
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        time.sleep(0.005)
+    raise AssertionError(f"not within {timeout} s: {what() if callable(what) else what}")
+
+
+def options(visibility_timeout, restore_every=0.1, **others):
+    """`broker_transport_options`."""
+    return {
+        "visibility_timeout": visibility_timeout, "unacked_restore_interval": restore_every,
+        "unacked_restore_throttle": 1, **others,
+    }
+
+
+class Faulty(Process):
+    """A process that may be killed."""
+
+    def kill(self):
+        self.is_stopped = True
+        self.send(signal.SIGKILL)
+        self._process.wait()
+
+    def send(self, number):
+        self._process.send_signal(number)
+
+    def ended(self):
+        """Its exit code, waited for."""
+        self.is_stopped = True
+        try:
+            return self._process.wait(DEADLINE)
+        except subprocess.TimeoutExpired:
+            raise AssertionError("it did not end:\n" + self.output.text()[-4000:]) from None
+
+    @property
+    def pid(self):
+        return self._process.pid
+
+
+class Broker:
+    """A Redis that keeps what it has acknowledged, on one port for its whole life."""
+
+    def __init__(self, folder, durable=False):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.command = ["redis-server", "--port", self.port, "--bind", "127.0.0.1", "--save", "", "--dir", folder]
+        if durable:
+            self.command += ["--appendonly", "yes", "--appendfsync", "always"]
+        self.url, self.result_url = (f"redis://127.0.0.1:{self.port}/{db}" for db in (0, 1))
+        # A push that is tried again after its answer was lost would be there twice.
+        self.client = redis.Redis(port=self.port, retry=Retry(NoBackoff(), 0))
+        self.start()
+
+    def start(self):
+        """Starts it, and returns when it has answered a PING."""
+        self.process = Faulty(self.command)
+        eventually(self.answers, self.process.output.text)
+
+    def answers(self):
+        with contextlib.suppress(*ERRORS):
+            return self.client.ping()
+        return False
+
+    def shut_down(self):
+        self.client.shutdown()
+        assert self.process.ended() == 0, self.process.output.text()
+
+    def application(self, **transport_options):
+        """A stock client."""
+        app = Celery("client", broker=self.url, backend=self.result_url, set_as_current=False)
+        app.conf.broker_transport_options = transport_options
+        return app
+
+    def left(self, *queues):
+        """What is reserved, indexed, and waiting."""
+        return (self.client.hlen("unacked"), self.client.zcard("unacked_index"), *map(self.client.llen, queues))
+
+    def tags(self):
+        return [tag.decode() for tag in self.client.hkeys("unacked")]
+
+
+class RustWorker(Faulty):
+    """The example worker, ready."""
+
+    def __init__(self, broker, folder, queues, transport_options, *arguments, **settings):
+        binary = os.environ.get("CELERIAC_WORKER") or ROOT / "target" / "debug" / "examples" / "worker"
+        config = pathlib.Path(folder) / f"{uuid.uuid4()}.toml"
+        tables = {None: settings, "broker_transport_options": transport_options}
+        config.write_text("".join(
+            (f"[{table}]\n" if table else "") + "".join(f"{name} = {json.dumps(value)}\n" for name, value in rows.items())
+            for table, rows in tables.items()
+        ))
+        urls = ["-b", broker.url, "--result-backend", broker.result_url]
+        super().__init__([binary, *urls, "--config", config, "worker", "-l", "info", "-Q", queues, *arguments])
+        self.output.wait_for(r"ready\.", timeout=DEADLINE)
+
+
+class StockWorker(Faulty):
+    """A stock Celery worker, ready."""
+
+    def __init__(self, broker, queues, transport_options, *arguments, hangs=False):
+        # One that is killed while it restores would otherwise keep all others from it for five minutes.
+        transport_options = {**transport_options, "unacked_mutex_expire": 1}
+        env = {
+            "STOCK_BROKER": broker.url, "STOCK_BACKEND": broker.result_url, "PYTHONPATH": str(HERE),
+            "STOCK_TRANSPORT_OPTIONS": json.dumps(transport_options), **({"STOCK_HANGS": "1"} if hangs else {}),
+        }
+        quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+        command = [sys.executable, "-m", "celery", "-A", "stock", "worker", "-l", "info", "-Q", queues, "-c", "2", *quiet]
+        super().__init__([*command, *(arguments or ["-P", "threads"])], env)
+        self.output.wait_for(r"ready\.", timeout=DEADLINE)
+
+
+class Lines:
+    """The file that tasks append to."""
+
+    def __init__(self, folder):
+        self.path = pathlib.Path(folder) / f"{uuid.uuid4()}.lines"
+        self.path.touch()
+        self._size, self._count = 0, 0
+
+    def count(self):
+        """How many there are; reads only what is new."""
+        with self.path.open("rb") as file:
+            file.seek(self._size)
+            new = file.read()
+        self._size += len(new)
+        self._count += new.count(b"\n")
+        return self._count
+
+    def all(self):
+        return self.path.read_text().splitlines()
+
+    def wait_for(self, count, timeout=DEADLINE):
+        eventually(lambda: self.count() >= count, lambda: f"{count} lines, there are {self.count()}", timeout)
+
+
+class Messages:
+    """Makes many messages of one that stock Celery has written, each with its own ids and arguments."""
+
+    def __init__(self, broker, app, name):
+        app.send_task(name, ["path", "line"], queue="templates")
+        raw = broker.client.rpop("templates").decode()
+        self.envelope = json.loads(raw)
+        assert dumps(self.envelope) == raw, "kombu would write it otherwise"
+
+    def message(self, queue, *args):
+        """The id and the envelope."""
+        task_id = str(uuid.uuid4())
+        headers = {**self.envelope["headers"], "id": task_id, "root_id": task_id, "argsrepr": repr(args)}
+        delivery = {**self.envelope["properties"]["delivery_info"], "routing_key": queue}
+        properties = {
+            **self.envelope["properties"], "correlation_id": task_id, "delivery_tag": str(uuid.uuid4()),
+            "delivery_info": delivery,
+        }
+        embed = json.loads(base64.b64decode(self.envelope["body"]))[1:]
+        body = base64.b64encode(dumps([args, *embed]).encode()).decode()
+        return task_id, dumps({**self.envelope, "body": body, "headers": headers, "properties": properties})
+
+
+class Watch:
+    """Looks again and again at the oldest reservation in the index until told to stop."""
+
+    def __init__(self, broker):
+        self.longest = 0.0
+        self._stop = threading.Event()
+        self._client = redis.Redis(port=broker.port)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self):
+        while not self._stop.wait(0.02):
+            # Before the look: a wait is not to seem longer because this thread is slow.
+            now = time.time()
+            for _, score in self._client.zrange("unacked_index", 0, 0, withscores=True):
+                self.longest = max(self.longest, now - score)
+
+    def stop(self):
+        """The longest that a message has stood in the index without its lease being renewed."""
+        self._stop.set()
+        self._thread.join()
+        return self.longest
