@@ -1,5 +1,7 @@
 //! Every golden message in `protocol-fixtures/` is read as the newest Celery reads it, and is written again as it was.
 
+#![allow(clippy::unwrap_used, reason = "a fixture that is not as its README says fails the test")]
+
 #[path = "fixtures/file.rs"]
 mod file;
 #[path = "fixtures/typed.rs"]
