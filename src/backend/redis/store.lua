@@ -3,18 +3,10 @@
 -- (E early, F failure, R any other), then the results.
 -- Returns index and stored bytes, by turns, of stored results whose state is not to be read here: nothing was written
 -- for these.
-local call, keys, argv = redis.call, KEYS, ARGV
+local call, byte, keys, argv = redis.call, string.byte, KEYS, ARGV
 local seconds, failure_seconds, letters = argv[1], argv[2], argv[3]
 local EARLY, FAILURE, OPENING_BRACE, MSGPACK_STRING = 69, 70, 123, 160
 local unreadable = {}
-
-local function set(key, value, letter, ...)
-  local expires = letter == FAILURE and failure_seconds or seconds
-  if expires == '0' then
-    return call('SET', key, value, ...)
-  end
-  return call('SET', key, value, 'EX', expires, ...)
-end
 
 -- As Celery writes it the state comes first, in JSON and in msgpack. Other JSON is decoded whole.
 local function state_of(stored)
@@ -22,12 +14,12 @@ local function state_of(stored)
   if state then
     return state
   end
-  if string.byte(stored) == OPENING_BRACE then
+  if byte(stored) == OPENING_BRACE then
     local is_json, meta = pcall(cjson.decode, stored)
     return is_json and type(meta) == 'table' and type(meta.status) == 'string' and meta.status or nil
   end
   local _, last = string.find(stored, '^[\129-\143]\166status')
-  local length = last and string.byte(stored, last + 1)
+  local length = last and byte(stored, last + 1)
   if length and length >= MSGPACK_STRING and length < MSGPACK_STRING + 32 then
     return string.sub(stored, last + 2, last + 1 + length - MSGPACK_STRING)
   end
@@ -38,8 +30,14 @@ local function stays(state, letter)
 end
 
 for i = 1, #keys do
-  local key, value, letter = keys[i], argv[i + 3], string.byte(letters, i)
-  local written = set(key, value, letter, 'NX')
+  local key, value, letter = keys[i], argv[i + 3], byte(letters, i)
+  local expires = letter == FAILURE and failure_seconds or seconds
+  local written
+  if expires == '0' then
+    written = call('SET', key, value, 'NX')
+  else
+    written = call('SET', key, value, 'NX', 'EX', expires)
+  end
   if not written then
     local stored = redis.pcall('GET', key)
     local state = 'PENDING'
@@ -50,7 +48,7 @@ for i = 1, #keys do
       unreadable[#unreadable + 1] = i
       unreadable[#unreadable + 1] = stored
     elseif not stays(state, letter) then
-      written = set(key, value, letter)
+      written = expires == '0' and call('SET', key, value) or call('SET', key, value, 'EX', expires)
     end
   end
   if written then
