@@ -44,30 +44,43 @@ impl<'a> Parser<'a> {
         }
     }
 
+    #[cold]
     pub(super) fn error(&self, expected: &str) -> Error {
         Error::new(ErrorKind::Decode, format!("reading JSON: expected {expected} at byte {}", self.at))
     }
 
     /// The next byte that is not white space.
+    #[inline]
     pub(in crate::protocol) fn peek(&mut self) -> Option<u8> {
-        let bytes = self.text.as_bytes();
-        while let Some(byte) = bytes.get(self.at) {
-            if !matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
-                return Some(*byte);
-            }
-            self.at += 1;
+        match self.text.as_bytes().get(self.at) {
+            Some(byte) if *byte > b' ' => Some(*byte),
+            _ => self.peek_beyond_space(),
         }
-        None
+    }
+
+    fn peek_beyond_space(&mut self) -> Option<u8> {
+        let rest = &self.text.as_bytes()[self.at..];
+        let spaces = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\n' | b'\r' | b'\t')).count();
+        self.at += spaces;
+        rest.get(spaces).copied()
     }
 
     /// Steps over `byte` if it comes next.
+    #[inline]
     pub(in crate::protocol) fn take(&mut self, byte: u8) -> bool {
         let found = self.peek() == Some(byte);
         self.at += usize::from(found);
         found
     }
 
+    /// Steps over the one space that Python writes behind a comma and a colon.
+    #[inline]
+    fn usual_space(&mut self) {
+        self.at += usize::from(self.text.as_bytes().get(self.at) == Some(&b' '));
+    }
+
     /// Requires `byte` to come next.
+    #[inline]
     pub(in crate::protocol) fn expect(&mut self, byte: u8, what: &str) -> Result<()> {
         if self.take(byte) { Ok(()) } else { Err(self.error(what)) }
     }
@@ -82,9 +95,11 @@ impl<'a> Parser<'a> {
 
     /// Reads a key and the colon after it.
     pub(in crate::protocol) fn key(&mut self) -> Result<Cow<'a, str>> {
+        self.usual_space();
         self.expect(b'"', "a key in double quotes")?;
         let key = string::read(self)?;
         self.expect(b':', "a colon")?;
+        self.usual_space();
         Ok(key)
     }
 
@@ -173,6 +188,7 @@ impl<'a> Parser<'a> {
             Open::List(list) => {
                 list.push(value);
                 if self.take(b',') {
+                    self.usual_space();
                     return Ok(false);
                 }
                 self.expect(b']', "a comma or the end of the list")?;

@@ -26,6 +26,7 @@ pub(super) fn read<'a>(parser: &mut Parser<'a>) -> Result<Cow<'a, str>> {
 }
 
 /// The text before the next quote or backslash, on which the parser then stands.
+#[inline]
 fn run<'a>(parser: &mut Parser<'a>) -> Result<&'a str> {
     let start = parser.at;
     let bytes = parser.text.as_bytes();

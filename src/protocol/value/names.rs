@@ -42,7 +42,9 @@ const NAMES: [&[&str]; 22] = [
 
 /// The known name that `key` is, so that it need not be copied.
 pub(in crate::protocol) fn known(key: &str) -> Option<&'static str> {
-    NAMES.get(key.len())?.iter().find(|name| **name == key).copied()
+    let first = key.as_bytes().first()?;
+    // Among names of one length the first letter tells nearly all apart.
+    NAMES.get(key.len())?.iter().find(|name| name.as_bytes().first() == Some(first) && **name == key).copied()
 }
 
 #[cfg(test)]
