@@ -192,24 +192,30 @@ class Messages:
 
 
 class Watch:
-    """Looks again and again at the oldest reservation in the index until told to stop."""
+    """How long messages wait whose worker was killed: from its death until they are out of the index again."""
 
     def __init__(self, broker):
         self.longest = 0.0
         self._stop = threading.Event()
         self._client = redis.Redis(port=broker.port)
+        self._abandoned = []
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
+
+    def killed(self):
+        """Call this right after a kill: what stands in the index now belongs to nobody."""
+        self._abandoned.append((time.time(), set(self._client.zrange("unacked_index", 0, -1))))
 
     def _run(self):
         while not self._stop.wait(0.02):
             # Before the look: a wait is not to seem longer because this thread is slow.
-            now = time.time()
-            for _, score in self._client.zrange("unacked_index", 0, 0, withscores=True):
-                self.longest = max(self.longest, now - score)
+            now, left = time.time(), set(self._client.zrange("unacked_index", 0, -1))
+            for since, tags in list(self._abandoned):
+                if tags & left:
+                    self.longest = max(self.longest, now - since)
 
     def stop(self):
-        """The longest that a message has stood in the index without its lease being renewed."""
+        """The longest that a message has waited for another worker."""
         self._stop.set()
         self._thread.join()
         return self.longest

@@ -200,7 +200,7 @@ pub(super) async fn register(
     for (tag, value) in messages {
         let field = shared.ledger.field(*tag);
         pipeline.cmd("HSET").arg(&shared.keys.unacked).arg(&field).arg(value).ignore();
-        pipeline.cmd("ZADD").arg(&shared.keys.unacked_index).arg(shared.clock.epoch_seconds()).arg(&field).ignore();
+        pipeline.cmd("ZADD").arg(&shared.keys.unacked_index).arg(shared.lease()).arg(&field).ignore();
     }
     if messages.is_empty() { Ok(()) } else { pipeline.query_async(connection).await }
 }

@@ -44,15 +44,15 @@ pub(super) async fn run_leases(link: Arc<Link>) {
     }
 }
 
-/// Writes the present time for all that we hold and that is still there.
+/// Writes a new lease for all that we hold and that is still there.
 async fn renew(shared: &Shared, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
     let held: Vec<Tag> = shared.ledger.held();
     for tags in held.chunks(LEASES) {
         let mut renewal = redis::cmd("ZADD");
         renewal.arg(&shared.keys.unacked_index).arg("XX");
-        let now = shared.clock.epoch_seconds();
+        let lease = shared.lease();
         for tag in tags {
-            renewal.arg(now).arg(shared.ledger.field(*tag));
+            renewal.arg(lease).arg(shared.ledger.field(*tag));
         }
         renewal.query_async::<()>(connection).await?;
     }

@@ -94,6 +94,13 @@ struct Shared {
 }
 
 impl Shared {
+    /// The time that is written into `unacked_index`: a quarter of the visibility timeout ago. What a dead worker held is
+    /// then back within the timeout, with the rest left for whoever looks after it and for moving it; what a living one
+    /// holds is renewed each third of the timeout, long before.
+    fn lease(&self) -> f64 {
+        self.clock.epoch_seconds() - self.options.visibility_timeout.as_secs_f64() / 4.0
+    }
+
     /// A generator of its own for one background part.
     fn fork_rng(&self) -> fastrand::Rng {
         self.rng.lock().unwrap_or_else(PoisonError::into_inner).fork()

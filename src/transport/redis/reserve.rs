@@ -78,7 +78,7 @@ impl Reserver {
             call.arg(list);
         }
         call.arg(count).arg(queues.len()).arg(u8::from(self.cycle.is_fair()));
-        call.arg(self.shared.clock.epoch_seconds()).arg(self.shared.ledger.prefix()).arg(first);
+        call.arg(self.shared.lease()).arg(self.shared.ledger.prefix()).arg(first);
         call.arg(u8::from(self.tracking));
         for queue in queues {
             call.arg(suffix(queue.as_str())?);
