@@ -1,5 +1,7 @@
 //! What every transport promises, asked of each of them.
 
+#![allow(clippy::unwrap_used, reason = "a test fails where its broker does")]
+
 mod support;
 
 #[path = "transport_conformance/harness.rs"]

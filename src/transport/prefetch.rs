@@ -50,6 +50,11 @@ impl Prefetch {
         }
     }
 
+    /// The limit alone, without what held messages add; 0 for no limit.
+    pub(super) fn base(&self) -> usize {
+        self.limit.load(Ordering::Acquire)
+    }
+
     /// Another limit; what is out stays out.
     pub fn set_limit(&self, limit: usize) {
         self.limit.store(limit, Ordering::Release);

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::connection::{Link, register};
 use super::ledger::Pause;
 use super::reserve::{Reserved, Reserver};
-use super::unacked::suffix;
+use super::unacked::entry;
 use super::wake::{Wake, Woken};
 use crate::transport::cycle::Cycle;
 use crate::transport::{Consumer, Delivery, Prefetch, Queue};
@@ -142,7 +142,7 @@ impl Driver {
     async fn room(&self) -> usize {
         loop {
             let room = self.prefetch.available().min(BATCH);
-            let worthwhile = (self.prefetch.limit() / 4).clamp(1, BATCH / 4);
+            let worthwhile = (self.prefetch.base() / 4).clamp(1, BATCH / 4);
             if room >= worthwhile || (room > 0 && (!self.more || self.prefetch.out() == 0)) {
                 return room;
             }
@@ -183,8 +183,7 @@ impl Driver {
         let ledger = &self.link.shared.ledger;
         let reservation = ledger.begin(1);
         let tag = crate::transport::Tag(reservation.first());
-        let value = [b"[".as_slice(), &raw, &suffix(queue.as_str())?].concat();
-        let messages = [(tag, value)];
+        let messages = [(tag, entry(&raw, queue.as_str())?)];
         if let Err(error) = register(&self.link.shared, &mut self.link.connection.clone(), &messages).await {
             messages.into_iter().for_each(|(tag, value)| ledger.keep_unregistered(tag, value));
             return Err(self.link.failed("cannot register a message at", error));

@@ -46,6 +46,9 @@ impl RedisTransport {
     /// A transport to the servers of `url`. `clock` gives the times in `unacked_index`, which other workers compare with
     /// their own; `rng` makes pauses differ from worker to worker.
     pub fn new(url: RedisUrl, options: RedisOptions, clock: Clock, rng: fastrand::Rng) -> Self {
+        for name in url.endpoint().option_names() {
+            tracing::warn!("the option {name} of {url} is not heeded");
+        }
         // Tags must differ from those of every other process, so they do not come from a generator that can be seeded.
         let ledger = Ledger::new(format!("celeriac-{}-", Uuid::new_v4().simple()));
         let shared = Shared {

@@ -1,25 +1,27 @@
 -- Takes messages off the lists and registers them as reserved, in one instant.
 --
--- KEYS: unacked, unacked_index, then the lists: for each priority step each queue.
--- ARGV: how many at most, how many queues, 1 to share among them, the time, the tags' prefix, the first tag's number,
---       1 to be told of changes to empty lists, then for each queue the text that closes its entries in unacked.
+-- KEYS: the lists: for each priority step each queue. No others: before Redis 7.2 a client that tracks is told of changes
+--       to all keys of a script that reads one of them.
+-- ARGV: the names of unacked and unacked_index, how many at most, how many queues, 1 to share among them, the time, the
+--       tags' prefix, the first tag's number, 1 to be told of changes to empty lists, then for each queue the text that
+--       closes its entries in unacked.
 -- Returns: an array of flags and counts (1 if all lists are empty now, then list number and count, ...), then the messages.
-local unacked, index = KEYS[1], KEYS[2]
-local left, queues, fair = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == '1'
-local now, prefix, tag = ARGV[4], ARGV[5], tonumber(ARGV[6])
--- What one answer may weigh, and how many messages are popped before that is looked at again.
+local unacked, index = ARGV[1], ARGV[2]
+local left, queues, fair = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == '1'
+local now, prefix, tag, arm = ARGV[6], ARGV[7], tonumber(ARGV[8]), ARGV[9] == '1'
+-- What one answer may weigh, and how many messages are moved at a time: few enough to stay near the processor.
 local bytes, step = 4194304, 100
-local lists = #KEYS - 2
-local heads, found, taken_from = { 0 }, { 0 }, {}
+local call, pcall, byte, format = redis.call, redis.pcall, string.byte, string.format
+local heads, found, count = { 0 }, { 0 }, 1
 local failed
 
-local function pop(list, count)
-    local popped = redis.pcall('RPOP', KEYS[list + 2], count)
+local function pop(list, wanted)
+    local popped = pcall('RPOP', list, wanted)
     if popped and popped.err then
         -- Before Redis 6.2 there is no count. Whatever is wrong beside that is wrong without it, too.
         popped = {}
-        for at = 1, count do
-            local one = redis.pcall('RPOP', KEYS[list + 2])
+        for at = 1, wanted do
+            local one = pcall('RPOP', list)
             if type(one) == 'table' then failed = one break end
             if not one then break end
             popped[at] = one
@@ -28,27 +30,59 @@ local function pop(list, count)
     return popped or {}
 end
 
-local function take(list, count)
+-- Bytes that are no object are wrapped in one, so that a stock worker that restores them finds what it can read.
+local function wrapped(raw)
+    local digits = string.gsub(raw, '.', function(letter) return format('%02x', byte(letter)) end)
+    return '{"celeriac-raw": "' .. digits .. '"}'
+end
+
+local function register(popped, suffix)
+    local fields, scores = {}, {}
+    for at = 1, #popped do
+        local raw = popped[at]
+        local name = prefix .. format('%012.0f', tag)
+        tag = tag + 1
+        if byte(raw, 1) ~= 123 or byte(raw, -1) ~= 125 then raw = wrapped(raw) end
+        fields[2 * at - 1], fields[2 * at] = name, '[' .. raw .. suffix
+        scores[2 * at - 1], scores[2 * at] = now, name
+    end
+    local answer = pcall('HSET', unacked, unpack(fields))
+    if type(answer) ~= 'table' then answer = pcall('ZADD', index, unpack(scores)) end
+    return type(answer) == 'table' and answer
+end
+
+local function take(list, most)
+    local key, suffix = KEYS[list], ARGV[10 + (list - 1) % queues]
     local taken = 0
-    while count > 0 and bytes > 0 and not failed do
-        local wanted = math.min(count, step)
-        local popped = pop(list, wanted)
-        for at = 1, #popped do
-            found[#found + 1] = popped[at]
-            taken_from[#found] = list
-            bytes = bytes - #popped[at]
+    while taken < most and bytes > 0 and not failed do
+        local wanted = most - taken
+        if wanted > step then wanted = step end
+        local popped = pop(key, wanted)
+        local got = #popped
+        local refused = got > 0 and register(popped, suffix)
+        if refused then
+            -- Nothing may be out of the lists and not registered.
+            for back = got, 1, -1 do call('RPUSH', key, popped[back]) end
+            failed = refused
+            break
         end
-        taken, count = taken + #popped, count - #popped
-        if #popped < wanted then break end
+        for at = 1, got do
+            local raw = popped[at]
+            found[count + at] = raw
+            bytes = bytes - #raw
+        end
+        count, taken = count + got, taken + got
+        if got < wanted then break end
     end
     left = left - taken
     if taken > 0 then
-        heads[#heads + 1], heads[#heads + 2] = list, taken
+        heads[#heads + 1] = list
+        heads[#heads + 1] = taken
     end
     return taken
 end
 
-for first = 1, lists, queues do
+for first = 1, #KEYS, queues do
     local share = fair and math.ceil(left / queues) or left
     local full = {}
     for list = first, first + queues - 1 do
@@ -59,40 +93,10 @@ for first = 1, lists, queues do
     end
 end
 
-local fields, scores = {}, {}
-local function register()
-    for _, write in ipairs({ { 'HSET', unacked, fields }, { 'ZADD', index, scores } }) do
-        local answer = redis.pcall(write[1], write[2], unpack(write[3]))
-        if type(answer) == 'table' and answer.err then return answer end
-    end
-    fields, scores = {}, {}
-end
-
-for at = 2, #found do
-    local raw = found[at]
-    local name = prefix .. string.format('%012.0f', tag)
-    tag = tag + 1
-    -- Bytes that are no object are wrapped in one, so that a stock worker that restores them finds what it can read.
-    local kept = raw
-    if string.byte(raw, 1) ~= 123 or string.byte(raw, -1) ~= 125 then
-        kept = '{"celeriac-raw": "' .. string.gsub(raw, '.', function(byte) return string.format('%02x', string.byte(byte)) end) .. '"}'
-    end
-    fields[#fields + 1], fields[#fields + 2] = name, '[' .. kept .. ARGV[8 + (taken_from[at] - 1) % queues]
-    scores[#scores + 1], scores[#scores + 2] = now, name
-    if #fields >= 2000 or at == #found then
-        local refused = register()
-        if refused then
-            -- Nothing may be out of the lists and not registered.
-            for back = #found, 2, -1 do redis.call('RPUSH', KEYS[taken_from[back] + 2], found[back]) end
-            return refused
-        end
-    end
-end
-
-if #found == 1 and failed then return failed end
+if count == 1 and failed then return failed end
 if left > 0 and bytes > 0 then
     -- Reading the lists is what makes the server tell this client of the next change.
-    if ARGV[7] == '1' then redis.call('EXISTS', unpack(KEYS, 3)) end
+    if arm then call('EXISTS', unpack(KEYS)) end
     heads[1] = 1
 end
 found[1] = heads

@@ -72,11 +72,11 @@ impl Reserver {
 
     fn call(&self, count: usize, first: u64) -> Result<Cmd> {
         let (keys, queues) = (&self.shared.keys, self.cycle.queues());
-        let mut call = self.shared.scripts.reserve.call(2 + queues.len() * keys.steps().len());
-        call.arg(&keys.unacked).arg(&keys.unacked_index);
+        let mut call = self.shared.scripts.reserve.call(queues.len() * keys.steps().len());
         for list in self.lists() {
             call.arg(list);
         }
+        call.arg(&keys.unacked).arg(&keys.unacked_index);
         call.arg(count).arg(queues.len()).arg(u8::from(self.cycle.is_fair()));
         call.arg(self.shared.lease()).arg(self.shared.ledger.prefix()).arg(first);
         call.arg(u8::from(self.tracking));

@@ -21,6 +21,16 @@ pub(super) fn suffix(queue: &str) -> Result<Vec<u8>> {
     Ok(text)
 }
 
+/// The entry of a message that was taken from `queue`, as `reserve.lua` writes it.
+pub(super) fn entry(raw: &[u8], queue: &str) -> Result<Vec<u8>> {
+    let suffix = suffix(queue)?;
+    if raw.first() == Some(&b'{') && raw.last() == Some(&b'}') {
+        return Ok([b"[", raw, &suffix].concat());
+    }
+    let digits: String = raw.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok([b"[", WRAPPER.0, digits.as_bytes(), WRAPPER.1, &suffix].concat())
+}
+
 impl Entry {
     /// Reads an entry, ours or another worker's. The envelope's bytes stay as they are where the entry is written as
     /// Python and we write it.
@@ -97,11 +107,11 @@ mod tests {
     #[test]
     fn our_own_entries_are_read_back_even_if_the_envelope_is_broken() {
         for queue in ["celery", "odd, \"name\"", "\u{6}\u{16}", "é→"] {
-            let raw = b"{\"headers\": broken}".to_vec();
-            let text = [b"[".as_slice(), &raw, &suffix(queue).unwrap()].concat();
-            let entry = Entry::parse(&text).unwrap();
-            assert_eq!((&entry.raw, entry.routing_key.as_str()), (&raw, queue));
-            assert_eq!(entry.redelivery(), (raw, 0));
+            for raw in [b"{\"headers\": broken}".as_slice(), b"", b"\x00\xff, \"", b"[]"] {
+                let parsed = Entry::parse(&entry(raw, queue).unwrap()).unwrap();
+                assert_eq!((parsed.raw.as_slice(), parsed.routing_key.as_str()), (raw, queue));
+                assert_eq!(parsed.redelivery(), (raw.to_vec(), 0));
+            }
         }
     }
 

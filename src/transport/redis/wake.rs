@@ -21,8 +21,11 @@ const BLOCK: Duration = Duration::from_secs(1);
 const LIVENESS: Duration = Duration::from_secs(2);
 /// Bounds of the pauses between two looks where nothing tells of messages.
 const POLL: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
-/// The most that a consumer waits after being woken.
-const HERD: u64 = 50;
+/// A consumer that is woken waits for up to this, times the square of how often it was woken in vain. With n idle
+/// consumers the quickest of them waits for about n times this.
+const PATIENCE: Duration = Duration::from_micros(10);
+/// The most that it waits.
+const HERD: Duration = Duration::from_millis(250);
 
 /// Wakes one consumer.
 pub(super) enum Wake {
@@ -52,7 +55,11 @@ impl Wake {
                 let message = format!("{} does not offer client tracking", shared.url);
                 return Err(Error::new(ErrorKind::Configuration, message));
             }
-            (Waiting::Automatic | Waiting::Blocking, _) => Wake::Blocking(Blocking::connect(shared).await?),
+            (Waiting::Automatic, None) => {
+                tracing::info!("{} does not offer client tracking: waiting for messages with BRPOP", shared.url);
+                Wake::Blocking(Blocking::connect(shared).await?)
+            }
+            (Waiting::Blocking, _) => Wake::Blocking(Blocking::connect(shared).await?),
         })
     }
 
@@ -104,9 +111,10 @@ pub(super) struct Tracking {
     /// Counts the changes that the connection was told of.
     changes: watch::Receiver<u64>,
     rng: fastrand::Rng,
-    /// How many wake-ups in a row found nothing: about as many as there are other idle consumers. Waiting in proportion
-    /// bounds what one message costs the server, and lets somebody be nearly as quick as before.
-    in_vain: u64,
+    /// How many wake-ups in a row found nothing: about as many as there are other idle consumers, all of which one
+    /// message wakes. Whoever was lucky lately is quick; the others look a little later, and once for all that came
+    /// meanwhile.
+    in_vain: u32,
     /// How long to wait for word before looking without it.
     liveness: Duration,
     /// Why the lists were looked at last.
@@ -126,16 +134,16 @@ impl Tracking {
             Ok(_) => Look::Told,
             Err(_) => Look::Untold,
         };
-        let patience = (self.in_vain / 4).min(HERD);
-        if self.looked == Look::Told && patience > 0 {
-            sleep(Duration::from_micros(self.rng.u64(..patience * 1000))).await;
+        let patience = PATIENCE.saturating_mul(self.in_vain.saturating_mul(self.in_vain)).min(HERD);
+        if self.looked == Look::Told && patience >= Duration::from_millis(1) {
+            sleep(patience.mul_f64(self.rng.f64())).await;
         }
     }
 
     fn looked(&mut self, found: bool) {
         match (self.looked, found) {
             (Look::Told, true) => (self.in_vain, self.liveness) = (0, LIVENESS),
-            (Look::Told, false) => self.in_vain += 1,
+            (Look::Told, false) => self.in_vain = self.in_vain.saturating_add(1),
             // Messages of which nobody told: something between us and the server eats the pushes.
             (Look::Untold, true) => self.liveness = (self.liveness / 4).max(POLL.1),
             (Look::Untold, false) => {}
