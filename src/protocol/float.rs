@@ -73,7 +73,6 @@ mod tests {
     use super::*;
 
     #[test]
-    #[expect(clippy::excessive_precision, reason = "ties are written out in full to show which way they go")]
     fn as_python_writes_them() {
         let check = |value: f64, expected: &str| {
             let mut out = Vec::new();
