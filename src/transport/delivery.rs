@@ -65,6 +65,17 @@ impl Delivery {
         Delivery { message, queue, settler: Some(settler), tag, _credit: credit }
     }
 
+    /// Reads the message from the bytes that stand for it so far: for transports whose deliveries are made before
+    /// their messages are read.
+    pub(super) fn decode(&mut self, read: impl FnOnce(&[u8]) -> crate::Result<Message>) {
+        if let Err(Undecodable { reason, raw }) = &mut self.message {
+            match read(raw) {
+                Ok(message) => self.message = Ok(message),
+                Err(error) => *reason = error.to_string(),
+            }
+        }
+    }
+
     /// The message, or why there is none.
     pub fn message(&self) -> Result<&Message, &Undecodable> {
         self.message.as_ref()

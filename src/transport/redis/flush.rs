@@ -77,7 +77,7 @@ impl Sorted<'_> {
     }
 
     fn removal(&self, shared: &Shared, command: &str, key: &str) -> Cmd {
-        let size = shared.ledger.prefix().len() + 12;
+        let size = shared.ledger.prefix().len() + 24;
         let mut removal = Cmd::with_capacity(self.removed.len() + 2, self.removed.len() * size + 64);
         removal.arg(command).arg(key);
         for tag in &self.removed {

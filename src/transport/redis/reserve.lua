@@ -40,7 +40,7 @@ local function register(popped, suffix)
     local fields, scores = {}, {}
     for at = 1, #popped do
         local raw = popped[at]
-        local name = prefix .. format('%012.0f', tag)
+        local name = prefix .. format('%024.0f', tag)
         tag = tag + 1
         if byte(raw, 1) ~= 123 or byte(raw, -1) ~= 125 then raw = wrapped(raw) end
         fields[2 * at - 1], fields[2 * at] = name, '[' .. raw .. suffix
