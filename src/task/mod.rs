@@ -4,8 +4,8 @@
 //! [`binding`]. A worker finds tasks in a [`Registry`], begins a [`Run`] with a [`TaskContext`] and gets an [`Outcome`];
 //! [`RetryPolicy`] then decides what a wish to be run again comes to.
 //!
-//! Nothing here does I/O: what a handler asks of the worker (to store a state) goes through [`StateSink`], which the
-//! worker implements. Nothing here reads a clock or draws a random number of its own.
+//! Nothing here does I/O: what a handler asks of the worker goes through [`StateSink`] (to store a state) and
+//! [`SignatureSink`] (to send tasks), which the worker implements. Nothing here reads a clock or draws a random number of its own.
 
 pub mod binding;
 mod context;
@@ -20,7 +20,7 @@ mod retry;
 mod retry_policy;
 mod run;
 
-pub use context::{StateSink, TaskContext};
+pub use context::{SignatureSink, StateSink, TaskContext};
 pub use options::TaskOptions;
 pub use outcome::{Interrupt, Outcome};
 pub use panics::outcome_of_panic;

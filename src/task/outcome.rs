@@ -1,7 +1,7 @@
 //! [`Outcome`]: how a run ends; retry, reject and ignore are outcomes and not errors.
 
 use super::Retry;
-use crate::protocol::{Exception, Value};
+use crate::protocol::{Exception, Signature, Value};
 
 /// How one run of a task ends.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +17,8 @@ pub enum Outcome {
     },
     /// It asks to be run again.
     Retry(Retry),
+    /// It puts another task or canvas in its place (celery/app/task.py `Task.replace`).
+    Replace(Box<Signature>),
     /// It ends without a result (celery.exceptions.Ignore).
     Ignore,
     /// It refuses its message (celery.exceptions.Reject).
@@ -50,6 +52,8 @@ pub enum Interrupt {
     },
     /// The task asks to be run again.
     Retry(Box<Retry>),
+    /// The task puts another task or canvas in its place: see [`TaskContext::replace`](super::TaskContext::replace).
+    Replace(Box<Signature>),
     /// The task ends without a result.
     Ignore,
     /// The task refuses its message.
@@ -83,6 +87,7 @@ impl From<Interrupt> for Outcome {
         match interrupt {
             Interrupt::Failure { exception, traceback } => Outcome::Failure { exception, traceback },
             Interrupt::Retry(retry) => Outcome::Retry(*retry),
+            Interrupt::Replace(signature) => Outcome::Replace(signature),
             Interrupt::Ignore => Outcome::Ignore,
             Interrupt::Reject { reason, requeue } => Outcome::Reject { reason, requeue },
         }

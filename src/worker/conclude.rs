@@ -54,6 +54,9 @@ fn conclude_outcome(outcome: Outcome, work: &Work, runtime: Duration, now: Times
         Outcome::Success(value) => succeeded(value, runtime),
         Outcome::Failure { exception, traceback } => raised(exception, traceback, work, now, rng),
         Outcome::Retry(retry) => retried(&retry, None, work, now, rng),
+        Outcome::Replace(_) => {
+            failed(Exception::new("NotImplementedError", "this worker cannot replace tasks yet"), None)
+        }
         Outcome::Ignore => Conclusion {
             ending: Ending::Ignore,
             result: MetaResult::Value(Value::Null),
