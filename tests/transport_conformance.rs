@@ -47,6 +47,7 @@ conformance! {
     a_dead_letter_replaces_its_message,
     exchanges_lead_to_their_queues,
     closing_settles_everything,
+    a_lost_connection_tells_who_does_not_consume,
     a_cancelled_wait_loses_nothing,
     a_closed_connection_ends_its_consumers,
     purging_counts_what_was_waiting,

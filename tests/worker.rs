@@ -351,6 +351,39 @@ async fn a_warm_shutdown_finishes_what_runs_and_gives_back_the_rest() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_lost_during_a_warm_shutdown_is_made_again_for_what_is_still_to_be_sent() {
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let waits = Arc::clone(&gate);
+    let gated = Handler {
+        name: "gated",
+        options: late(),
+        run: move |context: TaskContext, _| {
+            let gate = Arc::clone(&waits);
+            Run::from_future(async move {
+                gate.acquire().await.expect("the gate stays").forget();
+                Outcome::Retry(context.retry())
+            })
+        },
+    };
+    let rig = Rig::start(App::new("test").task(gated)).await;
+    rig.send(message("gated", "one", vec![])).await;
+    while rig.transport.unsettled() != 1 {
+        tokio::task::yield_now().await;
+    }
+    rig.handle.shutdown(Shutdown::Warm);
+    while rig.transport.consumers() > 0 {
+        tokio::task::yield_now().await;
+    }
+    rig.transport.disconnect();
+    gate.add_permits(1);
+    let transport = rig.stop(Shutdown::Warm).await;
+    let waiting: Vec<_> = transport.waiting("celery").into_iter().map(|message| message.headers).collect();
+    assert_eq!(waiting.len(), 1);
+    assert_eq!(waiting[0].get("retries"), Some(&1.into()));
+    assert_eq!(transport.unsettled(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lost_connection_is_made_again_and_running_work_is_settled_over_it() {
     let gate = Arc::new(tokio::sync::Semaphore::new(0));
     let waits = Arc::clone(&gate);

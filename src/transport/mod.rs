@@ -66,6 +66,10 @@ pub trait Connection: Send + Sync + fmt::Debug {
         Err(Error::new(ErrorKind::Configuration, message))
     }
 
+    /// Waits until the connection is gone, and says why. Consumers learn it from [`Consumer::next`]; this is for who
+    /// keeps a connection without consuming.
+    async fn lost(&self) -> Error;
+
     /// Sends what is still to be settled, and closes. The connection is gone afterwards even if this fails.
     async fn close(&self) -> Result<()>;
 }

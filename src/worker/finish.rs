@@ -5,6 +5,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +28,9 @@ use crate::task::{Arguments, Run, StateSink, Task, TaskContext, outcome_of_panic
 use crate::time::Clock;
 use crate::transport::Settlement;
 use crate::{Error, ErrorKind, Result};
+
+/// How long a cold shutdown waits for what has been sent to broker and backend and is not answered yet.
+const PARTING: Duration = Duration::from_secs(2);
 
 /// Runs work and carries out what it comes to.
 pub(crate) struct Finisher {
@@ -158,12 +162,17 @@ impl Finisher {
         })
     }
 
-    /// What waits for the broker or the backend waits for as long as they are away, but not through a cold shutdown.
+    /// What waits for the broker or the backend waits for as long as they are away, and through a cold shutdown for a
+    /// moment: what is on its way arrives.
     async fn unless_cold<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let parting = async {
+            self.cold.cancelled().await;
+            tokio::time::sleep(PARTING).await;
+        };
         tokio::select! {
             biased;
             done = work => done,
-            () = self.cold.cancelled() => {
+            () = parting => {
                 Err(Error::new(ErrorKind::Connection, "the worker shuts down without waiting for it"))
             }
         }

@@ -126,7 +126,8 @@ impl Link {
     /// Consumes over one connection until it is lost.
     async fn serve(&self, connection: &Arc<dyn Connection>) -> Error {
         match self.consume(connection).await {
-            Ok(()) => std::future::pending().await,
+            // The last results and settlements need a connection too.
+            Ok(()) => connection.lost().await,
             Err(error) => error,
         }
     }

@@ -21,6 +21,9 @@ pub(crate) trait Harness: Sync {
 
     /// How many messages are reserved and not settled.
     fn unsettled(&self) -> impl Future<Output = usize> + Send;
+
+    /// Cuts every connection that is open.
+    fn cut(&self) -> impl Future<Output = ()> + Send;
 }
 
 pub(crate) struct Memory(MemoryTransport);
@@ -38,6 +41,10 @@ impl Harness for Memory {
 
     async fn unsettled(&self) -> usize {
         self.0.unsettled()
+    }
+
+    async fn cut(&self) {
+        self.0.disconnect();
     }
 }
 
@@ -65,6 +72,13 @@ impl Harness for Redis {
             redis::pipe().hlen("unacked").zcard("unacked_index").query_async(&mut connection).await.expect("it is up");
         assert_eq!(fields, times, "unacked and its index agree");
         fields
+    }
+
+    async fn cut(&self) {
+        let mut connection = self.server.connection().await;
+        let mut kill = redis::cmd("CLIENT");
+        kill.arg("KILL").arg("TYPE").arg("normal").arg("SKIPME").arg("yes");
+        let _: usize = kill.query_async(&mut connection).await.expect("it is up");
     }
 }
 

@@ -221,6 +221,18 @@ pub(crate) async fn closing_settles_everything(harness: &impl Harness) {
     assert_eq!(harness.unsettled().await, 0);
 }
 
+pub(crate) async fn a_lost_connection_tells_who_does_not_consume(harness: &impl Harness) {
+    let connection = harness.transport().connect().await.unwrap();
+    let connected = tokio::select! {
+        biased;
+        _ = connection.lost() => false,
+        () = std::future::ready(()) => true,
+    };
+    assert!(connected);
+    harness.cut().await;
+    assert!(connection.lost().await.is_connection());
+}
+
 pub(crate) async fn a_cancelled_wait_loses_nothing(harness: &impl Harness) {
     let (connection, mut consumer, _) = consume(&harness.transport(), &["q"], 3).await;
     let mut seen = Vec::new();

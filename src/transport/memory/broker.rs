@@ -1,6 +1,7 @@
 //! [`Broker`]: the queues of a [`super::MemoryTransport`], and the settling of what was taken from them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -19,6 +20,8 @@ pub(super) struct Broker {
     state: Mutex<State>,
     /// Wakes consumers when a message arrives.
     pub(super) arrivals: Notify,
+    /// How many consumers there are.
+    pub(super) consumers: AtomicUsize,
 }
 
 /// What the broker holds. A message's place in its list is its number: it keeps it when it is restored, and gets a new

@@ -1,6 +1,7 @@
 //! [`MemoryConsumer`]: takes messages from a [`Broker`].
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +29,7 @@ impl MemoryConsumer {
         prefetch: Arc<Prefetch>,
         lost: CancellationToken,
     ) -> Self {
+        broker.consumers.fetch_add(1, Ordering::AcqRel);
         MemoryConsumer { broker, cycle: Cycle::new(queues, order), prefetch, lost }
     }
 
@@ -40,6 +42,12 @@ impl MemoryConsumer {
             batch.push(Delivery::new(Ok(message), queue, tag, self.broker.settler(), self.prefetch.take()));
         }
         batch
+    }
+}
+
+impl Drop for MemoryConsumer {
+    fn drop(&mut self) {
+        self.broker.consumers.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -43,6 +43,11 @@ impl MemoryTransport {
         self.broker.state().unsettled()
     }
 
+    /// How many consumers are subscribed.
+    pub fn consumers(&self) -> usize {
+        self.broker.consumers.load(Ordering::Acquire)
+    }
+
     /// Cuts every connection: consumers get an error, and so does who publishes. Deliveries stay valid.
     pub fn disconnect(&self) {
         let lost = std::mem::take(&mut self.broker.state().connections);
@@ -121,6 +126,11 @@ impl Connection for MemoryConnection {
         self.check()?;
         let mut state = self.broker.state();
         Ok(queues.iter().map(|queue| state.purge(&queue.name)).sum())
+    }
+
+    async fn lost(&self) -> Error {
+        self.lost.cancelled().await;
+        lost()
     }
 
     async fn close(&self) -> Result<()> {

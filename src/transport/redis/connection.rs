@@ -116,6 +116,11 @@ impl Connection for RedisConnection {
         publish::purge(&self.link.shared, &mut self.link.connection.clone(), queues).await
     }
 
+    async fn lost(&self) -> Error {
+        self.link.lost.cancelled().await;
+        self.link.is_lost()
+    }
+
     async fn close(&self) -> Result<()> {
         let closed = timeout(CLOSE, self.finish()).await;
         self.link.lost.cancel();
