@@ -51,5 +51,8 @@ conformance! {
     a_cancelled_wait_loses_nothing,
     a_closed_connection_ends_its_consumers,
     purging_counts_what_was_waiting,
+    broadcasts_reach_everybody_who_listens,
+    a_closed_connection_ends_its_subscriptions,
+    answers_reach_those_who_wait_and_nobody_else,
     many_messages_go_through_two_consumers_once,
 }

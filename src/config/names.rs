@@ -51,8 +51,7 @@ const NOT_YET: &[&str] = &[
     "worker_eta_task_limit",
 ];
 
-const NOT_YET_BROKER_OPTIONS: &[&str] =
-    &["fanout_patterns", "fanout_prefix", "health_check_interval", "max_connections", "socket_keepalive"];
+const NOT_YET_BROKER_OPTIONS: &[&str] = &["max_connections", "socket_keepalive"];
 
 /// The known name that is most like `name`, if one is alike at all.
 pub(super) fn nearest(name: &str) -> Option<&'static str> {

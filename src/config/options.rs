@@ -38,8 +38,9 @@ settings! {
         queue_order_strategy: String = "round_robin".to_owned(), ORDER;
         /// What every key begins with.
         global_keyprefix: String = String::new(), TEXT;
-        /// Whether fanout channels carry the database's number.
-        fanout_prefix: bool = true, BOOL;
+        /// What the names of fanout channels begin with; `{db}` stands for the database's number. `true` is this default,
+        /// `false` nothing.
+        fanout_prefix: String = DEFAULT_FANOUT_PREFIX.to_owned(), FANOUT_PREFIX;
         /// Whether fanout exchanges honour routing keys.
         fanout_patterns: bool = true, BOOL;
         /// How long a command may take.
@@ -113,6 +114,16 @@ const PRIORITIES: Parser<Vec<u8>> = Parser::new(Kind::List, "a list of prioritie
         value.as_array()?.iter().map(|step| u8::try_from(step.as_integer()?).ok()).collect::<Option<_>>()?;
     (!steps.is_empty() && steps.is_sorted()).then_some(steps)
 });
+
+/// kombu/transport/redis.py `Channel.keyprefix_fanout`.
+const DEFAULT_FANOUT_PREFIX: &str = "/{db}.";
+
+const FANOUT_PREFIX: Parser<String> =
+    Parser::new(Kind::Text, "true, false or a prefix", |value| match (value.as_bool(), value.as_str()) {
+        (Some(true), _) | (_, Some("true" | "True" | "1")) => Some(DEFAULT_FANOUT_PREFIX.to_owned()),
+        (Some(false), _) | (_, Some("false" | "False" | "0" | "")) => Some(String::new()),
+        (_, text) => text.map(str::to_owned),
+    });
 
 const ORDER: Parser<String> = Parser::new(Kind::Text, "round_robin, sorted or priority", |value| {
     value.as_str().filter(|text| ["round_robin", "sorted", "priority"].contains(text)).map(str::to_owned)

@@ -3,13 +3,14 @@
 use std::fmt;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
+use redis::aio::{MultiplexedConnection, PubSub};
 use redis::io::tcp::TcpSettings;
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, PushInfo,
     RedisConnectionInfo, RedisError,
 };
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::time::timeout;
 
 use super::url::Address;
 use super::{Endpoint, RedisUrl, failure};
@@ -73,6 +74,21 @@ impl RedisUrl {
             self.fail_over();
         }
         opened
+    }
+}
+
+impl RedisUrl {
+    /// Opens a connection that only listens to channels, to the server in use. One try.
+    ///
+    /// # Errors
+    /// `Connection`, `Authentication` or `Configuration`.
+    pub(crate) async fn connect_pubsub(&self, options: &ConnectOptions) -> Result<PubSub> {
+        let endpoint = self.endpoint();
+        let failed = |error| failure("cannot connect to", endpoint, error);
+        let client = Client::open(endpoint.information(false)?).map_err(failed)?;
+        let timed_out = |_| RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
+        let opened = timeout(options.connect_timeout, client.get_async_pubsub()).await.map_err(timed_out);
+        opened.and_then(|opened| opened).map_err(failed)
     }
 }
 

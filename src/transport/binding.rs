@@ -35,14 +35,20 @@ impl Binding {
 /// The queues of those bindings that match, each once; where none does, the queue that the key names, so that nothing
 /// is dropped (kombu drops the message without a word, `Channel._lookup`).
 pub(super) fn destinations(bindings: &[Binding], exchange: &str, routing_key: &str) -> Vec<String> {
-    let matching = bindings.iter().filter(|binding| binding.matches(routing_key));
-    let mut queues: Vec<String> = matching.map(|binding| binding.queue.clone()).collect();
-    queues.sort();
-    queues.dedup();
+    let mut queues = bound(bindings, routing_key);
     if queues.is_empty() {
         tracing::warn!(exchange, routing_key, "no queue is bound for the message: it goes to the queue of that key");
         queues.push(routing_key.to_owned());
     }
+    queues
+}
+
+/// The queues of those bindings that match, each once, or none.
+pub(super) fn bound(bindings: &[Binding], routing_key: &str) -> Vec<String> {
+    let matching = bindings.iter().filter(|binding| binding.matches(routing_key));
+    let mut queues: Vec<String> = matching.map(|binding| binding.queue.clone()).collect();
+    queues.sort();
+    queues.dedup();
     queues
 }
 

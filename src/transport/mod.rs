@@ -3,11 +3,13 @@
 //! Deliveries come in batches; an `Err` from [`Consumer::next`] means that the connection is gone and is the only error
 //! path. A delivery is settled once, by value; one that is dropped unsettled goes back to the broker. Settlements are
 //! batched behind the seam and survive a reconnection: they belong to the [`Transport`], not to a connection.
+//! What is broadcast comes by a [`Subscription`], whose loss concerns nobody else.
 //!
 //! Implementations differ in their [`Capabilities`], never by a downcast, and all pass `tests/transport_conformance.rs`.
 
 mod backoff;
 mod binding;
+mod broadcast;
 mod cycle;
 mod delivery;
 mod memory;
@@ -20,6 +22,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub use backoff::Backoff;
+pub use broadcast::{Broadcast, Subscription};
 pub use cycle::QueueOrder;
 pub use delivery::{Delivery, Settlement, Settler, Tag, Undecodable};
 pub use memory::MemoryTransport;
@@ -57,6 +60,17 @@ pub trait Connection: Send + Sync + fmt::Debug {
 
     /// Begins to consume. At most `prefetch` deliveries are out at a time, over all queues.
     async fn consume(&self, queues: &[Queue], prefetch: Arc<Prefetch>) -> Result<Box<dyn Consumer>>;
+
+    /// Begins to hear what is broadcast on the queue's exchange, a fanout one, from now on: there is no backlog. The
+    /// binding's key may hold `*` and `#`. A subscription that is lost leaves the connection as it is.
+    async fn subscribe(&self, queue: &Queue) -> Result<Box<dyn Subscription>>;
+
+    /// Sends to everybody who is subscribed at this moment to the exchanges named, which are fanout ones.
+    async fn broadcast(&self, batch: Vec<Publication>) -> Result<()>;
+
+    /// Publishes an answer to somebody's question: where nobody is bound to the exchange any more it is dropped, as a
+    /// direct exchange does (kombu/pidbox.py `Mailbox._publish_reply`).
+    async fn answer(&self, answer: Publication) -> Result<()>;
 
     /// Throws away what waits in the queues, and says how many messages that was. Deliveries that are out stay
     /// (kombu/transport/virtual/base.py `Channel.queue_purge`).

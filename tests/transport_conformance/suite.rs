@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac::protocol::Properties;
-use celeriac::transport::{Delivery, ExchangeType, Publication, Queue, Settlement};
+use celeriac::transport::{Delivery, ExchangeType, Publication, Queue, Settlement, Subscription};
 
 use crate::harness::{Harness, all_settled, consume, message, names, redelivered, send, take};
 
@@ -307,4 +307,70 @@ pub(crate) async fn many_messages_go_through_two_consumers_once(harness: &impl H
     }
     assert_eq!(harness.unsettled().await, 0);
     assert!(seen_by_all.try_recv().is_err(), "a message came twice");
+}
+
+fn mailbox(name: &'static str, exchange: &str, routing_key: &str) -> Queue {
+    Queue {
+        exchange: exchange.to_owned(),
+        exchange_type: ExchangeType::Fanout,
+        routing_key: routing_key.to_owned(),
+        ..Queue::direct(name)
+    }
+}
+
+async fn heard(subscription: &mut dyn Subscription) -> String {
+    let next = tokio::time::timeout(Duration::from_secs(10), subscription.next()).await.expect("something is heard");
+    next.unwrap().unwrap().properties.correlation_id.unwrap()
+}
+
+pub(crate) async fn broadcasts_reach_everybody_who_listens(harness: &impl Harness) {
+    let transports = [harness.transport(), harness.transport()];
+    let (one, two) = (transports[0].connect().await.unwrap(), transports[1].connect().await.unwrap());
+    let mut first = one.subscribe(&mailbox("w1.pidbox", "pidbox", "")).await.unwrap();
+    let mut second = two.subscribe(&mailbox("w2.pidbox", "pidbox", "")).await.unwrap();
+    let mut workers = two.subscribe(&mailbox("ev.1", "events", "worker.#")).await.unwrap();
+    let to = |exchange: &str, routing_key: &str, name: &str| Publication {
+        exchange: exchange.to_owned(),
+        routing_key: routing_key.to_owned(),
+        message: message(name),
+    };
+    let batch = vec![
+        to("pidbox", "", "1"),
+        to("events", "task.multi", "unheard"),
+        to("events", "worker.online", "2"),
+        to("pidbox", "", "3"),
+    ];
+    one.broadcast(batch).await.unwrap();
+    for listener in [&mut first, &mut second] {
+        assert_eq!([heard(&mut **listener).await, heard(&mut **listener).await], ["1", "3"]);
+    }
+    assert_eq!(heard(&mut *workers).await, "2");
+    // There is no backlog: who comes later hears what comes later.
+    let mut late = one.subscribe(&mailbox("w3.pidbox", "pidbox", "")).await.unwrap();
+    two.broadcast(vec![to("pidbox", "", "4")]).await.unwrap();
+    assert_eq!(heard(&mut *late).await, "4");
+}
+
+pub(crate) async fn a_closed_connection_ends_its_subscriptions(harness: &impl Harness) {
+    let connection = harness.transport().connect().await.unwrap();
+    let mut subscription = connection.subscribe(&mailbox("w1.pidbox", "pidbox", "")).await.unwrap();
+    let (ended, closed) = tokio::join!(subscription.next(), connection.close());
+    closed.unwrap();
+    assert!(ended.unwrap_err().is_connection());
+}
+
+pub(crate) async fn answers_reach_those_who_wait_and_nobody_else(harness: &impl Harness) {
+    let transport = harness.transport();
+    let asking = Queue { exchange: "reply".to_owned(), routing_key: "oid".to_owned(), ..Queue::direct("oid.reply") };
+    let connection = transport.connect().await.unwrap();
+    connection.declare(std::slice::from_ref(&asking)).await.unwrap();
+    for (routing_key, name) in [("gone", "unwanted"), ("oid", "answer")] {
+        let (exchange, routing_key) = ("reply".to_owned(), routing_key.to_owned());
+        connection.answer(Publication { exchange, routing_key, message: message(name) }).await.unwrap();
+    }
+    let (_connection, mut consumer, _) = consume(&transport, &["gone", "oid.reply"], 10).await;
+    let deliveries = take(&mut *consumer, 1).await;
+    assert_eq!(names(&deliveries), ["answer"]);
+    settle(deliveries, &Settlement::Ack);
+    all_settled(harness).await;
 }

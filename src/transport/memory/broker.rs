@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::fanout::Listeners;
 use crate::protocol::{Message, Value};
-use crate::transport::binding::{Binding, destinations};
+use crate::transport::binding::{Binding, bound, destinations};
 use crate::transport::cycle::Cycle;
 use crate::transport::{Publication, Queue, QueueName, Settlement, Settler, Tag};
 
@@ -34,6 +35,7 @@ pub(super) struct State {
     /// The number of the message that came last.
     last: u64,
     pub(super) connections: Vec<CancellationToken>,
+    pub(super) listeners: Listeners,
 }
 
 /// A message that is out: kept whole, because it may come back.
@@ -51,6 +53,16 @@ impl Broker {
     pub(super) fn publish(&self, batch: Vec<Publication>) {
         let mut state = self.state();
         batch.into_iter().for_each(|publication| state.publish(publication));
+        drop(state);
+        self.arrivals.notify_waiters();
+    }
+
+    /// To the queues that are bound, and nowhere else.
+    pub(super) fn answer(&self, answer: Publication) {
+        let mut state = self.state();
+        let bindings = state.bindings.get(&answer.exchange).map(Vec::as_slice).unwrap_or_default();
+        let queues = bound(bindings, &answer.routing_key);
+        state.put_copies(queues, answer);
         drop(state);
         self.arrivals.notify_waiters();
     }
@@ -72,11 +84,16 @@ impl State {
     }
 
     fn publish(&mut self, publication: Publication) {
-        let Publication { exchange, routing_key, mut message } = publication;
+        let Publication { exchange, routing_key, .. } = &publication;
         let queues = match exchange.as_str() {
             "" => vec![routing_key.clone()],
-            exchange => destinations(self.bindings.get(exchange).map_or(&[], Vec::as_slice), exchange, &routing_key),
+            exchange => destinations(self.bindings.get(exchange).map_or(&[], Vec::as_slice), exchange, routing_key),
         };
+        self.put_copies(queues, publication);
+    }
+
+    fn put_copies(&mut self, queues: Vec<String>, publication: Publication) {
+        let Publication { exchange, routing_key, mut message } = publication;
         message.properties.exchange = Some(exchange);
         message.properties.routing_key = Some(routing_key);
         for queue in queues {

@@ -6,6 +6,7 @@
 
 mod broker;
 mod consumer;
+mod fanout;
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use super::{Capabilities, Connection, Consumer, Prefetch, Publication, Queue, QueueOrder, Transport};
+use super::{Capabilities, Connection, Consumer, Prefetch, Publication, Queue, QueueOrder, Subscription, Transport};
 use crate::protocol::Message;
 use crate::{Error, ErrorKind, Result};
 use broker::Broker;
@@ -120,6 +121,25 @@ impl Connection for MemoryConnection {
         let names = queues.iter().map(|queue| queue.name.clone());
         let lost = self.lost.clone();
         Ok(Box::new(MemoryConsumer::new(Arc::clone(&self.broker), names, QueueOrder::RoundRobin, prefetch, lost)))
+    }
+
+    async fn subscribe(&self, queue: &Queue) -> Result<Box<dyn Subscription>> {
+        self.check()?;
+        let lost = self.lost.clone();
+        Ok(Box::new(self.broker.state().listeners.subscribe(queue, lost)))
+    }
+
+    async fn broadcast(&self, batch: Vec<Publication>) -> Result<()> {
+        self.check()?;
+        let mut state = self.broker.state();
+        batch.into_iter().for_each(|publication| state.listeners.broadcast(publication));
+        Ok(())
+    }
+
+    async fn answer(&self, answer: Publication) -> Result<()> {
+        self.check()?;
+        self.broker.answer(answer);
+        Ok(())
     }
 
     async fn purge(&self, queues: &[Queue]) -> Result<u64> {

@@ -8,7 +8,7 @@ use redis::{Pipeline, RedisError};
 use super::Shared;
 use super::flush::run;
 use crate::transport::Queue;
-use crate::transport::binding::{Binding, destinations};
+use crate::transport::binding::{Binding, bound, destinations};
 
 /// The bindings of some exchanges.
 #[derive(Debug, Default)]
@@ -42,6 +42,11 @@ impl Bindings {
             tables.insert(exchange, rows.collect());
         }
         Ok(Bindings(tables))
+    }
+
+    /// The queues that are bound for a message, and no others: perhaps none.
+    pub(super) fn bound(&self, exchange: &str, routing_key: &str) -> Vec<String> {
+        bound(self.0.get(exchange).map_or(&[], Vec::as_slice), routing_key)
     }
 
     /// The queues that a message goes to: at least one.

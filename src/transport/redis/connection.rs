@@ -13,10 +13,13 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::consumer::{RedisConsumer, start};
+use super::fanout::{self, RedisSubscription};
 use super::flush::flush;
 use super::{Shared, Waiting, bindings, keeper, publish, wake};
 use crate::redis_client::{ConnectOptions, Opened, failure, lost};
-use crate::transport::{Connection, Consumer, ExchangeType, Prefetch, Publication, Queue, Settlement, Settler};
+use crate::transport::{
+    Connection, Consumer, ExchangeType, Prefetch, Publication, Queue, Settlement, Settler, Subscription,
+};
 use crate::{Error, ErrorKind, Result};
 
 /// How long closing may take.
@@ -110,6 +113,18 @@ impl Connection for RedisConnection {
         drivers.push(driver);
         self.consuming.send_replace(true);
         Ok(Box::new(consumer))
+    }
+
+    async fn subscribe(&self, queue: &Queue) -> Result<Box<dyn Subscription>> {
+        Ok(Box::new(RedisSubscription::open(Arc::clone(&self.link), queue).await?))
+    }
+
+    async fn broadcast(&self, batch: Vec<Publication>) -> Result<()> {
+        fanout::broadcast(&self.link.shared, &mut self.link.connection.clone(), &batch).await
+    }
+
+    async fn answer(&self, answer: Publication) -> Result<()> {
+        publish::answer(&self.link.shared, &mut self.link.connection.clone(), &answer).await
     }
 
     async fn purge(&self, queues: &[Queue]) -> Result<u64> {

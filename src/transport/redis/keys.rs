@@ -1,6 +1,7 @@
 //! [`Keys`]: the names of everything that the transport keeps in Redis. Other workers and tools use the same names.
 
 use super::RedisOptions;
+use crate::transport::broadcast;
 
 /// Names keys, each with the global prefix.
 #[derive(Debug)]
@@ -9,13 +10,17 @@ pub(super) struct Keys {
     sep: String,
     /// Ascending; the first stands for the bare queue name.
     steps: Vec<u8>,
+    /// What stands before the names of fanout channels, `{db}` already replaced, the global prefix included.
+    fanout: String,
+    /// Whether those names carry routing keys.
+    fanout_patterns: bool,
     pub(super) unacked: String,
     pub(super) unacked_index: String,
     pub(super) unacked_mutex: String,
 }
 
 impl Keys {
-    pub(super) fn new(options: &RedisOptions) -> Self {
+    pub(super) fn new(options: &RedisOptions, db: i64) -> Self {
         let prefixed = |name: &str| format!("{}{name}", options.global_keyprefix);
         let mut steps = options.priority_steps.clone();
         steps.sort_unstable();
@@ -24,6 +29,8 @@ impl Keys {
             steps.push(0);
         }
         Keys {
+            fanout: prefixed(&options.fanout_prefix.replace("{db}", &db.to_string())),
+            fanout_patterns: options.fanout_patterns,
             unacked: prefixed(&options.unacked_key),
             unacked_index: prefixed(&options.unacked_index_key),
             unacked_mutex: prefixed(&options.unacked_mutex_key),
@@ -63,6 +70,16 @@ impl Keys {
         format!("{}_kombu.binding_permanent.{exchange}", self.prefix)
     }
 
+    /// The channel that a broadcast is published on.
+    pub(super) fn channel(&self, exchange: &str, routing_key: &str) -> String {
+        format!("{}{}", self.fanout, broadcast::topic(exchange, routing_key, self.fanout_patterns))
+    }
+
+    /// The pattern of the channels that are heard by a queue.
+    pub(super) fn channel_pattern(&self, exchange: &str, routing_key: &str) -> String {
+        format!("{}{}", self.fanout, broadcast::pattern(exchange, routing_key, self.fanout_patterns))
+    }
+
     /// One row of a table of bindings, and back.
     pub(super) fn member(&self, parts: [&str; 3]) -> String {
         parts.join(&self.sep)
@@ -87,7 +104,7 @@ mod tests {
     use super::*;
 
     fn keys(prefix: &str) -> Keys {
-        Keys::new(&RedisOptions { global_keyprefix: prefix.to_owned(), ..RedisOptions::default() })
+        Keys::new(&RedisOptions { global_keyprefix: prefix.to_owned(), ..RedisOptions::default() }, 10)
     }
 
     #[test]
@@ -115,6 +132,23 @@ mod tests {
         assert!(keys.is_list(b"app:q"));
         assert!(!keys.is_list(b"app:unacked_index"));
         assert!(!keys.is_list(b"app:_kombu.binding.celery"));
+    }
+
+    #[test]
+    fn channels_are_kombus() {
+        let check = |options: RedisOptions, exchange: &str, key: &str, expected: &str| {
+            assert_eq!(Keys::new(&options, 10).channel_pattern(exchange, key), expected);
+        };
+        let prefixed = |prefix: &str| RedisOptions { fanout_prefix: prefix.to_owned(), ..RedisOptions::default() };
+        let flat = RedisOptions { fanout_patterns: false, ..RedisOptions::default() };
+        let global = RedisOptions { global_keyprefix: "app:".to_owned(), ..RedisOptions::default() };
+        check(RedisOptions::default(), "celery.pidbox", "", "/10.celery.pidbox");
+        check(RedisOptions::default(), "celeryev", "worker.#", "/10.celeryev/worker.*");
+        check(flat, "celeryev", "worker.#", "/10.celeryev");
+        check(prefixed(""), "celery.pidbox", "", "celery.pidbox");
+        check(prefixed("{db}-x."), "celery.pidbox", "", "10-x.celery.pidbox");
+        check(global, "celery.pidbox", "", "app:/10.celery.pidbox");
+        assert_eq!(keys("").channel("celeryev", "task.multi"), "/10.celeryev/task.multi");
     }
 
     #[test]

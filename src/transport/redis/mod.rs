@@ -4,6 +4,7 @@
 //! [`RedisTransport`] owns what outlives a connection: the `Ledger` of reserved messages and of settlements still to be
 //! written. A connection runs three background parts until it is lost or closed: the *flusher* writes settlements, the
 //! *keeper* renews leases and restores what dead workers left, and a *driver* for each consumer reserves messages.
+//! Broadcasts come over a connection of their own (`fanout`), so that their trouble stays theirs.
 //!
 //! A message leaves its list and is registered in `unacked` in one script, and it leaves `unacked` together with what
 //! replaces it in another: at no instant is it nowhere. Nothing here decides when to connect again; that is for the
@@ -12,6 +13,7 @@
 mod bindings;
 mod connection;
 mod consumer;
+mod fanout;
 mod flush;
 mod keeper;
 mod keys;
@@ -52,7 +54,7 @@ impl RedisTransport {
         // Tags must differ from those of every other process, so they do not come from a generator that can be seeded.
         let ledger = Ledger::new(format!("celeriac-{}-", Uuid::new_v4().simple()));
         let shared = Shared {
-            keys: Keys::new(&options),
+            keys: Keys::new(&options, url.endpoint().db()),
             ledger: Arc::new(ledger),
             scripts: Scripts::new(),
             rng: Mutex::new(rng),

@@ -32,6 +32,12 @@ pub struct RedisOptions {
     pub queue_order: QueueOrder,
     /// What every key begins with; no separator is added.
     pub global_keyprefix: String,
+    /// What the names of fanout channels begin with; `{db}` stands for the database's number.
+    pub fanout_prefix: String,
+    /// Whether fanout channels carry routing keys.
+    pub fanout_patterns: bool,
+    /// After how long of silence it is proved that a subscription is alive; zero: never.
+    pub health_check_interval: Duration,
     /// How long an answer may take before the connection counts as lost.
     pub socket_timeout: Duration,
     /// How long connecting may take.
@@ -72,6 +78,9 @@ impl Default for RedisOptions {
             sep: "\x06\x16".to_owned(),
             queue_order: QueueOrder::RoundRobin,
             global_keyprefix: String::new(),
+            fanout_prefix: "/{db}.".to_owned(),
+            fanout_patterns: true,
+            health_check_interval: Duration::from_secs(25),
             socket_timeout: Duration::from_secs(15),
             socket_connect_timeout: Duration::from_secs(4),
             client_name: None,
@@ -100,6 +109,9 @@ impl From<&BrokerTransportOptions> for RedisOptions {
                 _ => QueueOrder::RoundRobin,
             },
             global_keyprefix: settings.global_keyprefix.clone(),
+            fanout_prefix: settings.fanout_prefix.clone(),
+            fanout_patterns: settings.fanout_patterns,
+            health_check_interval: settings.health_check_interval,
             socket_timeout: settings.socket_timeout.unwrap_or(default.socket_timeout),
             socket_connect_timeout: settings.socket_connect_timeout.unwrap_or(default.socket_connect_timeout),
             client_name: settings.client_name.clone(),

@@ -1,4 +1,4 @@
-//! [`publish`]: hands messages to queues, and [`purge`]: throws them away.
+//! [`publish`]: hands messages to queues, [`answer`]: only to those that wait for it, and [`purge`]: throws them away.
 
 use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, RedisError};
@@ -27,6 +27,24 @@ pub(super) async fn publish(
         for queue in bindings.queues(&publication.exchange, &publication.routing_key) {
             pipeline.cmd("LPUSH").arg(shared.keys.list_for(&queue, priority)).arg(&payload);
         }
+    }
+    let answers = run(connection, &pipeline).await.map_err(failed)?;
+    answers.into_iter().try_for_each(|answer| answer.extract_error().map(drop)).map_err(failed)
+}
+
+/// Pushes an answer to the queues that are bound for it; with none, nobody waits for it any more.
+pub(super) async fn answer(
+    shared: &Shared,
+    connection: &mut MultiplexedConnection,
+    answer: &Publication,
+) -> Result<()> {
+    let failed = |error| failure("cannot answer at", &shared.url, error);
+    let exchanges = exchanges([answer.exchange.as_str()].into_iter());
+    let bindings = Bindings::look_up(shared, connection, exchanges).await.map_err(failed)?;
+    let payload = shared.envelope(answer)?;
+    let mut pipeline = Pipeline::new();
+    for queue in bindings.bound(&answer.exchange, &answer.routing_key) {
+        pipeline.cmd("LPUSH").arg(shared.keys.list(&queue, 0)).arg(&payload);
     }
     let answers = run(connection, &pipeline).await.map_err(failed)?;
     answers.into_iter().try_for_each(|answer| answer.extract_error().map(drop)).map_err(failed)

@@ -1,0 +1,114 @@
+//! Broadcasts: a fanout exchange is a channel of Redis (kombu/transport/redis.py `Channel._put_fanout`, `_subscribe`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use redis::aio::{MultiplexedConnection, PubSubSink, PubSubStream};
+use redis::{Msg, Pipeline, RedisError, Value};
+use tokio::time::timeout;
+
+use super::Shared;
+use super::connection::Link;
+use super::flush::run;
+use crate::protocol::envelope;
+use crate::redis_client::{failure, lost};
+use crate::transport::{Broadcast, Publication, Queue, Subscription, Undecodable};
+use crate::{Error, Result};
+
+/// Publishes on channels: who is not subscribed at this moment does not hear it.
+pub(super) async fn broadcast(
+    shared: &Shared,
+    connection: &mut MultiplexedConnection,
+    batch: &[Publication],
+) -> Result<()> {
+    let failed = |error| failure("cannot broadcast at", &shared.url, error);
+    let mut pipeline = Pipeline::with_capacity(batch.len());
+    for publication in batch {
+        let channel = shared.keys.channel(&publication.exchange, &publication.routing_key);
+        pipeline.cmd("PUBLISH").arg(channel).arg(shared.envelope(publication)?);
+    }
+    let answers = run(connection, &pipeline).await.map_err(failed)?;
+    answers.into_iter().try_for_each(|answer| answer.extract_error().map(drop)).map_err(failed)
+}
+
+/// A subscription on a connection of its own: a server that cuts off slow listeners, or forbids listening, cuts nothing
+/// else off.
+pub(super) struct RedisSubscription {
+    link: Arc<Link>,
+    sink: PubSubSink,
+    stream: PubSubStream,
+    /// After so long a silence the server is asked whether it is there.
+    health_check: Option<Duration>,
+}
+
+impl RedisSubscription {
+    pub(super) async fn open(link: Arc<Link>, queue: &Queue) -> Result<Self> {
+        let shared = &link.shared;
+        let pubsub = shared.url.connect_pubsub(&shared.connect_options()).await?;
+        let (mut sink, stream) = pubsub.split();
+        let pattern = shared.keys.channel_pattern(&queue.exchange, &queue.routing_key);
+        let subscribed = answered(shared.options.socket_timeout, sink.psubscribe(&pattern)).await;
+        subscribed.map_err(|error| failure("cannot subscribe at", &shared.url, error))?;
+        let health_check = Some(shared.options.health_check_interval).filter(|interval| !interval.is_zero());
+        Ok(RedisSubscription { link, sink, stream, health_check })
+    }
+
+    /// The next broadcast; `None` after a silence. An error is the end.
+    async fn heard(&mut self) -> Result<Option<Msg>> {
+        tokio::select! {
+            biased;
+            () = self.link.lost.cancelled() => Err(self.link.is_lost()),
+            heard = silent(self.health_check, self.stream.next()) => match heard {
+                Some(message) => message.map(Some).ok_or_else(|| self.lost()),
+                None => Ok(None),
+            },
+        }
+    }
+
+    /// Asks whether the connection still carries anything.
+    async fn prove(&mut self) -> Result<()> {
+        let limit = self.link.shared.options.socket_timeout;
+        let answer = answered(limit, self.sink.ping::<Value>()).await;
+        answer.map(drop).map_err(|error| failure("nothing is heard from", &self.link.shared.url, error))
+    }
+
+    fn lost(&self) -> Error {
+        lost(&self.link.shared.url)
+    }
+}
+
+#[async_trait]
+impl Subscription for RedisSubscription {
+    async fn next(&mut self) -> Result<Broadcast> {
+        loop {
+            match self.heard().await? {
+                Some(message) => return Ok(read(message.get_payload_bytes())),
+                None => self.prove().await?,
+            }
+        }
+    }
+}
+
+fn read(payload: &[u8]) -> Broadcast {
+    envelope::parse(payload)
+        .map_err(|error| Undecodable { reason: error.to_string(), raw: Bytes::copy_from_slice(payload) })
+}
+
+/// `None` if nothing came within `limit`.
+async fn silent<T>(limit: Option<Duration>, heard: impl Future<Output = T>) -> Option<T> {
+    match limit {
+        Some(limit) => timeout(limit, heard).await.ok(),
+        None => Some(heard.await),
+    }
+}
+
+async fn answered<T>(
+    limit: Duration,
+    request: impl Future<Output = std::result::Result<T, RedisError>>,
+) -> std::result::Result<T, RedisError> {
+    let timed_out = |_| std::io::Error::from(std::io::ErrorKind::TimedOut).into();
+    timeout(limit, request).await.unwrap_or_else(|elapsed| Err(timed_out(elapsed)))
+}
