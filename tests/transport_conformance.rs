@@ -54,5 +54,9 @@ conformance! {
     broadcasts_reach_everybody_who_listens,
     a_closed_connection_ends_its_subscriptions,
     answers_reach_those_who_wait_and_nobody_else,
+    browsing_touches_nothing,
+    single_messages_are_taken_and_replaced,
+    what_replaces_a_message_keeps_its_place_of_origin,
+    notes_are_kept_until_they_are_removed,
     many_messages_go_through_two_consumers_once,
 }

@@ -10,6 +10,7 @@
 mod backoff;
 mod binding;
 mod broadcast;
+mod browse;
 mod cycle;
 mod delivery;
 mod memory;
@@ -18,11 +19,13 @@ mod redis;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 pub use backoff::Backoff;
 pub use broadcast::{Broadcast, Subscription};
+pub use browse::{Browsed, Browser, Content, Place, Replacement};
 pub use cycle::QueueOrder;
 pub use delivery::{Delivery, Settlement, Settler, Tag, Undecodable};
 pub use memory::MemoryTransport;
@@ -83,6 +86,24 @@ pub trait Connection: Send + Sync + fmt::Debug {
     /// Waits until the connection is gone, and says why. Consumers learn it from [`Consumer::next`]; this is for who
     /// keeps a connection without consuming.
     async fn lost(&self) -> Error;
+    /// Looks into a queue without consuming it, and takes single messages out of it.
+    async fn browse(&self, queue: &QueueName) -> Result<Box<dyn Browser>> {
+        let message = format!("look into the queue {queue}: this transport cannot do that");
+        Err(Error::new(ErrorKind::Configuration, message))
+    }
+
+    /// Reads notes, which the broker keeps beside its messages: see [`Capabilities::keeps_notes`].
+    async fn notes(&self, names: &[String]) -> Result<Vec<Option<String>>> {
+        let message = format!("read {} note(s): this broker keeps none", names.len());
+        Err(Error::new(ErrorKind::Configuration, message))
+    }
+
+    /// Writes notes, or removes those that have no text; `Ok` means that the broker has accepted all of them. Each is
+    /// forgotten after `kept_for`, and may be before.
+    async fn write_notes(&self, notes: Vec<Note>, kept_for: Duration) -> Result<()> {
+        let message = format!("write {} note(s) for {kept_for:?}: this broker keeps none", notes.len());
+        Err(Error::new(ErrorKind::Configuration, message))
+    }
 
     /// Sends what is still to be settled, and closes. The connection is gone afterwards even if this fails.
     async fn close(&self) -> Result<()>;
@@ -107,6 +128,17 @@ pub struct Capabilities {
     pub redelivers_by_timeout: bool,
     /// A connection lost does not invalidate deliveries: they are settled over the next one.
     pub settles_across_connections: bool,
+    /// The broker keeps short texts beside its messages ([`Connection::notes`]).
+    pub keeps_notes: bool,
+}
+
+/// A short text that the broker keeps for us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// What it is found under.
+    pub name: String,
+    /// What it says; `None` removes it.
+    pub text: Option<String>,
 }
 
 /// A queue and how it is bound (kombu/entity.py `Queue`).

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac::protocol::Properties;
-use celeriac::transport::{Delivery, ExchangeType, Publication, Queue, Settlement, Subscription};
+use celeriac::transport::{
+    Browser, Content, Delivery, ExchangeType, Note, Publication, Queue, Replacement, Settlement, Subscription,
+};
 
 use crate::harness::{Harness, all_settled, consume, message, names, redelivered, send, take};
 
@@ -273,6 +275,100 @@ pub(crate) async fn purging_counts_what_was_waiting(harness: &impl Harness) {
     send(&connection, "other", &["4"]).await;
     assert_eq!(connection.purge(&[Queue::direct("q")]).await.unwrap(), 3);
     assert_eq!(connection.purge(&[Queue::direct("q"), Queue::direct("other")]).await.unwrap(), 1);
+}
+
+/// The names of everything that a browser finds.
+async fn browse(browser: &mut dyn Browser) -> Vec<String> {
+    let mut seen = Vec::new();
+    loop {
+        let page = browser.next().await.unwrap();
+        if page.is_empty() {
+            return seen;
+        }
+        seen.extend(page.into_iter().map(|found| found.message.unwrap().properties.correlation_id.unwrap()));
+    }
+}
+
+pub(crate) async fn browsing_touches_nothing(harness: &impl Harness) {
+    let connection = harness.transport().connect().await.unwrap();
+    let mut low = message("low");
+    low.properties.priority = Some(9);
+    connection.publish(vec![Publication::to_queue("q", low)]).await.unwrap();
+    let sent: Vec<String> = (0..450).map(|nth| nth.to_string()).collect();
+    send(&connection, "q", &sent.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let expected: Vec<String> = sent.iter().cloned().chain(["low".to_owned()]).collect();
+    for _ in 0..2 {
+        assert_eq!(browse(&mut *connection.browse(&"q".into()).await.unwrap()).await, expected);
+    }
+    assert_eq!(browse(&mut *connection.browse(&"other".into()).await.unwrap()).await, [""; 0]);
+    let (_connection, mut consumer, _) = consume(&harness.transport(), &["q"], 500).await;
+    let deliveries = take(&mut *consumer, 451).await;
+    assert_eq!((names(&deliveries), redelivered(&deliveries)), (expected, vec![false; 451]));
+}
+
+pub(crate) async fn single_messages_are_taken_and_replaced(harness: &impl Harness) {
+    let connection = harness.transport().connect().await.unwrap();
+    let sent: Vec<String> = (0..450).map(|nth| nth.to_string()).collect();
+    send(&connection, "q", &sent.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let mut browser = connection.browse(&"q".into()).await.unwrap();
+    let (mut nth, mut moved, mut thrown) = (0, 0, 0);
+    loop {
+        let page = browser.next().await.unwrap();
+        if page.is_empty() {
+            break;
+        }
+        let mut taken = Vec::new();
+        for found in page {
+            let content = Content::Message(Box::new(message(&format!("new {nth}"))));
+            match nth % 3 {
+                0 => taken.push((found, Some(Replacement { queue: "p".into(), content }))),
+                1 => taken.push((found, None)),
+                _ => {}
+            }
+            nth += 1;
+        }
+        let again = taken.clone();
+        assert_eq!(browser.take(taken).await.unwrap(), vec![true; again.len()]);
+        moved += again.iter().filter(|(_, replacement)| replacement.is_some()).count();
+        thrown += again.iter().filter(|(_, replacement)| replacement.is_none()).count();
+        // What was taken is not there any more, and is replaced no second time.
+        assert_eq!(browser.take(again.clone()).await.unwrap(), vec![false; again.len()]);
+    }
+    assert_eq!((nth, moved, thrown), (450, 150, 150));
+    let left: Vec<_> = sent.iter().skip(2).step_by(3).cloned().collect();
+    assert_eq!(browse(&mut *connection.browse(&"q".into()).await.unwrap()).await, left);
+    let new: Vec<_> = (0..450).step_by(3).map(|nth| format!("new {nth}")).collect();
+    assert_eq!(browse(&mut *connection.browse(&"p".into()).await.unwrap()).await, new);
+}
+
+pub(crate) async fn what_replaces_a_message_keeps_its_place_of_origin(harness: &impl Harness) {
+    let connection = harness.transport().connect().await.unwrap();
+    send(&connection, "q", &["1"]).await;
+    let mut browser = connection.browse(&"q".into()).await.unwrap();
+    let found = browser.next().await.unwrap().remove(0);
+    let mut replacement = message("2");
+    replacement.properties.exchange = Some("topics".to_owned());
+    replacement.properties.routing_key = Some("a.b".to_owned());
+    replacement.properties.priority = Some(6);
+    let content = Content::Message(Box::new(replacement.clone()));
+    browser.take(vec![(found, Some(Replacement { queue: "p".into(), content }))]).await.unwrap();
+    let (_connection, mut consumer, _) = consume(&harness.transport(), &["p"], 10).await;
+    let mut delivery = take(&mut *consumer, 1).await.remove(0);
+    assert_eq!(delivery.take_message().unwrap(), replacement);
+}
+
+pub(crate) async fn notes_are_kept_until_they_are_removed(harness: &impl Harness) {
+    let connection = harness.transport().connect().await.unwrap();
+    let note = |name: &str, text: Option<&str>| Note { name: name.to_owned(), text: text.map(str::to_owned) };
+    let names = ["a", "b", "c"].map(str::to_owned);
+    let hour = Duration::from_secs(3600);
+    assert!(harness.transport().capabilities().keeps_notes);
+    assert_eq!(connection.notes(&[]).await.unwrap(), []);
+    connection.write_notes(vec![note("a", Some("1")), note("b", Some("é"))], hour).await.unwrap();
+    let other = harness.transport().connect().await.unwrap();
+    assert_eq!(other.notes(&names).await.unwrap(), [Some("1".to_owned()), Some("é".to_owned()), None]);
+    other.write_notes(vec![note("a", Some("2")), note("b", None), note("c", None)], hour).await.unwrap();
+    assert_eq!(connection.notes(&names).await.unwrap(), [Some("2".to_owned()), None, None]);
 }
 
 pub(crate) async fn many_messages_go_through_two_consumers_once(harness: &impl Harness) {

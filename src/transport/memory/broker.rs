@@ -36,6 +36,7 @@ pub(super) struct State {
     last: u64,
     pub(super) connections: Vec<CancellationToken>,
     pub(super) listeners: Listeners,
+    pub(super) notes: HashMap<String, String>,
 }
 
 /// A message that is out: kept whole, because it may come back.
@@ -143,6 +144,30 @@ impl State {
     pub(super) fn waiting(&self, queue: &str) -> Vec<Message> {
         let list = |step| self.lists.get(&(step, QueueName::from(queue))).into_iter().flat_map(BTreeMap::values);
         PRIORITY_STEPS.into_iter().flat_map(list).cloned().collect()
+    }
+
+    /// What waits in one list of a queue from this place on, with the places; the list's number counts from 0.
+    pub(super) fn page(&self, list: usize, queue: &QueueName, from: u64, most: usize) -> Option<Vec<(u64, Message)>> {
+        let key = (*PRIORITY_STEPS.get(list)?, queue.clone());
+        let messages = self.lists.get(&key).into_iter().flat_map(|list| list.range(from..));
+        Some(messages.take(most).map(|(place, message)| (*place, message.clone())).collect())
+    }
+
+    /// Takes a message out of a list and puts others in its place; says whether it was there.
+    pub(super) fn replace(
+        &mut self,
+        list: usize,
+        queue: &QueueName,
+        place: u64,
+        by: Option<(QueueName, Message)>,
+    ) -> bool {
+        let step = PRIORITY_STEPS.get(list).copied().unwrap_or_default();
+        let taken = self.lists.get_mut(&(step, queue.clone())).and_then(|list| list.remove(&place));
+        if let (Some(_), Some((queue, message))) = (&taken, by) {
+            let place = self.next_place();
+            self.put(place, queue, message);
+        }
+        taken.is_some()
     }
 
     /// Throws away what waits in a queue; answers how much that was.

@@ -5,20 +5,26 @@
 //! waits for anything but messages, and keeps nothing beyond the process.
 
 mod broker;
+mod browse;
 mod consumer;
 mod fanout;
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use super::{Capabilities, Connection, Consumer, Prefetch, Publication, Queue, QueueOrder, Subscription, Transport};
+use super::{
+    Browser, Capabilities, Connection, Consumer, Note, Prefetch, Publication, Queue, QueueName, QueueOrder,
+    Subscription, Transport,
+};
 use crate::protocol::Message;
 use crate::{Error, ErrorKind, Result};
 use broker::Broker;
+use browse::MemoryBrowser;
 use consumer::MemoryConsumer;
 
 /// A broker within the process; clones share it.
@@ -70,7 +76,12 @@ impl Transport for MemoryTransport {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { lowest_priority_first: true, redelivers_by_timeout: false, settles_across_connections: true }
+        Capabilities {
+            lowest_priority_first: true,
+            redelivers_by_timeout: false,
+            settles_across_connections: true,
+            keeps_notes: true,
+        }
     }
 
     async fn connect(&self) -> Result<Arc<dyn Connection>> {
@@ -151,6 +162,29 @@ impl Connection for MemoryConnection {
     async fn lost(&self) -> Error {
         self.lost.cancelled().await;
         lost()
+    }
+
+    async fn browse(&self, queue: &QueueName) -> Result<Box<dyn Browser>> {
+        self.check()?;
+        Ok(Box::new(MemoryBrowser::new(Arc::clone(&self.broker), queue.clone(), self.lost.clone())))
+    }
+
+    async fn notes(&self, names: &[String]) -> Result<Vec<Option<String>>> {
+        self.check()?;
+        let state = self.broker.state();
+        Ok(names.iter().map(|name| state.notes.get(name).cloned()).collect())
+    }
+
+    async fn write_notes(&self, notes: Vec<Note>, _kept_for: Duration) -> Result<()> {
+        self.check()?;
+        let mut state = self.broker.state();
+        for Note { name, text } in notes {
+            match text {
+                Some(text) => state.notes.insert(name, text),
+                None => state.notes.remove(&name),
+            };
+        }
+        Ok(())
     }
 
     async fn close(&self) -> Result<()> {

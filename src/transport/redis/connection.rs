@@ -12,13 +12,15 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::browse::RedisBrowser;
 use super::consumer::{RedisConsumer, start};
 use super::fanout::{self, RedisSubscription};
 use super::flush::flush;
-use super::{Shared, Waiting, bindings, keeper, publish, wake};
+use super::{Shared, Waiting, bindings, keeper, notes, publish, wake};
 use crate::redis_client::{ConnectOptions, Opened, failure, lost};
 use crate::transport::{
-    Connection, Consumer, ExchangeType, Prefetch, Publication, Queue, Settlement, Settler, Subscription,
+    Browser, Connection, Consumer, ExchangeType, Note, Prefetch, Publication, Queue, QueueName, Settlement, Settler,
+    Subscription,
 };
 use crate::{Error, ErrorKind, Result};
 
@@ -134,6 +136,18 @@ impl Connection for RedisConnection {
     async fn lost(&self) -> Error {
         self.link.lost.cancelled().await;
         self.link.is_lost()
+    }
+
+    async fn browse(&self, queue: &QueueName) -> Result<Box<dyn Browser>> {
+        Ok(Box::new(RedisBrowser::new(Arc::clone(&self.link), queue)))
+    }
+
+    async fn notes(&self, names: &[String]) -> Result<Vec<Option<String>>> {
+        notes::read(&self.link.shared, &mut self.link.connection.clone(), names).await
+    }
+
+    async fn write_notes(&self, notes: Vec<Note>, kept_for: Duration) -> Result<()> {
+        notes::write(&self.link.shared, &mut self.link.connection.clone(), &notes, kept_for).await
     }
 
     async fn close(&self) -> Result<()> {

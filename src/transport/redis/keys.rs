@@ -3,6 +3,9 @@
 use super::RedisOptions;
 use crate::transport::broadcast;
 
+/// What the keys of notes begin with.
+const NOTES: &str = "celeriac.notes.";
+
 /// Names keys, each with the global prefix.
 #[derive(Debug)]
 pub(super) struct Keys {
@@ -60,6 +63,11 @@ impl Keys {
         self.list(queue, step.unwrap_or(self.steps[0]))
     }
 
+    /// A note's key.
+    pub(super) fn note(&self, name: &str) -> String {
+        format!("{}{NOTES}{name}", self.prefix)
+    }
+
     /// The table of an exchange's bindings.
     pub(super) fn binding(&self, exchange: &str) -> String {
         format!("{}_kombu.binding.{exchange}", self.prefix)
@@ -95,7 +103,10 @@ impl Keys {
     pub(super) fn is_list(&self, key: &[u8]) -> bool {
         let ours = [&self.unacked, &self.unacked_index, &self.unacked_mutex];
         let bindings = format!("{}_kombu.", self.prefix);
-        !ours.iter().any(|own| own.as_bytes() == key) && !key.starts_with(bindings.as_bytes())
+        let notes = self.note("");
+        !ours.iter().any(|own| own.as_bytes() == key)
+            && !key.starts_with(bindings.as_bytes())
+            && !key.starts_with(notes.as_bytes())
     }
 }
 
@@ -132,6 +143,7 @@ mod tests {
         assert!(keys.is_list(b"app:q"));
         assert!(!keys.is_list(b"app:unacked_index"));
         assert!(!keys.is_list(b"app:_kombu.binding.celery"));
+        assert!(!keys.is_list(keys.note("x").as_bytes()));
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! caller, with [`Backoff`](super::Backoff).
 
 mod bindings;
+mod browse;
 mod connection;
 mod consumer;
 mod fanout;
@@ -18,6 +19,7 @@ mod flush;
 mod keeper;
 mod keys;
 mod ledger;
+mod notes;
 mod options;
 mod publish;
 mod reserve;
@@ -73,7 +75,12 @@ impl Transport for RedisTransport {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { lowest_priority_first: true, redelivers_by_timeout: true, settles_across_connections: true }
+        Capabilities {
+            lowest_priority_first: true,
+            redelivers_by_timeout: true,
+            settles_across_connections: true,
+            keeps_notes: true,
+        }
     }
 
     async fn connect(&self) -> Result<Arc<dyn Connection>> {
@@ -117,6 +124,7 @@ struct Scripts {
     reserve: Script,
     moving: Script,
     release: Script,
+    take: Script,
 }
 
 impl Scripts {
@@ -125,6 +133,7 @@ impl Scripts {
             reserve: Script::new(include_str!("reserve.lua")),
             moving: Script::new(include_str!("move.lua")),
             release: Script::new(include_str!("release.lua")),
+            take: Script::new(include_str!("take.lua")),
         }
     }
 }
