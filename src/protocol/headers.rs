@@ -80,7 +80,7 @@ impl TaskHeaders {
         let (time_limit, soft_time_limit) = time_limits(headers.get("timelimit"));
         Ok(TaskHeaders {
             task: text(headers, "task").ok_or(HeaderError::NoTask)?,
-            id: text(headers, "id").ok_or(HeaderError::NoId)?,
+            id: text(headers, "id").filter(|id| !id.is_empty()).ok_or(HeaderError::NoId)?,
             shadow: text(headers, "shadow").filter(|shadow| !shadow.is_empty()),
             eta: time(headers, "eta", "ETA")?,
             expires: time(headers, "expires", "expires")?,

@@ -41,13 +41,15 @@ pub(crate) struct Consumer {
     /// How many handlers run; each gives back its slot by [`Event::Freed`].
     running: usize,
     concurrency: usize,
-    /// Cloned into each run until its message is settled. Not the same as a slot: a thread that was given up keeps its
-    /// slot, and what a cold shutdown cuts short is settled while its slot no longer matters.
-    unsettled: mpsc::Sender<Infallible>,
+    /// Cloned into all that will settle a message; `None` once nothing more is begun. Not the same as a slot: a thread
+    /// that was given up keeps its slot though its message is settled, and what is settled without being run has none.
+    unsettled: Option<mpsc::Sender<Infallible>>,
     /// Ends when the last clone is dropped.
     settled: mpsc::Receiver<Infallible>,
     stop_consuming: CancellationToken,
     stopping: Option<Shutdown>,
+    /// Nothing is left to settle.
+    is_done: bool,
 }
 
 /// A place in the pool; dropping it frees it.
@@ -81,66 +83,48 @@ impl Consumer {
             reserved: VecDeque::new(),
             running: 0,
             concurrency,
-            unsettled,
+            unsettled: Some(unsettled),
             settled,
             stop_consuming,
             stopping: None,
+            is_done: false,
         }
     }
 
     /// Runs until the worker has been told to stop, nothing runs any more, and what ran is settled.
     pub(crate) async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>) -> Result<()> {
         let ended = self.take_events(&mut events).await;
-        self.wait_until_settled(events).await;
+        if !self.is_done {
+            self.wait_until_settled().await;
+        }
         ended
     }
 
     async fn take_events(&mut self, events: &mut mpsc::UnboundedReceiver<Event>) -> Result<()> {
         let mut batch = Vec::with_capacity(EVENTS);
-        while !self.is_done() {
+        while !self.is_done && self.stopping != Some(Shutdown::Cold) {
             tokio::select! {
                 biased;
                 _ = events.recv_many(&mut batch, EVENTS) => {}
-                () = until(self.held.next_eta(), &self.clock) => self.release_due(),
+                _ = self.settled.recv(), if self.unsettled.is_none() => self.is_done = true,
+                () = until(self.held.next_eta(), &self.clock) => {}
             }
             for event in batch.drain(..) {
                 self.on(event)?;
             }
+            self.release_due();
             self.start_reserved();
         }
         Ok(())
     }
 
     /// Waits for the last results and acknowledgements, but not for ever if backend or broker are away.
-    async fn wait_until_settled(self, mut events: mpsc::UnboundedReceiver<Event>) {
-        let Consumer { finisher, unsettled, mut settled, .. } = self;
-        drop(unsettled);
-        let told_to_hurry = async {
-            while let Some(event) = events.recv().await {
-                if matches!(event, Event::Shutdown(Shutdown::Cold)) {
-                    return;
-                }
-            }
-            std::future::pending().await
-        };
-        tokio::select! {
-            biased;
-            _ = settled.recv() => return,
-            () = told_to_hurry => {}
-            () = sleep(LAST_WORDS) => {}
-        }
-        finisher.cold.cancel();
-        // A handler that does not yield cannot be waited for.
-        let _ = timeout(LAST_WORDS, settled.recv()).await;
-    }
-
-    fn is_done(&self) -> bool {
-        match self.stopping {
-            None => false,
-            Some(Shutdown::Warm) => self.running == 0,
-            // Threads that do not come back keep their slots.
-            Some(Shutdown::Cold) => true,
-        }
+    /// A cold shutdown, or a broker that was given up: what runs is being ended. A handler that does not yield cannot be
+    /// waited for.
+    async fn wait_until_settled(mut self) {
+        self.unsettled = None;
+        self.finisher.cold.cancel();
+        let _ = timeout(LAST_WORDS, self.settled.recv()).await;
     }
 
     fn on(&mut self, event: Event) -> Result<()> {
@@ -180,14 +164,20 @@ impl Consumer {
         match intake::read(delivery, &self.tasks, self.clock.now()) {
             Intake::Run(work) => self.reserved.push_back(work),
             Intake::Hold(eta, work) => self.held.hold(eta, (work, self.prefetch.grow())),
-            Intake::Expired(work) => self.spawn_aside(|finisher| async move { finisher.expire(*work).await }),
+            Intake::Expired(work) => self.spawn(|finisher| async move {
+                let mut work = work;
+                finisher.expire(&mut work).await;
+            }),
             Intake::Malformed(malformed) => {
-                self.spawn_aside(|finisher| async move { finisher.refuse(*malformed).await });
+                self.spawn(|finisher| async move { finisher.refuse(*malformed).await });
             }
         }
     }
 
     fn release_due(&mut self) {
+        if self.held.len() == 0 {
+            return;
+        }
         let now = self.clock.now();
         while let Some((work, _growth)) = self.held.due(now) {
             self.reserved.push_back(work);
@@ -197,25 +187,22 @@ impl Consumer {
     fn start_reserved(&mut self) {
         while self.running < self.concurrency {
             let Some(work) = self.reserved.pop_front() else { return };
-            let (slot, unsettled) = (self.slot(), self.unsettled.clone());
-            let run = Arc::clone(&self.finisher).run(work, slot);
-            tokio::spawn(async move {
-                run.await;
-                drop(unsettled);
-            });
+            let slot = self.slot();
+            self.spawn(|finisher| finisher.run(work, slot));
         }
     }
 
-    /// Work that needs the backend but no handler, and so no place in the pool; the worker does not stop before it.
-    fn spawn_aside<F, W>(&mut self, work: W)
+    /// Starts what will settle a message; the worker does not stop before it. What needs the backend but no handler
+    /// takes no place in the pool.
+    fn spawn<F, W>(&self, work: W)
     where
         W: FnOnce(Arc<Finisher>) -> F,
         F: Future<Output = ()> + Send + 'static,
     {
-        let (slot, work) = (self.slot(), work(Arc::clone(&self.finisher)));
+        let (unsettled, work) = (self.unsettled.clone(), work(Arc::clone(&self.finisher)));
         tokio::spawn(async move {
             work.await;
-            drop(slot);
+            drop(unsettled);
         });
     }
 
@@ -237,6 +224,7 @@ impl Consumer {
         // What has not begun goes back to its queue at once, as each delivery drops.
         self.reserved.clear();
         self.held.drain().for_each(drop);
+        self.unsettled = None;
         if how == Shutdown::Cold {
             if self.running > 0 {
                 warn!("Cold shutdown: ending {} running task(s)", self.running);

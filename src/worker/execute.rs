@@ -97,13 +97,10 @@ async fn until_limit(
     }
 }
 
-/// Resolves to `limit` when it has passed since `start`; never without one.
+/// Resolves to `limit` when it has passed since `start`; never without one, or with one beyond the end of time.
 async fn passed(start: Instant, limit: Option<Duration>) -> Duration {
-    match limit {
-        Some(limit) => {
-            tokio::time::sleep_until(start + limit).await;
-            limit
-        }
-        None => std::future::pending().await,
-    }
+    let end = limit.and_then(|limit| Some((start.checked_add(limit)?, limit)));
+    let Some((end, limit)) = end else { return std::future::pending().await };
+    tokio::time::sleep_until(end).await;
+    limit
 }

@@ -7,6 +7,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -23,7 +24,7 @@ use super::request::Work;
 use super::settle::{Ending, Late, Verdict, verdict};
 use super::states::States;
 use crate::backend::ResultWriter;
-use crate::protocol::{Exception, MetaResult, State};
+use crate::protocol::{Exception, Map, MetaResult, State};
 use crate::task::{Arguments, Run, StateSink, Task, TaskContext, outcome_of_panic};
 use crate::time::Clock;
 use crate::transport::Settlement;
@@ -55,7 +56,7 @@ impl Finisher {
         clock: Clock,
         rng: fastrand::Rng,
     ) -> Self {
-        let states = Arc::new(States { writer: writer.clone(), metas: metas.clone() });
+        let states = Arc::new(States { writer: writer.clone(), metas: metas.clone(), extension: Map::new() });
         let cold = CancellationToken::new();
         Finisher { clock, cold, metas, writer, publisher, states, dead_letters, rng: Mutex::new(rng) }
     }
@@ -67,35 +68,45 @@ impl Finisher {
 
     /// Runs one task from reserved to settled.
     pub(crate) async fn run(self: Arc<Self>, mut work: Box<Work>, slot: Slot) {
+        // The handler's own panics are its failures; one of ours must not bring the message back to do it again.
+        let ran = AssertUnwindSafe(self.run_to_end(&mut work, slot)).catch_unwind().await;
+        if ran.is_err() {
+            error!(critical = true, "Task {}[{}] INTERNAL ERROR: the worker panicked", work.name, work.request.id);
+            self.give_up(&mut work, "the worker panicked").await;
+        }
+    }
+
+    async fn run_to_end(&self, work: &mut Work, slot: Slot) {
         if work.is_expired(self.clock.now()) {
-            return self.expire(*work).await;
+            return self.expire(work).await;
         }
         let body = match work.take_body() {
             Ok(body) => body,
-            Err(error) => return self.fail_to_decode(*work, &error.to_string()).await,
+            // A held message whose body no longer decodes, though it did when it came.
+            Err(error) => return self.give_up(work, &error.to_string()).await,
         };
         if !work.task.policy.acks_late {
             work.settle(Settlement::Ack);
         }
         if work.task.policy.track_started && !work.ignore_result {
-            self.store_started(&work);
+            self.store_started(work);
         }
         let began = Instant::now();
         // The place in the pool is kept until the message is settled: while broker or backend are away, no more is begun
         // than they will be told of.
         let mut slot = Some(slot);
-        let ran = self.execute(&work, Arguments { args: body.args, kwargs: body.kwargs }, &mut slot).await;
+        let ran = self.execute(work, Arguments { args: body.args, kwargs: body.kwargs }, &mut slot).await;
         let conclusion = {
             let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
-            conclude(ran, &work, began.elapsed(), self.clock.now(), &mut rng)
+            conclude(ran, work, began.elapsed(), self.clock.now(), &mut rng)
         };
-        self.carry_out(&mut work, conclusion).await;
+        self.carry_out(work, conclusion).await;
         drop(slot);
     }
 
     async fn execute(&self, work: &Work, arguments: Arguments, slot: &mut Option<Slot>) -> Ran {
         let soft = CancellationToken::new();
-        let context = TaskContext::new(Arc::clone(&work.request), Arc::clone(&self.states), soft.clone());
+        let context = TaskContext::new(Arc::clone(&work.request), self.states(work), soft.clone());
         let run = begin(&*work.task.task, context.clone(), arguments);
         let ran = execute(run, work.limits, &context, &soft, &self.cold, |thread| {
             // The thread goes on and keeps its place in the pool until it comes back.
@@ -112,6 +123,15 @@ impl Finisher {
             Ran::Finished(_) | Ran::Cancelled => {}
         }
         ran
+    }
+
+    /// Where the handler's `update_state` goes.
+    fn states(&self, work: &Work) -> Arc<dyn StateSink> {
+        if !self.metas.extended {
+            return Arc::clone(&self.states);
+        }
+        let (writer, metas) = (self.writer.clone(), self.metas.clone());
+        Arc::new(States { writer, extension: metas.extension(work), metas })
     }
 
     /// Not waited for: the writer keeps the order of what it stores for one task.
@@ -203,24 +223,34 @@ impl Finisher {
     }
 
     /// Work whose time has passed: REVOKED with `TaskRevokedError("expired")`.
-    pub(crate) async fn expire(&self, mut work: Work) {
-        report::log_discarded(&work);
+    pub(crate) async fn expire(&self, work: &mut Work) {
+        report::log_discarded(work);
         let verdict = verdict(Ending::Revoked, &work.task.policy, work.ignore_result);
         let exception = Exception::celery("TaskRevokedError", "expired");
         let stored = match verdict.store {
-            Some(state) => self.store(&work, state, MetaResult::Exception(exception), None).await,
+            Some(state) => self.store(work, state, MetaResult::Exception(exception), None).await,
             None => Ok(()),
         };
-        if stored.is_ok() {
-            work.settle(Settlement::Ack);
+        match stored {
+            Ok(()) => work.settle(Settlement::Ack),
+            // The backend is away and the worker stops without waiting for it: the message comes back, and expires then.
+            Err(error) if error.is_connection() => {}
+            Err(_) => {
+                let letter = self.bury(work, "the task expired, and that could not be stored", None);
+                work.settle(letter);
+            }
         }
     }
 
-    /// A held message whose body no longer decodes, though it did when it came: kept as any other malformed one.
-    async fn fail_to_decode(&self, mut work: Work, reason: &str) {
-        error!("Task {}[{}] cannot be decoded again: {reason}", work.name, work.request.id);
-        let settlement = self.bury(&work, reason, None);
-        work.settle(settlement);
+    /// A message that this worker cannot deal with, for reasons of its own: a FAILURE, and kept as a dead letter.
+    async fn give_up(&self, work: &mut Work, reason: &str) {
+        error!("Task {}[{}] is given up: {reason}", work.name, work.request.id);
+        let exception = Exception::new("RuntimeError", reason);
+        let failure = MetaResult::Exception(exception.clone());
+        // The dead letter is what must not be lost; a failure that cannot be stored is told in the log.
+        let _ = self.store(work, State::Failure, failure, None).await;
+        let letter = self.bury(work, reason, Some(&exception));
+        work.settle(letter);
     }
 
     fn bury(&self, work: &Work, reason: &str, exception: Option<&Exception>) -> Settlement {

@@ -155,9 +155,13 @@ fn version_1(message: &Message, accept: &AcceptContent) -> Result<(Map, Body), F
 
 fn accept(delivery: Delivery, mut message: Message, understood: Understood, tasks: &Tasks, now: Timestamp) -> Intake {
     let Understood { headers, body, task, rewritten } = understood;
-    let is_version_1 = rewritten.is_some();
-    if let Some(headers) = rewritten {
-        message.headers = headers;
+    if let Some(rewritten) = rewritten {
+        message.headers = rewritten;
+        // What is made of the message later, a retry or a dead letter, is of version 2 throughout.
+        if let Err(error) = message.set_body(&body) {
+            let named = Some((headers.id.clone(), headers.task.clone()));
+            return Intake::Malformed(Box::new(Malformed::new(delivery, message, Fault::Payload(error), named)));
+        }
     }
     let limits = task.policy.limits_with(headers.time_limit, headers.soft_time_limit);
     let ignore_result = headers.ignore_result.unwrap_or(task.policy.ignore_result);
@@ -172,9 +176,7 @@ fn accept(delivery: Delivery, mut message: Message, understood: Understood, task
     match eta {
         Some(eta) if eta > now => {
             // Held messages are many: the body is decoded again when its time comes.
-            if !is_version_1 {
-                work.body = None;
-            }
+            work.body = None;
             Intake::Hold(eta, work)
         }
         _ => Intake::Run(work),

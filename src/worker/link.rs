@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
@@ -15,6 +16,12 @@ use super::patience::Patience;
 use crate::config::Config;
 use crate::transport::{Backoff, Connection, Prefetch, Queue, Transport};
 use crate::{Error, ErrorKind, Result};
+
+/// A connection that lasted so long was a good one: the next is sought with the shortest pauses again.
+const STEADY: Duration = Duration::from_secs(5);
+
+/// How long a worker that stops looks for a broker that is away, to tell it what has been done.
+const LAST_TRY: Duration = Duration::from_secs(5);
 
 /// Keeps a worker connected.
 pub(crate) struct Link {
@@ -91,9 +98,9 @@ impl Connector {
 impl Link {
     /// Runs until `stop`, or until the broker is given up.
     pub(crate) async fn run(self, connector: Connector) {
-        let stop = self.stop.clone();
+        let (stop, transport) = (self.stop.clone(), Arc::clone(&connector.transport));
         tokio::select! {
-            () = stop.cancelled() => self.close().await,
+            () = stop.cancelled() => self.close(&*transport).await,
             error = self.keep_connected(connector) => {
                 // The loop is gone only when the worker is, and then nobody needs to know.
                 let _ = self.events.send(Event::Unrecoverable(error));
@@ -108,18 +115,19 @@ impl Link {
                 Err(error) => return error,
             };
             info!("Connected to {}", connector.transport.uri());
+            let since = Instant::now();
             let lost = self.serve(&connection).await;
-            let consumed = self.current.send_replace(None).is_some();
+            self.current.send_replace(None);
             let _ = self.events.send(Event::Disconnected);
             warn!("consumer: Connection to broker lost. Trying to re-establish the connection...");
-            debug!("{lost}");
-            if consumed {
+            if since.elapsed() > STEADY {
+                debug!("{lost}");
                 connector.backoff.reset();
             } else {
                 // A broker that answers and cannot be consumed from, such as a replica, is not asked without pause.
                 warn!("consumer: {lost}");
-                tokio::time::sleep(connector.backoff.next_pause()).await;
             }
+            tokio::time::sleep(connector.backoff.next_pause()).await;
         }
     }
 
@@ -147,17 +155,26 @@ impl Link {
                 biased;
                 () = self.stop_consuming.cancelled() => return Ok(()),
                 batch = consumer.next() => {
-                    let _ = self.events.send(Event::Received(batch?));
+                    if self.events.send(Event::Received(batch?)).is_err() {
+                        // Nobody is left to run anything.
+                        return Ok(());
+                    }
                 }
             }
         }
     }
 
-    async fn close(&self) {
-        let connection = self.current.send_replace(None);
-        if let Some(connection) = connection
-            && let Err(error) = connection.close().await
-        {
+    /// Closing settles what is still to be settled; between two connections, over one for this alone.
+    async fn close(&self, transport: &dyn Transport) {
+        let closed = match self.current.send_replace(None) {
+            Some(connection) => connection.close().await,
+            None => match timeout(LAST_TRY, transport.connect()).await {
+                Ok(Ok(connection)) => connection.close().await,
+                Ok(Err(error)) => Err(error),
+                Err(_) => Err(Error::new(ErrorKind::Connection, "it does not answer")),
+            },
+        };
+        if let Err(error) = closed {
             warn!("cannot close the connection to the broker: {error}");
         }
     }

@@ -30,9 +30,7 @@ impl Metas {
         traceback: Option<String>,
     ) -> StoreRequest {
         let mut request = self.of_request(&work.request, state, result, traceback);
-        if self.extended {
-            request.meta.extended = self.extension(work);
-        }
+        request.meta.extended = self.extension(work);
         request
     }
 
@@ -66,7 +64,11 @@ impl Metas {
         self.of_work(work, State::Started, MetaResult::Value(Value::Map(at)), None)
     }
 
-    fn extension(&self, work: &Work) -> Map {
+    /// What `result_extended` adds: nothing where it is off.
+    pub(crate) fn extension(&self, work: &Work) -> Map {
+        if !self.extended {
+            return Map::new();
+        }
         let arguments = work.arguments();
         let mut extension = Map::from([
             ("name", Value::from(work.request.task.as_str())),

@@ -74,6 +74,8 @@ pub struct WorkerOptions {
 pub struct Worker {
     app: Arc<App>,
     options: WorkerOptions,
+    tasks: Tasks,
+    metas: Metas,
     transport: Arc<dyn Transport>,
     backend: Arc<dyn ResultBackend>,
     clock: Clock,
@@ -92,7 +94,8 @@ impl Worker {
     /// A worker for the app's own broker and backend.
     ///
     /// # Errors
-    /// `Configuration`: two tasks of one name, a broker or backend URL that cannot be used.
+    /// `Configuration`: two tasks of one name, a broker or backend URL that cannot be used, a time zone that there is
+    /// not, content that cannot be accepted.
     pub fn new(app: App, options: WorkerOptions) -> Result<Self> {
         let clock = Clock::system();
         let transport = parts::transport(app.config(), clock.clone(), options.seed)?;
@@ -112,9 +115,16 @@ impl Worker {
         clock: Clock,
     ) -> Result<Self> {
         app.check()?;
+        let tasks = Tasks::new(&app, &options.hostname)?;
+        let metas = Metas {
+            hostname: options.hostname.clone(),
+            clock: clock.clone(),
+            timezone: parts::timezone(app.config())?,
+            extended: app.config().result_extended,
+        };
         let (events, receiver) = mpsc::unbounded_channel();
         let handle = WorkerHandle { events, ready: watch::Sender::new(false) };
-        Ok(Worker { app: Arc::new(app), options, transport, backend, clock, handle, events: receiver })
+        Ok(Worker { app: Arc::new(app), options, tasks, metas, transport, backend, clock, handle, events: receiver })
     }
 
     /// A handle to steer the worker with.
@@ -160,7 +170,9 @@ impl Worker {
         let (writer, current) =
             (ResultWriter::start(Arc::clone(&self.backend), WriterOptions::default()), watch::Sender::new(None));
         let (publisher, publishing) = Publisher::start(current.subscribe());
-        let (stop_consuming, stop) = (CancellationToken::new(), CancellationToken::new());
+        // Whoever drops this future takes the link down with it.
+        let stop = CancellationToken::new();
+        let (stop_consuming, _stops) = (stop.child_token(), stop.clone().drop_guard());
         let mut rng = fastrand::Rng::with_seed(self.options.seed);
         let link = Link {
             queues: self.queues(),
@@ -172,18 +184,19 @@ impl Worker {
         };
         let link = tokio::spawn(link.run(self.connector("consumer", rng.u64(..))));
 
-        let tasks = Tasks::new(&self.app, &self.options.hostname)?;
         let dead_letters = config.dead_letter_queue.clone();
         let dead_letters = dead_letters.map(|queue| DeadLetters { queue, hostname: self.options.hostname.clone() });
-        let finisher = Finisher::new(self.metas()?, writer.clone(), publisher, dead_letters, self.clock.clone(), rng);
-        let consumer = Consumer::new(tasks, finisher, prefetch, self.concurrency(), stop_consuming, &self.handle);
+        let concurrency = self.concurrency();
+        let finisher = Finisher::new(self.metas, writer.clone(), publisher, dead_letters, self.clock, rng);
+        let consumer = Consumer::new(self.tasks, finisher, prefetch, concurrency, stop_consuming, &self.handle);
         let ended = consumer.run(self.events).await;
 
         // After a cold shutdown the backend may be away for good; what waits for it then is not waited for.
         let _ = tokio::time::timeout(LAST_WORDS, writer.stop()).await;
         stop.cancel();
         let _ = link.await;
-        let _ = publishing.await;
+        // A handler that does not yield keeps its publisher; there is nothing left that it could publish over.
+        publishing.abort();
         ended
     }
 }
@@ -195,15 +208,6 @@ impl Worker {
 
     fn queues(&self) -> Vec<Queue> {
         self.options.queues.iter().map(queue).collect()
-    }
-
-    fn metas(&self) -> Result<Metas> {
-        Ok(Metas {
-            hostname: self.options.hostname.clone(),
-            clock: self.clock.clone(),
-            timezone: parts::timezone(self.app.config())?,
-            extended: self.app.config().result_extended,
-        })
     }
 }
 

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::request::Work;
 use crate::Result;
-use crate::protocol::{DateTime, Message, Value};
+use crate::protocol::{DateTime, Message, Value, repr};
 use crate::task::{Retry, RetryTime};
 use crate::transport::Publication;
 
@@ -51,9 +51,13 @@ fn set_headers(message: &mut Message, work: &Work, again: Again) {
     headers.insert("retries", i64::from(again.retries));
     headers.insert("eta", DateTime::from(again.eta).to_string());
     headers.insert("ignore_result", work.ignore_result);
-    // Published inside the task, so a task without a parent becomes its own (celery/app/base.py `Celery.send_task`).
-    if matches!(headers.get("parent_id"), None | Some(Value::Null)) {
-        headers.insert("parent_id", work.request.id.as_str());
+    // Published inside the task, so a task without a parent becomes its own, and so does one without a root
+    // (celery/app/base.py `Celery.send_task`).
+    let root = work.request.root_id.as_deref().unwrap_or(&work.request.id);
+    for (name, id) in [("parent_id", work.request.id.as_str()), ("root_id", root)] {
+        if matches!(headers.get(name), None | Some(Value::Null)) {
+            headers.insert(name, id);
+        }
     }
 }
 
@@ -70,6 +74,8 @@ fn replace_arguments(message: &mut Message, work: &Work, retry: &Retry) -> Resul
     let original = crate::task::Arguments { args: body.args, kwargs: body.kwargs };
     let changed = retry.arguments(&original, work.task.task.signature());
     (body.args, body.kwargs) = (changed.args, changed.kwargs);
+    message.headers.insert("argsrepr", repr::argsrepr(&body.args, repr::Limits::default()));
+    message.headers.insert("kwargsrepr", repr::kwargsrepr(&body.kwargs, repr::Limits::default()));
     message.set_body(&body)
 }
 
