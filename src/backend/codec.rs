@@ -1,7 +1,9 @@
 //! [`Codec`]: results as bytes: serialized by `result_serializer`, compressed by `result_compression`.
 
-use super::{BackendOptions, EncodedResult, StoreRequest};
-use crate::protocol::{Compression, Serializer, TaskMeta, Value};
+use uuid::Uuid;
+
+use super::{BackendOptions, ChordPart, EncodedPart, EncodedResult, StoreRequest};
+use crate::protocol::{Compression, Map, MetaResult, ResultTuple, Serializer, State, TaskMeta, Value};
 use crate::{Error, ErrorKind, Result};
 
 /// What a compressed result begins with (celery/backends/base.py `COMPRESSED_PAYLOAD_MAGIC`); its content type and
@@ -36,20 +38,79 @@ impl Codec {
         if meta.task_id.is_empty() {
             return Err(Error::new(ErrorKind::Backend, "a result without a task id cannot be stored"));
         }
-        let payload = self.payload(meta)?;
-        if payload.len() > LARGEST {
-            let message = format!("the result of {} is too large to be stored: {} bytes", meta.task_id, payload.len());
-            return Err(Error::new(ErrorKind::Backend, message));
-        }
+        let payload = self.sized(self.payload(meta)?, &meta.task_id)?;
         let (task_id, state) = (meta.task_id.clone(), meta.status.clone());
         Ok(EncodedResult { task_id, state, payload: payload.into(), reply_to: request.reply_to.clone() })
     }
 
+    /// A part with its bytes, `[1, task_id, state, result]` (celery/backends/redis.py
+    /// `RedisBackend.on_chord_part_return`), and with a token of its own.
+    pub(super) fn encode_part(&self, part: &ChordPart) -> Result<EncodedPart> {
+        let ChordPart { group_id, task_id, group_index, state, result } = part;
+        if group_id.is_empty() || task_id.is_empty() {
+            return Err(Error::new(ErrorKind::Backend, "a part of a chord needs a task id and a group id"));
+        }
+        let result = match result {
+            MetaResult::Value(value) => value.clone(),
+            MetaResult::Exception(exception) => exception.to_map().into(),
+        };
+        let list = vec![Value::Int(1), task_id.as_str().into(), state.as_str().into(), result];
+        let payload = self.compressed(self.serializer.encode(&Value::List(list))?)?;
+        Ok(EncodedPart {
+            group_id: group_id.clone(),
+            task_id: task_id.clone(),
+            group_index: *group_index,
+            payload: self.sized(payload, task_id)?.into(),
+            token: Uuid::new_v4().simple().to_string(),
+        })
+    }
+
+    /// The member, its state and its result, from a part's bytes.
+    pub(super) fn decode_part(&self, payload: &[u8]) -> Result<(String, State, MetaResult)> {
+        let parts: Option<[Value; 4]> = self.value(payload)?.into_list().and_then(|parts| parts.try_into().ok());
+        let malformed = || Error::new(ErrorKind::Decode, "a part of a chord is not [1, id, state, result]");
+        let [_, task_id, state, result] = parts.ok_or_else(malformed)?;
+        let (Some(task_id), Some(state)) = (task_id.into_string(), state.into_string()) else {
+            return Err(malformed());
+        };
+        let state = State::from(state);
+        let result = MetaResult::read(&state, result);
+        Ok((task_id, state, result))
+    }
+
+    /// What is kept for a group, `{"result": [[id, parent], members]}` (celery/backends/base.py
+    /// `BaseKeyValueStoreBackend._save_group`).
+    pub(super) fn encode_group(&self, group: &ResultTuple) -> Result<Vec<u8>> {
+        if group.id.is_empty() {
+            return Err(Error::new(ErrorKind::Backend, "a group without an id cannot be saved"));
+        }
+        let map = Map::from([("result", Value::from(group.clone()))]);
+        self.sized(self.compressed(self.serializer.encode(&map.into())?)?, &group.id)
+    }
+
+    /// The group that stored bytes hold.
+    pub(super) fn decode_group(&self, payload: &[u8]) -> Result<ResultTuple> {
+        let value = self.value(payload)?;
+        let is_none = || Error::new(ErrorKind::Decode, "a saved group has not the form of one");
+        ResultTuple::try_from(value.as_map().and_then(|map| map.get("result")).ok_or_else(is_none)?)
+    }
+
     fn payload(&self, meta: &TaskMeta) -> Result<Vec<u8>> {
-        let plain = self.plain(meta)?;
+        self.compressed(self.plain(meta)?)
+    }
+
+    fn compressed(&self, plain: Vec<u8>) -> Result<Vec<u8>> {
         let Some(compression) = self.compression else { return Ok(plain) };
         let compressed = compression.compress(&plain)?;
         Ok([COMPRESSED, compression.header().as_bytes(), b"\x00", &compressed].concat())
+    }
+
+    fn sized(&self, payload: Vec<u8>, id: &str) -> Result<Vec<u8>> {
+        if payload.len() > LARGEST {
+            let message = format!("the result of {id} is too large to be stored: {} bytes", payload.len());
+            return Err(Error::new(ErrorKind::Backend, message));
+        }
+        Ok(payload)
     }
 
     fn plain(&self, meta: &TaskMeta) -> Result<Vec<u8>> {
@@ -60,19 +121,19 @@ impl Codec {
         meta.write_json(&mut out).map(|()| out)
     }
 
-    fn meta(&self, plain: &[u8]) -> Result<TaskMeta> {
-        let is_none = || Error::new(ErrorKind::Decode, "a stored result has not the form of one");
-        TaskMeta::from_map(self.serializer.decode(plain)?.into_map().ok_or_else(is_none)?)
-    }
-
     /// The meta that stored bytes hold, compressed or not.
     pub(super) fn decode(&self, payload: &[u8]) -> Result<TaskMeta> {
+        let is_none = || Error::new(ErrorKind::Decode, "a stored result has not the form of one");
+        TaskMeta::from_map(self.value(payload)?.into_map().ok_or_else(is_none)?)
+    }
+
+    fn value(&self, payload: &[u8]) -> Result<Value> {
         let Some(compressed) = payload.strip_prefix(COMPRESSED) else {
-            return self.meta(payload);
+            return self.serializer.decode(payload);
         };
         let (content_type, body) = split_at_zero(compressed);
         let content_type = String::from_utf8_lossy(content_type);
-        self.meta(&Compression::of_header(&content_type)?.decompress(body, LARGEST)?)
+        self.serializer.decode(&Compression::of_header(&content_type)?.decompress(body, LARGEST)?)
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{EncodedResult, ResultBackend, StoreRequest};
-use crate::protocol::TaskMeta;
+use super::{EncodedResult, ResultBackend, StoreRequest, Until};
+use crate::protocol::{ResultTuple, TaskMeta};
 use crate::{Error, ErrorKind, Result};
 
 /// Keeps no results, and says so to whoever asks for one (celery/backends/base.py `DisabledBackend`).
@@ -49,8 +49,31 @@ impl ResultBackend for DisabledBackend {
         Err(is_disabled())
     }
 
+    async fn wait_many(&self, _: &[&str], _: Until, _: Option<Duration>) -> Result<Vec<Option<TaskMeta>>> {
+        Err(is_disabled())
+    }
+
     async fn forget(&self, _task_id: &str) -> Result<()> {
         Ok(())
+    }
+
+    async fn save_group(&self, _group: &ResultTuple) -> Result<()> {
+        Err(is_disabled())
+    }
+
+    async fn restore_group(&self, _group_id: &str) -> Result<Option<ResultTuple>> {
+        Err(is_disabled())
+    }
+
+    async fn forget_group(&self, _group_id: &str) -> Result<()> {
+        Err(is_disabled())
+    }
+
+    /// In the sense of celery/backends/base.py `E_CHORD_NO_BACKEND`.
+    fn ensure_chords_allowed(&self) -> Result<()> {
+        let message = "starting chords requires a result backend: set result_backend (a group chained with a task is \
+                       a chord too)";
+        Err(Error::new(ErrorKind::Configuration, message))
     }
 }
 

@@ -1,15 +1,20 @@
 //! The seam to result backends, [`ResultBackend`], and [`ResultWriter`], through which a worker stores.
 //!
 //! A result is encoded where it came to be ([`ResultBackend::encode`]), gathered by the [`ResultWriter`], and stored in
-//! batches ([`ResultBackend::store_encoded`]). Implementations are [`MemoryBackend`], [`DisabledBackend`] and
-//! [`RedisBackend`]; [`from_url`] chooses. All that keep results pass `tests/backend_conformance.rs`.
+//! batches ([`ResultBackend::store_encoded`]). A chord's members are counted where the results are ([`NativeChords`]), in
+//! the same round trip; for backends that cannot count, [`poll_chord`] looks. Implementations are [`MemoryBackend`],
+//! [`DisabledBackend`] and [`RedisBackend`]; [`from_url`] chooses. All that keep results pass
+//! `tests/backend_conformance.rs`.
 //!
 //! Nothing here runs tasks, reads the wall clock, or spends a round trip on Celery's state rules: a backend keeps them
 //! where it stores.
 
 mod choose;
+mod chord;
 mod codec;
 mod disabled;
+mod gathering;
+mod join;
 mod memory;
 mod options;
 mod redis;
@@ -23,10 +28,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::Result;
-use crate::protocol::{State, TaskMeta};
+use crate::protocol::{ResultTuple, State, TaskMeta};
 
 pub use choose::from_url;
+pub use chord::{ChordClaim, ChordFailure, ChordOutcome, ChordPart, ChordProgress, EncodedPart, NativeChords};
 pub use disabled::DisabledBackend;
+pub use join::{Joined, is_ready, join, poll_chord};
 pub use memory::MemoryBackend;
 pub use options::BackendOptions;
 pub use redis::RedisBackend;
@@ -80,8 +87,52 @@ pub trait ResultBackend: Send + Sync + fmt::Debug {
     /// again meanwhile.
     async fn wait(&self, task_id: &str, timeout: Option<Duration>) -> Result<Option<TaskMeta>>;
 
+    /// Waits for many tasks at once, as [`wait`](Self::wait) does for one, and returns the metas of those that are ready,
+    /// in the order of `task_ids`; an id that stands there twice has its meta twice.
+    async fn wait_many(
+        &self,
+        task_ids: &[&str],
+        until: Until,
+        timeout: Option<Duration>,
+    ) -> Result<Vec<Option<TaskMeta>>>;
+
     /// Deletes the result.
     async fn forget(&self, task_id: &str) -> Result<()>;
+
+    /// Keeps a group's structure for `result_expires`, so that [`restore_group`](Self::restore_group) finds it
+    /// (celery/result.py `GroupResult.save`).
+    ///
+    /// # Errors
+    /// `Backend`: the group has no id.
+    async fn save_group(&self, group: &ResultTuple) -> Result<()>;
+
+    /// The structure of a group that was saved (`GroupResult.restore`); `None` for an id that is not known.
+    async fn restore_group(&self, group_id: &str) -> Result<Option<ResultTuple>>;
+
+    /// Deletes what [`save_group`](Self::save_group) kept; the members' results stay (`GroupResult.delete`).
+    async fn forget_group(&self, group_id: &str) -> Result<()>;
+
+    /// The same backend, if it counts the members of chords itself; `None`: the task `celery.chord_unlock` must poll.
+    fn native_chords(&self) -> Option<&dyn NativeChords> {
+        None
+    }
+
+    /// Whether chords can be sent at all (celery/backends/base.py `Backend.ensure_chords_allowed`).
+    ///
+    /// # Errors
+    /// `Configuration`: this backend keeps no results to gather.
+    fn ensure_chords_allowed(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What [`ResultBackend::wait_many`] waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// All are ready.
+    AllReady,
+    /// All are ready, or one is in a state in which `AsyncResult.get()` raises.
+    FirstFailure,
 }
 
 /// A result to store.

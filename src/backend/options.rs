@@ -19,6 +19,15 @@ pub struct BackendOptions {
     /// `result_backend_transport_options["global_keyprefix"]`: what every key begins with; `_` is added when it ends in
     /// none of `:_-.`.
     pub global_keyprefix: String,
+    /// `result_chord_expires`: how long what a chord is counted with is kept, in whole seconds; `None`: as
+    /// `result_expires`, zero: for ever.
+    pub chord_expires: Option<Duration>,
+    /// `result_chord_join_timeout`: how long the worker that completes a chord waits for results that are not there yet;
+    /// `None`: for ever.
+    pub chord_join_timeout: Option<Duration>,
+    /// `result_backend_transport_options["result_chord_ordered"]`: whether a chord's body gets the results in the order
+    /// of the header, and not in that of their coming.
+    pub chord_ordered: bool,
     /// `redis_socket_timeout`: how long an answer may take before the connection counts as lost; `None`: for ever.
     pub socket_timeout: Option<Duration>,
     /// `redis_socket_connect_timeout`: how long connecting and logging in may take.
@@ -38,6 +47,9 @@ impl Default for BackendOptions {
             serializer: "json".to_owned(),
             compression: None,
             global_keyprefix: String::new(),
+            chord_expires: None,
+            chord_join_timeout: Some(Duration::from_secs(3)),
+            chord_ordered: true,
             socket_timeout: Some(Duration::from_secs(120)),
             socket_connect_timeout: Duration::from_secs(5),
             health_check_interval: Duration::from_secs(25),
@@ -57,17 +69,55 @@ impl BackendOptions {
             (State::Failure, Some(expires)) => Some(expires),
             _ => self.result_expires,
         };
-        let whole = Duration::from_secs(expires?.as_secs()).min(LONGEST);
-        (!whole.is_zero()).then_some(whole)
+        whole(expires?)
+    }
+
+    /// How long what a chord is counted with is kept; `None`: for ever (celery/backends/base.py
+    /// `BaseKeyValueStoreBackend.chord_expires`).
+    pub(super) fn kept_for_chord(&self) -> Option<Duration> {
+        whole(self.chord_expires.or(self.result_expires)?)
+    }
+
+    /// How long a saved header is kept: users read it as well (`BaseKeyValueStoreBackend._chord_result_expires`).
+    pub(super) fn kept_for_header(&self) -> Option<Duration> {
+        Some(self.kept_for_chord()?.max(whole(self.result_expires?)?))
+    }
+
+    /// How long a claim holds at first: it must outlive the join (celery/backends/redis.py
+    /// `RedisBackend.on_chord_part_return`).
+    pub(super) fn claim_lease(&self) -> Duration {
+        let join = self.chord_join_timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(Duration::from_secs(5));
+        let twice = join.saturating_mul(2).min(LONGEST);
+        Duration::from_secs(twice.as_secs().max(5))
+    }
+
+    /// How long it is remembered that a chord is done.
+    pub(super) fn done_lease(&self) -> Duration {
+        self.claim_lease().saturating_mul(2).clamp(Duration::from_secs(300), LONGEST)
     }
 
     /// What the key of a task's result begins with (celery/backends/base.py
     /// `BaseKeyValueStoreBackend._add_global_keyprefix`).
     pub(super) fn task_keyprefix(&self) -> String {
+        self.keyprefix("celery-task-meta-")
+    }
+
+    /// What the keys of a group begin with.
+    pub(super) fn group_keyprefix(&self) -> String {
+        self.keyprefix("celery-taskset-meta-")
+    }
+
+    fn keyprefix(&self, rest: &str) -> String {
         let prefix = &self.global_keyprefix;
         let separator = if prefix.is_empty() || prefix.ends_with([':', '_', '-', '.']) { "" } else { "_" };
-        format!("{prefix}{separator}celery-task-meta-")
+        format!("{prefix}{separator}{rest}")
     }
+}
+
+/// Redis counts whole seconds; less than one is for ever, as nought is.
+fn whole(time: Duration) -> Option<Duration> {
+    let whole = Duration::from_secs(time.as_secs()).min(LONGEST);
+    (!whole.is_zero()).then_some(whole)
 }
 
 #[cfg(test)]
@@ -110,6 +160,31 @@ mod tests {
         for (result_expires, result_failure_expires, state, expected) in rows {
             let options = BackendOptions { result_expires, result_failure_expires, ..Default::default() };
             assert_eq!(options.expires(&state), expected, "{options:?} {state:?}");
+        }
+    }
+
+    #[test]
+    fn chords_are_kept_as_long_as_celery_keeps_them() {
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        // result_expires, result_chord_expires: the counters', the header's.
+        let rows = [
+            (seconds(60), None, seconds(60), seconds(60)),
+            (seconds(60), seconds(5), seconds(5), seconds(60)),
+            (seconds(60), seconds(90), seconds(90), seconds(90)),
+            (seconds(60), seconds(0), None, None),
+            (None, seconds(5), seconds(5), None),
+            (None, None, None, None),
+        ];
+        for (result_expires, chord_expires, chord, header) in rows {
+            let options = BackendOptions { result_expires, chord_expires, ..Default::default() };
+            assert_eq!((options.kept_for_chord(), options.kept_for_header()), (chord, header), "{options:?}");
+        }
+        for (join, claim, done) in
+            [(Some(3.0), 6, 300), (Some(2.6), 5, 300), (Some(1.0), 5, 300), (Some(200.0), 400, 800), (None, 10, 300)]
+        {
+            let options =
+                BackendOptions { chord_join_timeout: join.map(Duration::from_secs_f64), ..Default::default() };
+            assert_eq!((options.claim_lease().as_secs(), options.done_lease().as_secs()), (claim, done), "{join:?}");
         }
     }
 }

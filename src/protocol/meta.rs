@@ -114,7 +114,7 @@ impl TaskMeta {
 
 impl MetaResult {
     /// Only in an exception's states is a dict with `exc_type` an exception; `update_state` stores what it is given.
-    fn read(status: &State, result: Value) -> Self {
+    pub(crate) fn read(status: &State, result: Value) -> Self {
         let exception = result.as_map().filter(|_| status.is_exception()).and_then(Exception::from_map);
         exception.map_or(MetaResult::Value(result), MetaResult::Exception)
     }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -31,23 +31,23 @@ pub(super) struct Consumer {
 /// What one who waits is told.
 #[derive(Debug)]
 pub(super) enum Notice {
-    /// Whatever is published from now on will be told: fetch what is there already.
-    Look,
-    /// A result was published.
-    Published(Vec<u8>),
+    /// Whatever is published on this channel from now on will be told: fetch what is there already.
+    Look(Arc<str>),
+    /// A result was published on this channel.
+    Published(Arc<str>, Vec<u8>),
 }
 
-/// One who waits for a channel; it is unsubscribed from when nobody is left.
+/// One who waits for channels; one is unsubscribed from when nobody is left.
 pub(super) struct Subscription {
-    channel: String,
+    channels: Vec<Arc<str>>,
     notices: UnboundedReceiver<Result<Notice>>,
     orders: UnboundedSender<Order>,
 }
 
 enum Order {
-    Subscribe(String, UnboundedSender<Result<Notice>>),
-    /// Somebody has gone from this channel.
-    Release(String),
+    Subscribe(Vec<Arc<str>>, UnboundedSender<Result<Notice>>),
+    /// Somebody has gone from these channels.
+    Release(Vec<Arc<str>>),
 }
 
 impl Consumer {
@@ -55,8 +55,9 @@ impl Consumer {
         Consumer { url, options, health_check_interval, orders: Mutex::default() }
     }
 
-    /// Waits for what is published on `channel`. Must be called within a Tokio runtime.
-    pub(super) fn subscribe(&self, channel: String) -> Subscription {
+    /// Waits for what is published on `channels`. Must be called within a Tokio runtime.
+    pub(super) fn subscribe(&self, channels: Vec<String>) -> Subscription {
+        let channels: Vec<Arc<str>> = channels.into_iter().map(Arc::from).collect();
         let (tell, notices) = mpsc::unbounded_channel();
         let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
         let orders = match &*orders {
@@ -64,8 +65,8 @@ impl Consumer {
             _ => orders.insert(self.start()).clone(),
         };
         // The task ends only when nobody can give orders any more.
-        let _ = orders.send(Order::Subscribe(channel.clone(), tell));
-        Subscription { channel, notices, orders }
+        let _ = orders.send(Order::Subscribe(channels.clone(), tell));
+        Subscription { channels, notices, orders }
     }
 
     /// A runtime that ends takes its task with it: another one gets its own.
@@ -85,17 +86,20 @@ impl Consumer {
 }
 
 impl Subscription {
-    /// What comes next; an error is one that connecting again does not help.
-    pub(super) async fn next(&mut self) -> Result<Notice> {
-        let gone = || Err(Error::new(ErrorKind::Connection, "nobody listens for results any more"));
-        self.notices.recv().await.unwrap_or_else(gone)
+    /// What comes next, as much as there is; an error is one that connecting again does not help.
+    pub(super) async fn next_many(&mut self) -> Result<Vec<Notice>> {
+        let mut notices = Vec::new();
+        if self.notices.recv_many(&mut notices, 1000).await == 0 {
+            return Err(Error::new(ErrorKind::Connection, "nobody listens for results any more"));
+        }
+        notices.into_iter().collect()
     }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
         self.notices.close();
-        let _ = self.orders.send(Order::Release(std::mem::take(&mut self.channel)));
+        let _ = self.orders.send(Order::Release(std::mem::take(&mut self.channels)));
     }
 }
 
@@ -105,7 +109,7 @@ struct Listening {
     options: ConnectOptions,
     health_check_interval: Duration,
     incoming: UnboundedReceiver<Order>,
-    waiting: HashMap<String, Listeners>,
+    waiting: HashMap<Arc<str>, Listeners>,
     /// Whether the present outage has been logged.
     is_lost: bool,
 }
@@ -154,7 +158,7 @@ impl Listening {
     }
 
     async fn listen(&mut self, mut connection: MultiplexedConnection, pushed: &mut UnboundedReceiver<PushInfo>) -> End {
-        let all: Vec<String> = self.waiting.keys().cloned().collect();
+        let all: Vec<Arc<str>> = self.waiting.keys().cloned().collect();
         if self.subscribe(&mut connection, all).await.is_err() {
             return End::Closed;
         }
@@ -187,27 +191,27 @@ impl Listening {
         let mut next = Some(first);
         while let Some(order) = next {
             match self.note(order) {
-                Change::Wanted(channel) => new.push(channel),
-                Change::Unwanted(channel) => old.push(channel),
-                Change::None => {}
+                Change::Wanted(channels) => new.extend(channels),
+                Change::Unwanted(channels) => old.extend(channels),
             }
             next = self.incoming.try_recv().ok();
         }
         old.retain(|channel| !self.waiting.contains_key(channel));
         new.retain(|channel| self.waiting.contains_key(channel));
-        if !old.is_empty() {
-            self.answered(connection.unsubscribe(&old).await)?;
+        for channels in old.chunks(1000) {
+            self.answered(connection.unsubscribe(names(channels)).await)?;
         }
         self.subscribe(connection, new).await
     }
 
     /// Subscribing to a channel twice is harmless, and tells a newcomer when to look.
-    async fn subscribe(&mut self, connection: &mut MultiplexedConnection, channels: Vec<String>) -> Result<()> {
+    async fn subscribe(&mut self, connection: &mut MultiplexedConnection, channels: Vec<Arc<str>>) -> Result<()> {
         for channels in channels.chunks(1000) {
-            self.answered(connection.subscribe(channels).await)?;
+            self.answered(connection.subscribe(names(channels)).await)?;
             self.is_lost = false;
-            for listeners in channels.iter().filter_map(|channel| self.waiting.get(channel)) {
-                listeners.tell_all(|| Ok(Notice::Look));
+            for channel in channels {
+                let listeners = self.waiting.get(channel);
+                listeners.iter().for_each(|listeners| listeners.tell_all(|| Ok(Notice::Look(channel.clone()))));
             }
         }
         Ok(())
@@ -224,33 +228,39 @@ impl Listening {
     /// Notes an order, and says what it changes.
     fn note(&mut self, order: Order) -> Change {
         match order {
-            Order::Subscribe(channel, listener) => {
-                self.waiting.entry(channel.clone()).or_default().all.push(listener);
-                Change::Wanted(channel)
+            Order::Subscribe(channels, listener) => {
+                for channel in &channels {
+                    self.waiting.entry(channel.clone()).or_default().all.push(listener.clone());
+                }
+                Change::Wanted(channels)
             }
-            Order::Release(channel) => self.release(channel),
+            Order::Release(mut channels) => {
+                channels.retain(|channel| self.release(channel));
+                Change::Unwanted(channels)
+            }
         }
     }
 
-    fn release(&mut self, channel: String) -> Change {
-        let Some(listeners) = self.waiting.get_mut(&channel) else { return Change::None };
+    /// Whether nobody is left.
+    fn release(&mut self, channel: &str) -> bool {
+        let Some(listeners) = self.waiting.get_mut(channel) else { return false };
         listeners.gone += 1;
         if listeners.gone * 2 >= listeners.all.len() {
             listeners.all.retain(|listener| !listener.is_closed());
             listeners.gone = 0;
         }
-        if !listeners.all.is_empty() {
-            return Change::None;
+        let is_unwanted = listeners.all.is_empty();
+        if is_unwanted {
+            self.waiting.remove(channel);
         }
-        self.waiting.remove(&channel);
-        Change::Unwanted(channel)
+        is_unwanted
     }
 
     fn tell(&mut self, data: Vec<Value>) {
         let [Value::BulkString(channel), Value::BulkString(payload)] = &data[..] else { return };
         let Ok(channel) = std::str::from_utf8(channel) else { return };
-        if let Some(listeners) = self.waiting.get(channel) {
-            listeners.tell_all(|| Ok(Notice::Published(payload.clone())));
+        if let Some((channel, listeners)) = self.waiting.get_key_value(channel) {
+            listeners.tell_all(|| Ok(Notice::Published(channel.clone(), payload.clone())));
         }
     }
 
@@ -269,7 +279,9 @@ impl Listening {
     /// For servers without RESP3, which push nothing over this connection.
     async fn poll(&mut self) -> End {
         while !self.waiting.is_empty() {
-            self.waiting.values().for_each(|listeners| listeners.tell_all(|| Ok(Notice::Look)));
+            for (channel, listeners) in &self.waiting {
+                listeners.tell_all(|| Ok(Notice::Look(channel.clone())));
+            }
             if matches!(self.pause().await, End::Finished) {
                 return End::Finished;
             }
@@ -309,11 +321,14 @@ impl Listeners {
 
 /// What an order changes.
 enum Change {
-    /// Somebody waits for this channel who has not looked yet.
-    Wanted(String),
-    /// Nobody waits for this channel any more.
-    Unwanted(String),
-    None,
+    /// Somebody waits for these channels who has not looked yet.
+    Wanted(Vec<Arc<str>>),
+    /// Nobody waits for these channels any more.
+    Unwanted(Vec<Arc<str>>),
+}
+
+fn names(channels: &[Arc<str>]) -> Vec<&str> {
+    channels.iter().map(|channel| &**channel).collect()
 }
 
 impl fmt::Debug for Consumer {

@@ -6,6 +6,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, RedisError, Value};
 use tokio::sync::Mutex;
 
+use super::chords::{COMPLETE, EXTEND, PART};
 use super::store::{REPLACE, STORE};
 use crate::redis_client::{ConnectOptions, RedisUrl, Script, failure};
 use crate::{Error, ErrorKind, Result};
@@ -20,6 +21,12 @@ pub(super) struct Link {
     pub(super) store: Script,
     /// The script that replaces one result.
     pub(super) replace: Script,
+    /// The script that counts parts of chords.
+    pub(super) part: Script,
+    /// The script that ends a chord.
+    pub(super) complete: Script,
+    /// The script that holds a claim for longer.
+    pub(super) extend: Script,
 }
 
 #[derive(Debug, Default)]
@@ -39,7 +46,16 @@ struct Lent {
 
 impl Link {
     pub(super) fn new(url: RedisUrl, options: ConnectOptions) -> Self {
-        Link { url, options, open: Mutex::default(), store: Script::new(STORE), replace: Script::new(REPLACE) }
+        Link {
+            url,
+            options,
+            open: Mutex::default(),
+            store: Script::new(STORE),
+            replace: Script::new(REPLACE),
+            part: Script::new(PART),
+            complete: Script::new(COMPLETE),
+            extend: Script::new(EXTEND),
+        }
     }
 
     /// Sends the commands at once and returns their answers. A connection that turns out to be dead, as one does that
@@ -71,8 +87,9 @@ impl Link {
         let count = pipeline.len();
         match extracted(connection.send_packed_commands(pipeline, 0, count).await) {
             Err(error) if error.code() == Some("NOSCRIPT") => {
-                self.store.load(connection).await?;
-                self.replace.load(connection).await?;
+                for script in [&self.store, &self.replace, &self.part, &self.complete, &self.extend] {
+                    script.load(connection).await?;
+                }
                 extracted(connection.send_packed_commands(pipeline, 0, count).await)
             }
             answers => answers,
@@ -125,8 +142,14 @@ fn is_refusal(error: &RedisError) -> bool {
 /// Whether the server refused for a reason that goes away by itself. A server before Redis 7 wraps what a script was
 /// told in an `ERR` of its own, so the code is looked for in the text.
 fn can_pass(error: &RedisError) -> bool {
-    let passing =
-        ["LOADING", "BUSY", "OOM", "MISCONF", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN", "UNKILLABLE", "NOSCRIPT"];
-    let text = error.to_string();
-    passing.iter().any(|code| error.code() == Some(code) || text.contains(&format!("{code} ")))
+    PASSING.iter().any(|code| error.code() == Some(code)) || can_pass_text(&error.to_string())
+}
+
+/// The codes of such refusals.
+const PASSING: [&str; 9] =
+    ["LOADING", "BUSY", "OOM", "MISCONF", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN", "UNKILLABLE", "NOSCRIPT"];
+
+/// The same of the text that a script was told.
+pub(super) fn can_pass_text(text: &str) -> bool {
+    PASSING.iter().any(|code| text.match_indices(code).any(|(at, _)| text[at + code.len()..].starts_with(' ')))
 }

@@ -4,21 +4,25 @@
 //! requests, [`consumer`] the one that waits for published results. Nothing here encodes results, or retries for long:
 //! that is the writer's.
 
+mod chords;
 mod consumer;
 mod link;
 mod store;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::{Pipeline, Value};
 use tokio::time::timeout;
 
+use self::chords::expiring;
 use self::consumer::{Consumer, Notice};
 use self::link::Link;
 use super::codec::Codec;
-use super::{BackendOptions, EncodedResult, ResultBackend, StoreRequest};
-use crate::protocol::TaskMeta;
+use super::gathering::Gathering;
+use super::{BackendOptions, EncodedResult, NativeChords, ResultBackend, StoreRequest, Until};
+use crate::protocol::{ResultTuple, State, TaskMeta};
 use crate::redis_client::{ConnectOptions, RedisUrl, UrlPolicy};
 use crate::{Error, ErrorKind, Result};
 
@@ -29,6 +33,7 @@ use crate::{Error, ErrorKind, Result};
 pub struct RedisBackend {
     options: BackendOptions,
     keyprefix: String,
+    group_keyprefix: String,
     codec: Codec,
     link: Link,
     consumer: Consumer,
@@ -49,6 +54,7 @@ impl RedisBackend {
         };
         Ok(RedisBackend {
             keyprefix: options.task_keyprefix(),
+            group_keyprefix: options.group_keyprefix(),
             codec: Codec::new(options)?,
             consumer: Consumer::new(url.clone(), connect.clone(), options.health_check_interval),
             link: Link::new(url, connect),
@@ -58,6 +64,11 @@ impl RedisBackend {
 
     fn key(&self, task_id: &str) -> String {
         [&self.keyprefix, task_id].concat()
+    }
+
+    /// A group's key, or with a suffix one of its chord's.
+    fn group_key(&self, group_id: &str, suffix: &str) -> String {
+        [&self.group_keyprefix, group_id, suffix].concat()
     }
 
     async fn fetch_chunk(&self, task_ids: &[&str]) -> Result<Vec<Option<TaskMeta>>> {
@@ -78,23 +89,51 @@ impl RedisBackend {
         }
     }
 
-    async fn ready(&self, task_id: &str) -> Result<TaskMeta> {
-        let mut subscription = self.consumer.subscribe(self.key(task_id));
-        loop {
-            let meta = match subscription.next().await? {
-                Notice::Look => self.look(task_id).await?,
-                Notice::Published(payload) => Some(self.codec.decode(&payload)?),
-            };
-            if let Some(meta) = meta.filter(|meta| meta.status.is_ready()) {
-                return Ok(meta);
+    /// Takes what is stored of the tasks that are missing.
+    async fn gather_stored(&self, gathering: &mut Gathering<'_>) -> Result<()> {
+        for chunk in gathering.missing().chunks(1000) {
+            for (task_id, meta) in chunk.iter().zip(self.fetch_chunk(chunk).await?) {
+                meta.into_iter().for_each(|meta| gathering.take(task_id, meta));
             }
         }
+        Ok(())
+    }
+
+    /// Takes metas as they are published.
+    async fn gather(&self, gathering: &mut Gathering<'_>) -> Result<()> {
+        let channels: HashMap<String, &str> =
+            gathering.missing().into_iter().map(|task_id| (self.key(task_id), task_id)).collect();
+        if gathering.is_over() {
+            return Ok(());
+        }
+        let mut subscription = self.consumer.subscribe(channels.keys().cloned().collect());
+        while !gathering.is_over() {
+            let mut to_look = Vec::new();
+            for notice in subscription.next_many().await? {
+                let task_id = |channel: &str| channels.get(channel).copied();
+                match notice {
+                    Notice::Look(channel) => to_look.extend(task_id(&channel)),
+                    Notice::Published(channel, payload) => {
+                        let Some(task_id) = task_id(&channel).filter(|id| gathering.is_missing(id)) else { continue };
+                        gathering.take(task_id, self.codec.decode(&payload)?);
+                    }
+                }
+            }
+            to_look.retain(|task_id| gathering.is_missing(task_id));
+            for (task_id, meta) in to_look.iter().zip(self.look(&to_look).await?) {
+                meta.into_iter().for_each(|meta| gathering.take(task_id, meta));
+            }
+        }
+        Ok(())
     }
 
     /// Fetches while the connection comes and goes: what was published before this look is not published again.
-    async fn look(&self, task_id: &str) -> Result<Option<TaskMeta>> {
+    async fn look(&self, task_ids: &[&str]) -> Result<Vec<Option<TaskMeta>>> {
+        if task_ids.is_empty() {
+            return Ok(Vec::new());
+        }
         loop {
-            match self.fetch(task_id).await {
+            match self.fetch_many(task_ids).await {
                 Err(error) if error.is_connection() => tokio::time::sleep(consumer::PAUSE).await,
                 outcome => return outcome,
             }
@@ -136,16 +175,61 @@ impl ResultBackend for RedisBackend {
     }
 
     async fn wait(&self, task_id: &str, limit: Option<Duration>) -> Result<Option<TaskMeta>> {
+        let mut gathering = Gathering::new(&[task_id], Until::AllReady);
         match limit {
-            None => self.ready(task_id).await.map(Some),
-            Some(limit) => timeout(limit, self.ready(task_id)).await.ok().transpose(),
+            None => self.gather(&mut gathering).await?,
+            Some(limit) => timeout(limit, self.gather(&mut gathering)).await.unwrap_or(Ok(()))?,
         }
+        Ok(gathering.finish().pop().flatten())
     }
 
     async fn forget(&self, task_id: &str) -> Result<()> {
         let mut pipeline = Pipeline::new();
         pipeline.cmd("DEL").arg(self.key(task_id));
         self.link.query(&pipeline).await.map(|_| ())
+    }
+
+    async fn wait_many(
+        &self,
+        task_ids: &[&str],
+        until: Until,
+        limit: Option<Duration>,
+    ) -> Result<Vec<Option<TaskMeta>>> {
+        let mut gathering = Gathering::new(task_ids, until);
+        self.gather_stored(&mut gathering).await?;
+        match limit {
+            None => self.gather(&mut gathering).await?,
+            Some(limit) => timeout(limit, self.gather(&mut gathering)).await.unwrap_or(Ok(()))?,
+        }
+        Ok(gathering.finish())
+    }
+
+    async fn save_group(&self, group: &ResultTuple) -> Result<()> {
+        let (key, payload) = (self.group_key(&group.id, ""), self.codec.encode_group(group)?);
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("SET").arg(&key).arg(&payload);
+        expiring(&mut pipeline, self.options.expires(&State::Success));
+        pipeline.cmd("PUBLISH").arg(&key).arg(&payload);
+        self.link.query(&pipeline).await.map(|_| ())
+    }
+
+    async fn restore_group(&self, group_id: &str) -> Result<Option<ResultTuple>> {
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("GET").arg(self.group_key(group_id, ""));
+        match self.link.query(&pipeline).await?.pop() {
+            Some(Value::BulkString(payload)) if !payload.is_empty() => self.codec.decode_group(&payload).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    async fn forget_group(&self, group_id: &str) -> Result<()> {
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("DEL").arg(self.group_key(group_id, ""));
+        self.link.query(&pipeline).await.map(|_| ())
+    }
+
+    fn native_chords(&self) -> Option<&dyn NativeChords> {
+        Some(self)
     }
 }
 

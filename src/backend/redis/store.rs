@@ -28,14 +28,24 @@ struct Unreadable<'a> {
 
 impl RedisBackend {
     pub(super) async fn store_batch(&self, batch: &[EncodedResult]) -> Result<()> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let answers = self.link.query(&self.storing(batch)).await?;
+        self.replace_unreadable(batch, answers).await
+    }
+
+    /// What stores the batch, one command for each chunk.
+    pub(super) fn storing(&self, batch: &[EncodedResult]) -> Pipeline {
         let mut pipeline = Pipeline::with_capacity(batch.len().div_ceil(CHUNK));
         for chunk in batch.chunks(CHUNK) {
             self.store_chunk(chunk, &mut pipeline);
         }
-        if batch.is_empty() {
-            return Ok(());
-        }
-        let answers = self.link.query(&pipeline).await?;
+        pipeline
+    }
+
+    /// Goes on with the answers to [`storing`](Self::storing).
+    pub(super) async fn replace_unreadable(&self, batch: &[EncodedResult], answers: Vec<Value>) -> Result<()> {
         let unreadable = batch.chunks(CHUNK).zip(answers).flat_map(|(chunk, answer)| unreadable(chunk, answer));
         self.replace_all(unreadable.collect()).await
     }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use ahash::RandomState;
 
 use super::Waiting;
-use crate::backend::EncodedResult;
+use crate::backend::{EncodedPart, EncodedResult};
 
 /// Results that wait, in the order in which they came.
 ///
@@ -23,8 +23,10 @@ pub(super) struct Backlog {
 pub(super) struct Batch {
     /// In the order in which they came.
     pub(super) results: Vec<EncodedResult>,
-    /// Who is told, in the same order.
-    pub(super) callers: Vec<super::Caller>,
+    /// In the same order, of those tasks that have one.
+    pub(super) parts: Vec<EncodedPart>,
+    /// Who is told, in the same order, and whether that is of a part.
+    pub(super) callers: Vec<(super::Caller, bool)>,
     busy: Vec<u64>,
 }
 
@@ -45,23 +47,24 @@ impl Backlog {
 
     /// The next batch of up to `items` results and `bytes` bytes, at least one of them; `None`: nothing can be stored now.
     pub(super) fn next_batch(&mut self, items: usize, bytes: usize) -> Option<Batch> {
-        let mut batch = Batch { results: Vec::new(), callers: Vec::new(), busy: Vec::new() };
+        let mut batch = Batch { results: Vec::new(), parts: Vec::new(), callers: Vec::new(), busy: Vec::new() };
         let (mut ours, mut size) = (HashSet::with_hasher(self.hasher.clone()), 0);
-        while batch.results.len() < items && size < bytes {
+        while batch.callers.len() < items && size < bytes {
             let Some(waiting) = self.ready.pop_front() else { break };
-            let task = self.hasher.hash_one(&waiting.result.task_id);
+            let task = self.hasher.hash_one(waiting.task_id());
             if let Some(queue) = self.busy.get_mut(&task) {
                 queue.push_back(waiting);
                 continue;
             }
-            size += waiting.result.payload.len();
+            size += waiting.size();
             ours.insert(task);
-            batch.results.push(waiting.result);
-            batch.callers.push(waiting.caller);
+            batch.callers.push((waiting.caller, waiting.part.is_some()));
+            batch.results.extend(waiting.result);
+            batch.parts.extend(waiting.part);
         }
         batch.busy.extend(ours);
         self.busy.extend(batch.busy.iter().map(|task| (*task, VecDeque::new())));
-        (!batch.results.is_empty()).then_some(batch)
+        (!batch.callers.is_empty()).then_some(batch)
     }
 
     /// `batch` is stored, or failed for good: what waited for it comes next.
@@ -72,6 +75,18 @@ impl Backlog {
                 self.ready.push_front(waiting);
             }
         }
+    }
+}
+
+impl Waiting {
+    fn task_id(&self) -> &str {
+        let of_part = || self.part.as_ref().map(|part| part.task_id.as_str());
+        self.result.as_ref().map(|result| result.task_id.as_str()).or_else(of_part).unwrap_or_default()
+    }
+
+    fn size(&self) -> usize {
+        let of_part = self.part.as_ref().map_or(0, |part| part.payload.len());
+        self.result.as_ref().map_or(0, |result| result.payload.len()) + of_part
     }
 }
 
@@ -94,7 +109,7 @@ mod tests {
         let (task, payload) = item.split_at(1);
         let payload = Bytes::copy_from_slice(payload.as_bytes());
         let result = EncodedResult { task_id: task.into(), state: State::Started, payload, reply_to: None };
-        Waiting { result, caller: oneshot::channel().0 }
+        Waiting { result: Some(result), part: None, caller: oneshot::channel().0 }
     }
 
     fn items(batch: &Option<Batch>) -> String {

@@ -16,8 +16,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::backlog::{Backlog, Batch};
 use self::retry::Retry;
-use super::{EncodedResult, ResultBackend, StoreRequest};
-use crate::config::RetryPolicy;
+use super::{ChordPart, ChordProgress, EncodedPart, EncodedResult, ResultBackend, StoreRequest};
+use crate::config::{Config, RetryPolicy};
 use crate::{Error, ErrorKind, Result};
 
 /// How a [`ResultWriter`] gathers and retries.
@@ -33,6 +33,21 @@ pub struct WriterOptions {
     pub retry_policy: RetryPolicy,
     /// Where the jitter of the pauses between retries comes from.
     pub jitter: fastrand::Rng,
+}
+
+/// What the settings say of retries: `result_backend_transport_options["retry_policy"]`, and with
+/// `result_backend_always_retry` the number of them in `result_backend_max_retries`. Without either they go on for ever.
+impl From<&Config> for WriterOptions {
+    fn from(config: &Config) -> Self {
+        let mut options = WriterOptions::default();
+        if let Some(policy) = &config.result_backend_transport_options.retry_policy {
+            options.retry_policy = policy.clone();
+        }
+        if config.result_backend_always_retry {
+            options.retry_policy.max_retries = config.result_backend_max_retries;
+        }
+        options
+    }
 }
 
 impl Default for WriterOptions {
@@ -65,12 +80,15 @@ pub struct ResultWriter {
     stopped: CancellationToken,
 }
 
+/// What is to be written for one task: its result, its part of a chord, or both.
 struct Waiting {
-    result: EncodedResult,
+    result: Option<EncodedResult>,
+    part: Option<EncodedPart>,
     caller: Caller,
 }
 
-type Caller = oneshot::Sender<Result<()>>;
+type Caller = oneshot::Sender<Result<ChordProgress>>;
+type Answer = oneshot::Receiver<Result<ChordProgress>>;
 
 impl ResultWriter {
     /// Starts the background task; the handle is ready at once.
@@ -107,12 +125,12 @@ impl ResultWriter {
     /// the writer has stopped.
     pub fn store(&self, request: StoreRequest) -> impl Future<Output = Result<()>> + Send + 'static {
         let queued = match self.backend.is_enabled() {
-            true => self.backend.encode(&request).map(|result| Some(self.enqueue(result))),
+            true => self.backend.encode(&request).map(|result| Some(self.enqueue(Some(result), None))),
             false => Ok(None),
         };
         async move {
             match queued? {
-                Some(stored) => stored.await.unwrap_or_else(|_| Err(has_stopped())),
+                Some(stored) => answered(stored).await.map(|_| ()),
                 None => Ok(()),
             }
         }
@@ -123,8 +141,53 @@ impl ResultWriter {
     /// # Errors
     /// As [`ResultWriter::store`].
     pub fn store_encoded(&self, result: EncodedResult) -> impl Future<Output = Result<()>> + Send + 'static {
-        let stored = self.enqueue(result);
-        async move { stored.await.unwrap_or_else(|_| Err(has_stopped())) }
+        let stored = self.enqueue(Some(result), None);
+        async move { answered(stored).await.map(|_| ()) }
+    }
+
+    /// Stores a result, and right after it, in the same round trip, counts the task's part of a chord. Without a
+    /// `request`, where results are ignored, the part is counted alone. The answer is never [`ChordProgress::Busy`]: a
+    /// copy of the member that completes its chord waits until the chord is done or another worker's claim has expired,
+    /// and the part is counted again. A backend without [`NativeChords`](super::NativeChords) counts nothing and answers
+    /// [`ChordProgress::Waiting`], as Celery's do. Dropping the future takes nothing back.
+    ///
+    /// # Errors
+    /// As [`ResultWriter::store`], before either is queued if one of them cannot be encoded; `Backend`: the chord cannot
+    /// be counted, and the result is stored.
+    pub fn store_with_part(
+        &self,
+        request: Option<StoreRequest>,
+        part: &ChordPart,
+    ) -> impl Future<Output = Result<ChordProgress>> + Send + 'static {
+        let queued = self.encode(request.as_ref(), part).map(|(result, part)| {
+            let is_empty = result.is_none() && part.is_none();
+            (!is_empty).then(|| (self.enqueue(result, part.clone()), part))
+        });
+        let writer = self.clone();
+        async move {
+            let Some((mut written, part)) = queued? else { return Ok(ChordProgress::Waiting) };
+            let mut pause = FIRST_LOOK;
+            loop {
+                match answered(written).await? {
+                    ChordProgress::Busy(lease) => tokio::time::sleep(pause.min(lease + LEASE_IS_OVER)).await,
+                    progress => return Ok(progress),
+                }
+                pause = (pause * 2).min(LAST_LOOK);
+                written = writer.enqueue(None, part.clone());
+            }
+        }
+    }
+
+    fn encode(
+        &self,
+        request: Option<&StoreRequest>,
+        part: &ChordPart,
+    ) -> Result<(Option<EncodedResult>, Option<EncodedPart>)> {
+        if !self.backend.is_enabled() {
+            return Ok((None, None));
+        }
+        let part = self.backend.native_chords().map(|chords| chords.encode_part(part)).transpose()?;
+        Ok((request.map(|request| self.backend.encode(request)).transpose()?, part))
     }
 
     /// Takes no more results, stores what there is and waits until that is done. Stopping twice is harmless. While the
@@ -134,16 +197,24 @@ impl ResultWriter {
         self.stopped.cancelled().await;
     }
 
-    fn enqueue(&self, result: EncodedResult) -> oneshot::Receiver<Result<()>> {
-        let (caller, stored) = oneshot::channel();
+    fn enqueue(&self, result: Option<EncodedResult>, part: Option<EncodedPart>) -> Answer {
+        let (caller, written) = oneshot::channel();
         // A queue that is closed drops the caller's end, which the caller sees.
-        let _ = self.queue.send(Waiting { result, caller });
-        stored
+        let _ = self.queue.send(Waiting { result, part, caller });
+        written
     }
 }
 
-fn has_stopped() -> Error {
-    Error::new(ErrorKind::Backend, "the result was not stored: the result writer has stopped")
+/// How soon a part is counted again whose chord another worker has claimed, how seldom in the end, and how long after the
+/// claim should be over.
+const FIRST_LOOK: Duration = Duration::from_millis(50);
+const LAST_LOOK: Duration = Duration::from_secs(1);
+const LEASE_IS_OVER: Duration = Duration::from_millis(10);
+
+async fn answered(written: Answer) -> Result<ChordProgress> {
+    let has_stopped =
+        |_| Err(Error::new(ErrorKind::Backend, "the result was not stored: the result writer has stopped"));
+    written.await.unwrap_or_else(has_stopped)
 }
 
 /// The background task.
@@ -163,7 +234,7 @@ struct Writing {
 /// A batch that the backend has answered.
 struct Written {
     batch: Batch,
-    outcome: Result<()>,
+    outcome: Result<Vec<Result<ChordProgress>>>,
     took: Duration,
 }
 
@@ -204,15 +275,24 @@ impl Writing {
         let Written { batch, outcome, took } = written;
         self.round_trip = took;
         self.backlog.finished(&batch);
-        for caller in batch.callers {
-            let _ = caller.send(outcome.as_ref().map(|_| ()).map_err(copy));
+        let (mut counted, failed) = match outcome {
+            Ok(counted) => (counted.into_iter(), None),
+            Err(error) => (Vec::new().into_iter(), Some(error)),
+        };
+        for (caller, has_part) in batch.callers {
+            let progress = match &failed {
+                Some(error) => Err(copy(error)),
+                None if has_part => counted.next().unwrap_or(Ok(ChordProgress::Waiting)),
+                None => Ok(ChordProgress::Waiting),
+            };
+            let _ = caller.send(progress);
         }
     }
 }
 
 async fn write(backend: Arc<dyn ResultBackend>, retry: Arc<Retry>, batch: Batch) -> Written {
     let began = Instant::now();
-    let outcome = retry.store(&*backend, &batch.results).await;
+    let outcome = retry.store(&*backend, &batch.results, &batch.parts).await;
     Written { batch, outcome, took: began.elapsed() }
 }
 

@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::backend::{EncodedResult, ResultBackend};
+use crate::backend::{ChordProgress, EncodedPart, EncodedResult, ResultBackend};
 use crate::config::RetryPolicy;
 use crate::{Error, ErrorKind, Result};
 
@@ -23,12 +23,16 @@ impl Retry {
         Retry { policy, jitter: Mutex::new(jitter), is_lost: AtomicBool::new(false) }
     }
 
-    /// Stores `batch`; an error is one that trying again does not help, or the last one that the policy allows.
-    pub(super) async fn store(&self, backend: &dyn ResultBackend, batch: &[EncodedResult]) -> Result<()> {
+    /// Stores results and counts parts; an error is one that trying again does not help, or the last one that the policy allows.
+    pub(super) async fn store(
+        &self,
+        backend: &dyn ResultBackend,
+        results: &[EncodedResult],
+        parts: &[EncodedPart],
+    ) -> Result<Vec<Result<ChordProgress>>> {
         let mut retries = 0;
         loop {
-            let outcome = backend.store_encoded(batch).await;
-            match outcome {
+            match store(backend, results, parts).await {
                 Err(error) if can_pass(&error) && self.policy.max_retries.is_none_or(|limit| retries < limit) => {
                     let pause = self.pause(retries);
                     self.log_lost(backend, &error, retries, pause);
@@ -65,6 +69,17 @@ impl Retry {
         if stored && self.is_lost.swap(false, Ordering::Relaxed) {
             tracing::info!("Connection to {} restored: results are stored again.", backend.service());
         }
+    }
+}
+
+async fn store(
+    backend: &dyn ResultBackend,
+    results: &[EncodedResult],
+    parts: &[EncodedPart],
+) -> Result<Vec<Result<ChordProgress>>> {
+    match backend.native_chords() {
+        Some(chords) if !parts.is_empty() => chords.store_with_parts(results, parts).await,
+        _ => backend.store_encoded(results).await.map(|()| Vec::new()),
     }
 }
 

@@ -12,7 +12,8 @@ use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use super::*;
-use crate::protocol::{State, TaskMeta, Value};
+use crate::backend::Until;
+use crate::protocol::{ResultTuple, State, TaskMeta, Value};
 
 /// Answers one batch for each permit: with the next of `answers`, or with `Ok`.
 #[derive(Debug, Default)]
@@ -84,6 +85,22 @@ impl ResultBackend for Scripted {
 
     async fn wait(&self, _: &str, _: Option<Duration>) -> Result<Option<TaskMeta>> {
         Ok(None)
+    }
+
+    async fn wait_many(&self, _: &[&str], _: Until, _: Option<Duration>) -> Result<Vec<Option<TaskMeta>>> {
+        unreachable!()
+    }
+
+    async fn save_group(&self, _: &ResultTuple) -> Result<()> {
+        unreachable!()
+    }
+
+    async fn restore_group(&self, _: &str) -> Result<Option<ResultTuple>> {
+        unreachable!()
+    }
+
+    async fn forget_group(&self, _: &str) -> Result<()> {
+        unreachable!()
     }
 
     async fn forget(&self, _: &str) -> Result<()> {

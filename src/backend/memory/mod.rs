@@ -1,5 +1,7 @@
 //! [`MemoryBackend`]: results in this process, for tests.
 
+mod chords;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,14 +9,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
+use self::chords::Chords;
 use super::codec::Codec;
+use super::gathering::Gathering;
 use super::rules::overwrites;
-use super::{BackendOptions, EncodedResult, ResultBackend, StoreRequest};
+use super::{BackendOptions, EncodedResult, NativeChords, ResultBackend, StoreRequest, Until};
 use crate::Result;
-use crate::protocol::{State, TaskMeta};
+use crate::protocol::{ResultTuple, State, TaskMeta};
 
 /// Keeps encoded results in this process. Clones share what they keep.
 #[derive(Clone)]
@@ -31,6 +36,9 @@ struct Kept {
     waiting: HashMap<String, Vec<oneshot::Sender<()>>>,
     /// At how many results the expired ones are next looked for: always twice what the last look left.
     next_purge: usize,
+    /// Groups that were saved, by their ids.
+    groups: HashMap<String, Stored>,
+    chords: Chords,
 }
 
 struct Stored {
@@ -55,6 +63,26 @@ impl MemoryBackend {
 
     fn payload(&self, task_id: &str) -> Option<Bytes> {
         self.kept().alive(task_id, Instant::now()).map(|stored| stored.payload.clone())
+    }
+
+    fn keep_group(&self, group: &ResultTuple, expires: Option<Duration>) -> Result<()> {
+        let payload = self.codec.encode_group(group)?.into();
+        let expires_at = expires.and_then(|expires| Instant::now().checked_add(expires));
+        let stored = Stored { state: State::Success, payload, expires_at };
+        self.kept().groups.insert(group.id.clone(), stored);
+        Ok(())
+    }
+
+    /// Takes metas as their tasks become ready.
+    async fn gather(&self, gathering: &mut Gathering<'_>) -> Result<()> {
+        let waits = gathering.missing().into_iter().map(|task_id| async move { (task_id, self.ready(task_id).await) });
+        let mut waits: FuturesUnordered<_> = waits.collect();
+        while !gathering.is_over()
+            && let Some((task_id, meta)) = waits.next().await
+        {
+            gathering.take(task_id, meta?);
+        }
+        Ok(())
     }
 
     async fn ready(&self, task_id: &str) -> Result<TaskMeta> {
@@ -109,6 +137,7 @@ impl Kept {
             return;
         }
         self.results.retain(|_, stored| stored.is_alive(now));
+        self.groups.retain(|_, stored| stored.is_alive(now));
         self.waiting.retain(|_, waiting| waiting.iter().any(|wake| !wake.is_closed()));
         self.next_purge = self.results.len() * 2;
     }
@@ -160,9 +189,45 @@ impl ResultBackend for MemoryBackend {
         }
     }
 
+    async fn wait_many(
+        &self,
+        task_ids: &[&str],
+        until: Until,
+        limit: Option<Duration>,
+    ) -> Result<Vec<Option<TaskMeta>>> {
+        let mut gathering = Gathering::new(task_ids, until);
+        for task_id in gathering.missing() {
+            self.fetch(task_id).await?.into_iter().for_each(|meta| gathering.take(task_id, meta));
+        }
+        match limit {
+            None => self.gather(&mut gathering).await?,
+            Some(limit) => timeout(limit, self.gather(&mut gathering)).await.unwrap_or(Ok(()))?,
+        }
+        Ok(gathering.finish())
+    }
+
     async fn forget(&self, task_id: &str) -> Result<()> {
         self.kept().results.remove(task_id);
         Ok(())
+    }
+
+    async fn save_group(&self, group: &ResultTuple) -> Result<()> {
+        self.keep_group(group, self.options.expires(&State::Success))
+    }
+
+    async fn restore_group(&self, group_id: &str) -> Result<Option<ResultTuple>> {
+        let kept = self.kept();
+        let stored = kept.groups.get(group_id).filter(|stored| stored.is_alive(Instant::now()));
+        stored.map(|stored| self.codec.decode_group(&stored.payload)).transpose()
+    }
+
+    async fn forget_group(&self, group_id: &str) -> Result<()> {
+        self.kept().groups.remove(group_id);
+        Ok(())
+    }
+
+    fn native_chords(&self) -> Option<&dyn NativeChords> {
+        Some(self)
     }
 }
 
