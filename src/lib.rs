@@ -11,7 +11,7 @@
 //! 5  worker
 //! 4  app
 //! 3  transport  backend  task
-//! 2  redis_client
+//! 2  redis_client  canvas
 //! 1  protocol   config                      pure: no tokio, no sockets, no reading of clocks
 //! 0  error  time
 //! ```
@@ -24,6 +24,7 @@ extern crate self as celeriac;
 
 pub mod app;
 pub mod backend;
+pub mod canvas;
 pub mod cli;
 pub mod config;
 mod error;

@@ -9,7 +9,7 @@ use crate::source::{Source, has_word, paths_from};
 pub(crate) const BANDS: &[&[&str]] = &[
     &["error", "time"],
     &["protocol", "config"],
-    &["redis_client"],
+    &["redis_client", "canvas"],
     &["transport", "backend", "task"],
     &["app"],
     &["worker"],
@@ -94,7 +94,7 @@ pub(crate) fn foreign_crates(source: &Source) -> Vec<String> {
 
 /// `protocol` and `config` are values: no runtime, no sockets, no reading of clocks.
 pub(crate) fn purity(source: &Source) -> Vec<String> {
-    if !matches!(source.room(), Some("protocol" | "config")) {
+    if !matches!(source.room(), Some("protocol" | "config" | "canvas")) {
         return Vec::new();
     }
     let code = source.code();
