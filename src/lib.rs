@@ -10,7 +10,7 @@
 //! 6  cli
 //! 5  worker
 //! 4  app
-//! 3  transport  backend  task
+//! 3  transport  backend  task  control
 //! 2  redis_client  canvas
 //! 1  protocol   config                      pure: no tokio, no sockets, no reading of clocks
 //! 0  error  time
@@ -27,6 +27,7 @@ pub mod backend;
 pub mod canvas;
 pub mod cli;
 pub mod config;
+pub mod control;
 mod error;
 pub mod protocol;
 pub mod redis_client;

@@ -10,7 +10,7 @@ pub(crate) const BANDS: &[&[&str]] = &[
     &["error", "time"],
     &["protocol", "config"],
     &["redis_client", "canvas"],
-    &["transport", "backend", "task"],
+    &["transport", "backend", "task", "control"],
     &["app"],
     &["worker"],
     &["cli"],
