@@ -57,6 +57,12 @@ fn say_error(message: &str) {
     let _ = writeln!(io::stderr().lock(), "celeriac: error: {message}");
 }
 
+/// Writes bytes to standard output as they are.
+pub(super) fn write(bytes: &[u8]) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(bytes).and_then(|()| out.flush());
+}
+
 /// Writes to standard output; that nobody listens is no reason to stop.
 pub(super) fn say(text: &str) {
     let mut out = io::stdout().lock();

@@ -12,6 +12,7 @@
 //! not, in `refused`. Nothing below this room prints, reads the environment or heeds a signal.
 
 mod banner;
+mod dead_letters;
 mod failure;
 pub mod log;
 mod node;
@@ -61,6 +62,7 @@ fn run_with(app: App, arguments: impl IntoIterator<Item = OsString>) -> Result<E
     }
     match line.command {
         Some(Command::Worker(arguments)) => worker::run(app, &line.global, &arguments),
+        Some(Command::DeadLetters(arguments)) => dead_letters::run(app, &line.global, &arguments),
         None => {
             say(command.render_help().to_string().trim_end());
             Ok(ExitCode::SUCCESS)

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::builder::{BoolishValueParser, FalseyValueParser};
 use clap::{Args, Parser, Subcommand};
 
+use super::dead_letters::DeadLettersArguments;
 use super::log::Level;
 
 /// Runs Celery tasks that are written in Rust.
@@ -29,6 +30,8 @@ pub(super) struct CommandLine {
 pub(super) enum Command {
     /// Start a worker.
     Worker(Box<WorkerArguments>),
+    /// Look at messages that workers gave up; put them back, or throw them away.
+    DeadLetters(Box<DeadLettersArguments>),
 }
 
 /// What stands before the command.

@@ -17,13 +17,30 @@ pub(super) fn gather(
     global: &GlobalOptions,
     arguments: &WorkerArguments,
 ) -> Result<Vec<Warning>, Failure> {
-    let mut warnings = Vec::new();
-    if let Some((file, text)) = read_file(global.config.as_deref())? {
-        warnings.extend(config.merge_toml(&text, &file.display().to_string())?);
-    }
+    let mut warnings = merge_file(config, global)?;
     let extra = config.merge_assignments(&arguments.settings).map_err(|error| Failure::usage(error.to_string()))?;
     warnings.extend(extra);
     apply_options(config, arguments);
+    apply_global(config, global);
+    warnings.extend(config.without_effect());
+    Ok(warnings)
+}
+
+/// The same for a command that is no worker.
+pub(super) fn gather_global(config: &mut Config, global: &GlobalOptions) -> Result<Vec<Warning>, Failure> {
+    let warnings = merge_file(config, global)?;
+    apply_global(config, global);
+    Ok(warnings)
+}
+
+fn merge_file(config: &mut Config, global: &GlobalOptions) -> Result<Vec<Warning>> {
+    match read_file(global.config.as_deref())? {
+        Some((file, text)) => config.merge_toml(&text, &file.display().to_string()),
+        None => Ok(Vec::new()),
+    }
+}
+
+fn apply_global(config: &mut Config, global: &GlobalOptions) {
     config.merge_environment(|name| env::var(name).ok());
     // As in Celery, these two options stand for their environment variables, and so win.
     if let Some(url) = &global.broker {
@@ -32,8 +49,6 @@ pub(super) fn gather(
     if let Some(url) = &global.result_backend {
         config.result_backend = Some(url.clone());
     }
-    warnings.extend(config.without_effect());
-    Ok(warnings)
 }
 
 fn read_file(named: Option<&Path>) -> Result<Option<(PathBuf, String)>> {

@@ -120,7 +120,7 @@ fn runtime(config: &Config) -> Result<Runtime> {
 /// Beside the handlers, names are looked up and files are read on blocking threads.
 const SPARE_THREADS: u32 = 16;
 
-fn change_to(folder: &Path) -> Result<()> {
+pub(super) fn change_to(folder: &Path) -> Result<()> {
     env::set_current_dir(folder).map_err(|error| {
         Error::new(ErrorKind::Io, format!("change to the directory {}", folder.display())).with_source(error)
     })

@@ -27,6 +27,7 @@ mod request;
 mod retry;
 mod settle;
 mod states;
+mod unknown;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,12 +44,14 @@ use crate::transport::{Backoff, Prefetch, Queue, Transport};
 
 use consumer::Consumer;
 use dead_letter::DeadLetters;
+pub(crate) use dead_letter::{HEADER as DEATH_HEADER, Note as DeathNote, revived};
 use event::Event;
 pub use event::Shutdown;
 use finish::Finisher;
 use intake::Tasks;
 use link::{Connector, Link};
 use metas::Metas;
+pub(crate) use parts::transport;
 use publisher::Publisher;
 
 /// How many handlers run at a time unless `worker_concurrency` says otherwise. Handlers on Tokio cost a few kilobytes
