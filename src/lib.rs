@@ -11,7 +11,7 @@
 //! 5  worker
 //! 4  app
 //! 3  transport  backend  task  control
-//! 2  redis_client  canvas
+//! 2  redis_client  routing  canvas
 //! 1  protocol   config                      pure: no tokio, no sockets, no reading of clocks
 //! 0  error  time
 //! ```
@@ -31,6 +31,7 @@ pub mod control;
 mod error;
 pub mod protocol;
 pub mod redis_client;
+pub mod routing;
 pub mod task;
 pub mod time;
 pub mod transport;

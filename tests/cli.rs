@@ -226,11 +226,11 @@ fn settings_win_over_each_other_in_the_order_that_help_gives() {
 #[test]
 fn settings_without_effect_are_named() {
     let program = Program::new();
-    program.write("celeriac.toml", "worker_send_task_events = true\n");
+    program.write("celeriac.toml", "worker_pool_restarts = true\n");
     let url = format!("redis://127.0.0.1:{}", dead_port());
     let mut worker = program.start(&["-b", &url, "worker"]);
-    let line = worker.error_line("worker_send_task_events");
-    assert!(line.ends_with("the setting worker_send_task_events is not supported yet and has no effect"), "{line}");
+    let line = worker.error_line("worker_pool_restarts");
+    assert!(line.ends_with("the setting worker_pool_restarts is not supported yet and has no effect"), "{line}");
     worker.signal("TERM");
     assert_eq!(worker.wait().code, "exit code 0");
 }

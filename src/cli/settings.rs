@@ -21,7 +21,7 @@ pub(super) fn gather(
     let extra = config.merge_assignments(&arguments.settings).map_err(|error| Failure::usage(error.to_string()))?;
     warnings.extend(extra);
     apply_options(config, arguments);
-    apply_global(config, global);
+    apply_global(config, global)?;
     warnings.extend(config.without_effect());
     Ok(warnings)
 }
@@ -29,7 +29,7 @@ pub(super) fn gather(
 /// The same for a command that is no worker.
 pub(super) fn gather_global(config: &mut Config, global: &GlobalOptions) -> Result<Vec<Warning>, Failure> {
     let warnings = merge_file(config, global)?;
-    apply_global(config, global);
+    apply_global(config, global)?;
     Ok(warnings)
 }
 
@@ -40,8 +40,8 @@ fn merge_file(config: &mut Config, global: &GlobalOptions) -> Result<Vec<Warning
     }
 }
 
-fn apply_global(config: &mut Config, global: &GlobalOptions) {
-    config.merge_environment(|name| env::var(name).ok());
+fn apply_global(config: &mut Config, global: &GlobalOptions) -> Result<()> {
+    config.merge_environment(|name| env::var(name).ok())?;
     // As in Celery, these two options stand for their environment variables, and so win.
     if let Some(url) = &global.broker {
         config.broker_url = Some(url.clone());
@@ -49,6 +49,7 @@ fn apply_global(config: &mut Config, global: &GlobalOptions) {
     if let Some(url) = &global.result_backend {
         config.result_backend = Some(url.clone());
     }
+    Ok(())
 }
 
 fn read_file(named: Option<&Path>) -> Result<Option<(PathBuf, String)>> {

@@ -59,17 +59,18 @@ impl Config {
     }
 
     /// Reads Celery's environment variables, which win over everything else (celery/app/utils.py `Settings`);
-    /// `variable` looks one up. Empty ones count as absent.
-    pub fn merge_environment(&mut self, variable: impl Fn(&str) -> Option<String>) {
-        let set = |field: &mut Option<String>, name: &str| {
-            if let Some(value) = variable(name).filter(|value| !value.is_empty()) {
-                *field = Some(value);
-            }
-        };
-        set(&mut self.broker_url, "CELERY_BROKER_URL");
-        set(&mut self.broker_read_url, "CELERY_BROKER_READ_URL");
-        set(&mut self.broker_write_url, "CELERY_BROKER_WRITE_URL");
-        set(&mut self.result_backend, "CELERY_RESULT_BACKEND");
+    /// and those that bound what a worker remembers (celery/worker/state.py); `variable` looks one up. Empty ones count
+    /// as absent.
+    ///
+    /// # Errors
+    /// `Configuration`: a number that is none. The message names the variable.
+    pub fn merge_environment(&mut self, variable: impl Fn(&str) -> Option<String>) -> Result<()> {
+        for (variable_name, setting) in ENVIRONMENT {
+            let Some(text) = variable(variable_name).filter(|text| !text.is_empty()) else { continue };
+            let value = Config::kind(setting).unwrap_or(Kind::Text).read(&text);
+            self.assign(setting, &value).map_err(|mismatch| mismatched("environment", variable_name, &mismatch))?;
+        }
+        Ok(())
     }
 
     fn merge_assignment(&mut self, assignment: &str) -> Result<Option<Warning>> {
@@ -94,6 +95,18 @@ impl Config {
         Ok((!names::is_default(name, value)).then_some(warning))
     }
 }
+
+/// Celery's variables and the settings that they stand for.
+const ENVIRONMENT: [(&str, &str); 8] = [
+    ("CELERY_BROKER_URL", "broker_url"),
+    ("CELERY_BROKER_READ_URL", "broker_read_url"),
+    ("CELERY_BROKER_WRITE_URL", "broker_write_url"),
+    ("CELERY_RESULT_BACKEND", "result_backend"),
+    ("CELERY_WORKER_REVOKES_MAX", "worker_revokes_max"),
+    ("CELERY_WORKER_REVOKE_EXPIRES", "worker_revoke_expires"),
+    ("CELERY_WORKER_SUCCESSFUL_MAX", "worker_successful_max"),
+    ("CELERY_WORKER_SUCCESSFUL_EXPIRES", "worker_successful_expires"),
+];
 
 /// The value that `text` stands for: by its cast, or else by the setting's own type.
 fn typed(name: &str, text: &str) -> Result<Value, Mismatch> {
@@ -138,7 +151,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{QueueDefinition, RetryPolicy};
+    use crate::config::{Annotation, QueueDefinition, RetryPolicy, RouteDefinition, TaskAttributes};
 
     fn check(toml: &str, expected: Config) {
         let mut config = Config::default();
@@ -237,14 +250,14 @@ mod tests {
             let shown: Vec<String> = warnings.iter().map(ToString::to_string).collect();
             assert_eq!(shown, expected, "{toml}");
         };
-        check("worker_pool = 'prefork'\nbroker_heartbeat = 120.0\nbeat_schedule = {}\ntask_routes = ''", &[]);
+        check("worker_pool = 'prefork'\nbroker_heartbeat = 120.0\nbeat_schedule = {}\nredis_host = ''", &[]);
         check(
-            "worker_send_task_events = true",
-            &["test.toml: the setting worker_send_task_events is not supported yet and has no effect"],
+            "worker_pool_restarts = true",
+            &["test.toml: the setting worker_pool_restarts is not supported yet and has no effect"],
         );
         check(
-            "task_annotations = { x = 1 }",
-            &["test.toml: the setting task_annotations is not supported yet and has no effect"],
+            "cassandra_options = { x = 1 }",
+            &["test.toml: the setting cassandra_options is not supported yet and has no effect"],
         );
     }
 
@@ -301,12 +314,47 @@ mod tests {
     #[test]
     fn the_environment_wins() {
         let mut config = Config { broker_url: Some("redis://file".into()), ..Config::default() };
-        config.merge_environment(|name| match name {
+        let environment = |name: &str| match name {
             "CELERY_BROKER_URL" => Some("redis://environment".to_owned()),
             "CELERY_RESULT_BACKEND" => Some(String::new()),
+            "CELERY_WORKER_REVOKES_MAX" => Some("7".to_owned()),
+            "CELERY_WORKER_REVOKE_EXPIRES" => Some("1.5".to_owned()),
             _ => None,
-        });
+        };
+        config.merge_environment(environment).unwrap();
+        assert_eq!((config.worker_revokes_max, config.worker_revoke_expires), (7, Duration::from_millis(1500)));
         assert_eq!((config.read_url(), config.write_url()), ("redis://environment", "redis://environment"));
         assert_eq!(config.result_backend, None);
+        let wrong = config.merge_environment(|name| (name == "CELERY_WORKER_REVOKES_MAX").then(|| "many".to_owned()));
+        let expected = "environment: CELERY_WORKER_REVOKES_MAX: expected a whole number, 0 or more";
+        assert_eq!(wrong.unwrap_err().to_string(), expected);
+    }
+
+    #[test]
+    fn routes_and_annotations_of_a_file() {
+        let route = |pattern: &str, options: &str| RouteDefinition {
+            pattern: pattern.to_owned(),
+            options: options.parse().unwrap(),
+        };
+        let default = Config::default;
+        check(
+            "[task_routes]\nb = 'q'\n'a*' = { priority = 1 }",
+            Config { task_routes: vec![vec![route("b", "queue = 'q'"), route("a*", "priority = 1")]], ..default() },
+        );
+        let attributes =
+            TaskAttributes { max_retries: Some(None), rate_limit: Some("10/m".into()), ..Default::default() };
+        check(
+            "[[task_annotations]]\n'*' = { max_retries = inf, rate_limit = '10/m' }",
+            Config { task_annotations: vec![Annotation { task: "*".into(), attributes }], ..default() },
+        );
+        refused(
+            "[task_routes]\n'/(/' = 'q'",
+            "test.toml: task_routes./(/: expected a regular expression between the slashes",
+        );
+        refused(
+            "[task_annotations.t]\nrate_limit = 'x'",
+            "test.toml: task_annotations.t.rate_limit: expected a rate, such as \"10/s\", \"100/m\" or 5",
+        );
+        refused("unknown_tasks = 'drop'", "test.toml: unknown_tasks: expected \"fail\" or \"hand-back\"");
     }
 }

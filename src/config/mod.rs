@@ -7,18 +7,22 @@
 //!
 //! This room is pure: it opens no file and reads no environment; whoever calls hands over the text.
 
+mod annotations;
 mod fields;
 mod merge;
 mod names;
 mod options;
 mod parser;
 mod queues;
+mod routes;
 mod settings;
 
+pub use annotations::{Annotation, TaskAttributes};
 pub use merge::Warning;
 pub use options::{BrokerTransportOptions, ResultTransportOptions, RetryPolicy};
 pub use queues::QueueDefinition;
-pub use settings::Config;
+pub use routes::{RouteDefinition, RouteMap};
+pub use settings::{Config, UnknownTasks};
 
 /// The broker of a configuration that names none (celery/app/base.py, kombu `Connection`).
 const DEFAULT_BROKER_URL: &str = "amqp://guest:guest@localhost:5672//";
@@ -32,16 +36,6 @@ impl Config {
     /// The broker to publish to: `broker_write_url`, else `broker_url`, else Celery's default.
     pub fn write_url(&self) -> &str {
         self.broker_write_url.as_deref().or(self.broker_url.as_deref()).unwrap_or(DEFAULT_BROKER_URL)
-    }
-
-    /// Whether a late-acknowledged task that failed is acknowledged (celery/app/task.py `Task.acks_on_failure`).
-    pub fn acks_on_failure(&self) -> bool {
-        self.task_acks_on_failure.unwrap_or(self.task_acks_on_failure_or_timeout)
-    }
-
-    /// Whether a late-acknowledged task that hit its hard limit is acknowledged.
-    pub fn acks_on_timeout(&self) -> bool {
-        self.task_acks_on_timeout.unwrap_or(self.task_acks_on_failure_or_timeout)
     }
 
     /// Whether the first connection is tried again when it fails.

@@ -27,31 +27,79 @@ pub(super) fn without_effect(config: &Config) -> Vec<String> {
     let broker_options = NOT_YET_BROKER_OPTIONS.iter().copied().filter(|name| !broker.is_default(name));
     let broker_options = broker_options.chain(broker.other.keys().map(String::as_str));
     let broker_options = broker_options.map(|name| format!("broker_transport_options.{name}"));
-    let result_options = result.other.keys().map(|name| format!("result_backend_transport_options.{name}"));
+    let result_options = NOT_YET_RESULT_OPTIONS.iter().copied().filter(|name| !result.is_default(name));
+    let result_options = result_options.chain(result.other.keys().map(String::as_str));
+    let result_options = result_options.map(|name| format!("result_backend_transport_options.{name}"));
     changed.chain(broker_options).chain(result_options).collect()
 }
 
-/// Read for the sake of what comes next.
+/// Read for the sake of what comes next: a name leaves this list when something heeds it.
 const NOT_YET: &[&str] = &[
     "broker_write_url",
+    "control_exchange",
+    "control_queue_durable",
+    "control_queue_exclusive",
+    "control_queue_expires",
+    "control_queue_ttl",
+    "event_exchange",
+    "event_queue_durable",
+    "event_queue_exclusive",
+    "event_queue_expires",
+    "event_queue_prefix",
+    "event_queue_ttl",
+    "event_serializer",
+    "redis_backend_health_check_interval",
+    "redis_client_name",
     "redis_socket_keepalive",
     "result_accept_content",
     "result_backend_always_retry",
     "result_backend_base_sleep_between_retries_ms",
     "result_backend_max_retries",
     "result_backend_max_sleep_between_retries_ms",
+    "result_chord_expires",
+    "result_chord_join_timeout",
+    "result_chord_retry_interval",
+    "task_allow_error_cb_on_chord_header",
     "task_compression",
+    "task_create_missing_queue_exchange_type",
+    "task_create_missing_queue_type",
     "task_default_delivery_mode",
     "task_default_priority",
+    "task_default_queue_type",
     "task_default_rate_limit",
+    "task_inherit_parent_priority",
+    "task_protocol",
     "task_publish_retry",
     "task_publish_retry_policy",
+    "task_queue_max_priority",
+    "task_reject_on_worker_lost",
+    "task_repr_maxlevels",
+    "task_retry_on_worker_lost",
+    "task_routes",
+    "task_send_sent_event",
     "task_serializer",
+    "unknown_tasks",
+    "worker_cancel_long_running_tasks_on_connection_loss",
+    "worker_deduplicate_successful_tasks",
+    "worker_direct",
+    "worker_disable_prefetch",
+    "worker_disable_rate_limits",
+    "worker_enable_prefetch_count_reduction",
+    "worker_enable_remote_control",
     "worker_enable_soft_shutdown_on_idle",
     "worker_eta_task_limit",
+    "worker_lost_limit",
+    "worker_revoke_expires",
+    "worker_revokes_max",
+    "worker_send_task_events",
+    "worker_state_db",
+    "worker_successful_expires",
+    "worker_successful_max",
 ];
 
 const NOT_YET_BROKER_OPTIONS: &[&str] = &["max_connections", "socket_keepalive"];
+
+const NOT_YET_RESULT_OPTIONS: &[&str] = &["retry_policy"];
 
 /// The known name that is most like `name`, if one is alike at all.
 pub(super) fn nearest(name: &str) -> Option<&'static str> {
@@ -126,11 +174,6 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("cassandra_servers", ""),
     ("cassandra_table", ""),
     ("cassandra_write_consistency", ""),
-    ("control_exchange", "'celery'"),
-    ("control_queue_durable", "false"),
-    ("control_queue_exclusive", "true"),
-    ("control_queue_expires", "10.0"),
-    ("control_queue_ttl", "300.0"),
     ("cosmosdbsql_collection_name", "'celerycol'"),
     ("cosmosdbsql_consistency_level", "'Session'"),
     ("cosmosdbsql_database_name", "'celerydb'"),
@@ -148,13 +191,6 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("elasticsearch_retry_on_timeout", ""),
     ("elasticsearch_save_meta_as_text", "true"),
     ("elasticsearch_timeout", ""),
-    ("event_exchange", "'celeryev'"),
-    ("event_queue_durable", "false"),
-    ("event_queue_exclusive", "true"),
-    ("event_queue_expires", "60.0"),
-    ("event_queue_prefix", "'celeryev'"),
-    ("event_queue_ttl", "5.0"),
-    ("event_serializer", "'json'"),
     ("events_executable", ""),
     ("events_gid", ""),
     ("events_logfile", ""),
@@ -170,9 +206,7 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("mongodb_backend_settings", ""),
     ("override_backends", "{}"),
     ("redis_backend_credential_provider", ""),
-    ("redis_backend_health_check_interval", ""),
     ("redis_backend_use_ssl", ""),
-    ("redis_client_name", ""),
     ("redis_db", ""),
     ("redis_host", ""),
     ("redis_max_connections", ""),
@@ -182,9 +216,6 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("redis_username", ""),
     ("result_backend_thread_safe", "false"),
     ("result_cache_max", "-1"),
-    ("result_chord_expires", ""),
-    ("result_chord_join_timeout", "3.0"),
-    ("result_chord_retry_interval", "1.0"),
     ("result_exchange", "'celeryresults'"),
     ("result_exchange_type", "'direct'"),
     ("result_persistent", ""),
@@ -199,32 +230,14 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("security_digest", "'sha256'"),
     ("security_key", ""),
     ("security_key_password", ""),
-    ("task_allow_error_cb_on_chord_header", "false"),
     ("task_always_eager", "false"),
-    ("task_annotations", ""),
-    ("task_create_missing_queue_exchange_type", ""),
-    ("task_create_missing_queue_type", "'classic'"),
-    ("task_default_queue_type", "'classic'"),
     ("task_eager_propagates", "false"),
-    ("task_inherit_parent_priority", "false"),
-    ("task_protocol", "2"),
-    ("task_queue_max_priority", ""),
     ("task_remote_tracebacks", "false"),
-    ("task_repr_maxlevels", "3"),
-    ("task_retry_on_worker_lost", "false"),
-    ("task_routes", ""),
-    ("task_send_sent_event", "false"),
     ("task_store_eager_result", "false"),
     ("worker_agent", ""),
     ("worker_autoscaler", "'celery.worker.autoscale:Autoscaler'"),
-    ("worker_cancel_long_running_tasks_on_connection_loss", "false"),
     ("worker_consumer", "'celery.worker.consumer:Consumer'"),
-    ("worker_deduplicate_successful_tasks", "false"),
     ("worker_detect_quorum_queues", "true"),
-    ("worker_direct", "false"),
-    ("worker_disable_prefetch", "false"),
-    ("worker_enable_prefetch_count_reduction", "true"),
-    ("worker_enable_remote_control", "true"),
     ("worker_executable", ""),
     ("worker_gid", ""),
     ("worker_hijack_root_logger", "true"),
@@ -238,8 +251,6 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("worker_proc_alive_timeout", "4.0"),
     ("worker_redirect_stdouts", "true"),
     ("worker_redirect_stdouts_level", "'WARNING'"),
-    ("worker_send_task_events", "false"),
-    ("worker_state_db", ""),
     ("worker_task_log_datefmt", ""),
     (
         "worker_task_log_format",
@@ -254,7 +265,7 @@ const UNSUPPORTED: &[(&str, &str)] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::BrokerTransportOptions;
+    use crate::config::{BrokerTransportOptions, ResultTransportOptions};
 
     #[test]
     fn the_table_is_sorted_and_its_defaults_are_read() {
@@ -266,6 +277,9 @@ mod tests {
         }
         for name in NOT_YET_BROKER_OPTIONS {
             assert!(BrokerTransportOptions::NAMES.contains(name), "{name}");
+        }
+        for name in NOT_YET_RESULT_OPTIONS {
+            assert!(ResultTransportOptions::NAMES.contains(name), "{name}");
         }
         for (name, _) in UNSUPPORTED {
             assert!(!Config::NAMES.contains(name), "{name} is both honoured and not");

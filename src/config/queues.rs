@@ -4,6 +4,7 @@ use toml::{Table, Value};
 
 use super::Config;
 use super::parser::{Kind, Mismatch, NestedParser, Parser};
+use super::settings::DELIVERY_MODE;
 use crate::{Error, ErrorKind, Result};
 
 /// A queue of `task_queues` (kombu/entity.py `Queue`).
@@ -13,12 +14,14 @@ pub struct QueueDefinition {
     pub name: String,
     /// The exchange that it is bound to; `None`: `task_default_exchange`.
     pub exchange: Option<String>,
-    /// `direct`, `topic` or `fanout`; `None`: `task_default_exchange_type`.
+    /// `direct`, `topic` or `fanout`; `None`: direct, or with the default exchange `task_default_exchange_type`.
     pub exchange_type: Option<String>,
     /// The binding's key; `None`: `task_default_routing_key`.
     pub routing_key: Option<String>,
     /// Arguments such as `x-max-priority`.
     pub queue_arguments: Table,
+    /// 2 or 1: that of messages to the exchange; `None`: `task_default_delivery_mode`.
+    pub delivery_mode: Option<u8>,
 }
 
 impl QueueDefinition {
@@ -54,56 +57,100 @@ impl Config {
         if select.is_empty() {
             return Ok(self.defined_queues());
         }
-        let defined = self.defined_queues();
-        let find = |name: &String| match defined.iter().find(|queue| queue.name == *name) {
-            Some(queue) => Ok(queue.clone()),
+        select.iter().map(|name| self.queue(name).map_err(|_| unknown_queue(name))).collect()
+    }
+
+    /// The queue of that name with every field filled in: that of `task_queues`, or one that is made for its name
+    /// (celery/app/amqp.py `Queues.__missing__`).
+    ///
+    /// # Errors
+    /// `Configuration`: `task_queues` does not have it and `task_create_missing_queues` is off.
+    pub fn queue(&self, name: &str) -> Result<QueueDefinition> {
+        match self.task_queues.iter().find(|queue| queue.name == name) {
+            Some(queue) => Ok(self.with_defaults(queue)),
+            None if self.task_queues.is_empty() && name == self.task_default_queue => Ok(self.default_queue()),
             None if self.task_create_missing_queues => Ok(self.missing_queue(name)),
-            None => Err(self.unknown_queue(name)),
-        };
-        select.iter().map(find).collect()
+            None => Err(Error::new(ErrorKind::Configuration, format!("Queue '{name}' missing from task_queues"))),
+        }
     }
 
     fn defined_queues(&self) -> Vec<QueueDefinition> {
         if self.task_queues.is_empty() {
-            return vec![self.with_defaults(&QueueDefinition::named(&self.task_default_queue))];
+            return vec![self.default_queue()];
         }
         self.task_queues.iter().map(|queue| self.with_defaults(queue)).collect()
     }
 
-    fn with_defaults(&self, queue: &QueueDefinition) -> QueueDefinition {
-        let or_default = |value: &Option<String>, default: &Option<String>| {
-            let filled = value.as_ref().filter(|text| !text.is_empty()).or(default.as_ref());
-            Some(filled.unwrap_or(&self.task_default_queue).clone())
-        };
-        let exchange_type = queue.exchange_type.as_ref().unwrap_or(&self.task_default_exchange_type);
-        QueueDefinition {
-            exchange: or_default(&queue.exchange, &self.task_default_exchange),
-            routing_key: or_default(&queue.routing_key, &self.task_default_routing_key),
-            exchange_type: Some(exchange_type.clone()),
-            ..queue.clone()
-        }
+    /// The only queue of a project that names none (celery/app/amqp.py `AMQP.Queues`).
+    fn default_queue(&self) -> QueueDefinition {
+        let queue = QueueDefinition::named(&self.task_default_queue);
+        self.with_defaults(&of_type(queue, &self.task_default_queue_type))
     }
 
-    /// A queue that is made for its name alone has an exchange and a key of the same name.
+    /// What a queue lacks (celery/app/amqp.py `Queues._add`, `Queues.__setitem__`): without an exchange of its own it is
+    /// bound to the default one, whatever its type and delivery mode.
+    fn with_defaults(&self, queue: &QueueDefinition) -> QueueDefinition {
+        let filled = |value: &Option<String>| value.clone().filter(|text| !text.is_empty());
+        let default = |value: &Option<String>| filled(value).unwrap_or_else(|| self.task_default_queue.clone());
+        let own = filled(&queue.exchange);
+        let (exchange_type, delivery_mode) = match own {
+            Some(_) => (queue.exchange_type.as_deref().unwrap_or("direct"), queue.delivery_mode),
+            None => (self.task_default_exchange_type.as_str(), None),
+        };
+        self.with_max_priority(QueueDefinition {
+            name: queue.name.clone(),
+            exchange_type: Some(exchange_type.to_owned()),
+            exchange: Some(own.unwrap_or_else(|| default(&self.task_default_exchange))),
+            routing_key: filled(&queue.routing_key).or_else(|| Some(default(&self.task_default_routing_key))),
+            queue_arguments: queue.queue_arguments.clone(),
+            delivery_mode,
+        })
+    }
+
+    /// A queue that is made for its name alone has an exchange and a key of the same name
+    /// (celery/app/amqp.py `Queues.new_missing`).
     fn missing_queue(&self, name: &str) -> QueueDefinition {
-        QueueDefinition {
+        let exchange_type = self.task_create_missing_queue_exchange_type.as_deref().unwrap_or("direct");
+        let queue = QueueDefinition {
             exchange: Some(name.to_owned()),
             routing_key: Some(name.to_owned()),
-            exchange_type: Some("direct".to_owned()),
+            exchange_type: Some(exchange_type.to_owned()),
             ..QueueDefinition::named(name)
-        }
+        };
+        self.with_max_priority(of_type(queue, &self.task_create_missing_queue_type))
     }
 
-    fn unknown_queue(&self, name: &str) -> Error {
-        let message = format!(
-            "queue '{name}' is not in the task_queues setting; turn on task_create_missing_queues to have it made"
-        );
-        Error::new(ErrorKind::Configuration, message)
+    fn with_max_priority(&self, mut queue: QueueDefinition) -> QueueDefinition {
+        if let Some(priority) = self.task_queue_max_priority {
+            queue.queue_arguments.entry("x-max-priority").or_insert_with(|| Value::from(i64::from(priority)));
+        }
+        queue
     }
+}
+
+/// What `-Q` is told (celery/apps/worker.py `Worker.setup_queues`).
+fn unknown_queue(name: &str) -> Error {
+    let message =
+        format!("queue '{name}' is not in the task_queues setting; turn on task_create_missing_queues to have it made");
+    Error::new(ErrorKind::Configuration, message)
+}
+
+fn of_type(mut queue: QueueDefinition, queue_type: &str) -> QueueDefinition {
+    if queue_type != "classic" {
+        queue.queue_arguments.insert("x-queue-type".to_owned(), Value::from(queue_type));
+    }
+    queue
 }
 
 pub(super) const EXCHANGE_TYPE: Parser<String> = Parser::new(Kind::Text, "direct, topic or fanout", |value| {
     value.as_str().filter(|text| ["direct", "topic", "fanout"].contains(text)).map(str::to_owned)
+});
+
+pub(super) const OPTIONAL_EXCHANGE_TYPE: Parser<Option<String>> =
+    Parser::new(Kind::Text, "direct, topic or fanout", |value| EXCHANGE_TYPE.parse(value).ok().map(Some));
+
+pub(super) const QUEUE_TYPE: Parser<String> = Parser::new(Kind::Text, "classic or quorum", |value| {
+    value.as_str().filter(|text| ["classic", "quorum"].contains(text)).map(str::to_owned)
 });
 
 /// A list of names and tables, or Celery's mapping from name to table.
@@ -133,6 +180,8 @@ fn mapped(name: &str, value: &Value) -> Result<QueueDefinition, Mismatch> {
     Ok(queue)
 }
 
+const KEYS: &str = "name, exchange, exchange_type, routing_key, queue_arguments, delivery_mode";
+
 fn definition(name: &str, table: &Table) -> Result<QueueDefinition, Mismatch> {
     let mut queue = QueueDefinition::named(name);
     for (key, value) in table {
@@ -151,8 +200,11 @@ fn definition(name: &str, table: &Table) -> Result<QueueDefinition, Mismatch> {
                 queue.queue_arguments =
                     value.as_table().cloned().ok_or_else(|| Mismatch::new("a table").within(key))?;
             }
-            "durable" | "auto_delete" | "exclusive" | "no_ack" | "delivery_mode" => {}
-            _ => return Err(Mismatch::new("name, exchange, exchange_type, routing_key, queue_arguments").within(key)),
+            "delivery_mode" => {
+                queue.delivery_mode = Some(DELIVERY_MODE.parse(value).map_err(|mismatch| mismatch.within(key))?);
+            }
+            "durable" | "auto_delete" | "exclusive" | "no_ack" => {}
+            _ => return Err(Mismatch::new(KEYS).within(key)),
         }
     }
     Ok(queue)

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use toml::Value;
 
+use super::annotations::{ANNOTATIONS, Annotation};
 use super::fields::settings;
 use super::options::{
     BROKER_OPTIONS, BrokerTransportOptions, RESULT_OPTIONS, RETRY_POLICY, ResultTransportOptions, RetryPolicy,
@@ -12,7 +13,8 @@ use super::parser::{
     BOOL, COUNT, Kind, LIMIT, MILLISECONDS, OPTIONAL_BOOL, OPTIONAL_SECONDS, OPTIONAL_TEXT, OPTIONAL_TEXTS, Parser,
     SECONDS, SECONDS_OR_OFF, TEXT, TEXTS, URLS,
 };
-use super::queues::{EXCHANGE_TYPE, QUEUES, QueueDefinition};
+use super::queues::{EXCHANGE_TYPE, OPTIONAL_EXCHANGE_TYPE, QUEUE_TYPE, QUEUES, QueueDefinition};
+use super::routes::{ROUTES, RouteMap};
 
 settings! {
     /// The settings under Celery's lower-case names, with Celery's defaults (celery/app/defaults.py `NAMESPACES`).
@@ -72,23 +74,64 @@ settings! {
         result_serializer: String = "json".to_owned(), TEXT;
         /// How results are compressed.
         result_compression: Option<String> = None, OPTIONAL_TEXT;
+        /// How long the keys of a chord that is not finished are kept; `None`: as `result_expires`.
+        result_chord_expires: Option<Duration> = None, SECONDS_OR_OFF;
+        /// How long a chord waits for the results of its members when they have all reported.
+        result_chord_join_timeout: Duration = Duration::from_secs(3), SECONDS;
+        /// How often `celery.chord_unlock` looks, where the backend cannot count.
+        result_chord_retry_interval: Duration = Duration::from_secs(1), SECONDS;
         /// How long a command to a Redis backend may take.
         redis_socket_timeout: Option<Duration> = Some(Duration::from_secs(120)), SECONDS_OR_OFF;
         /// How long connecting to it may take.
         redis_socket_connect_timeout: Option<Duration> = None, SECONDS_OR_OFF;
         /// TCP keepalive to it.
         redis_socket_keepalive: bool = false, BOOL;
+        /// After how long an idle connection to it is proved to be alive; `None`: 25 s.
+        redis_backend_health_check_interval: Option<Duration> = None, SECONDS_OR_OFF;
+        /// The name that connections to it are given.
+        redis_client_name: Option<String> = None, OPTIONAL_TEXT;
+
+        /// What the names of the remote control's exchanges and queues begin with.
+        control_exchange: String = "celery".to_owned(), NAME;
+        /// Whether those queues survive a restart of the broker.
+        control_queue_durable: bool = false, BOOL;
+        /// Whether they are their connection's alone.
+        control_queue_exclusive: bool = true, BOOL;
+        /// After how long without a consumer they are deleted.
+        control_queue_expires: Option<Duration> = Some(Duration::from_secs(10)), SECONDS_OR_OFF;
+        /// How long a command waits in them.
+        control_queue_ttl: Option<Duration> = Some(Duration::from_secs(300)), SECONDS_OR_OFF;
+        /// The exchange of events.
+        event_exchange: String = "celeryev".to_owned(), NAME;
+        /// What the names of the queues of those who receive events begin with.
+        event_queue_prefix: String = "celeryev".to_owned(), NAME;
+        /// Whether those queues survive a restart of the broker.
+        event_queue_durable: bool = false, BOOL;
+        /// Whether they are their connection's alone.
+        event_queue_exclusive: bool = true, BOOL;
+        /// After how long without a consumer they are deleted.
+        event_queue_expires: Option<Duration> = Some(Duration::from_secs(60)), SECONDS_OR_OFF;
+        /// How long an event waits in them.
+        event_queue_ttl: Option<Duration> = Some(Duration::from_secs(5)), SECONDS_OR_OFF;
+        /// How events are encoded.
+        event_serializer: String = "json".to_owned(), TEXT;
 
         /// Acknowledge after the run, not before.
         task_acks_late: bool = false, BOOL;
-        /// Whether a late-acknowledged task that failed is acknowledged; see [`Config::acks_on_failure`].
+        /// Whether a late-acknowledged task that failed is acknowledged; `None`: as `task_acks_on_failure_or_timeout`.
         task_acks_on_failure: Option<bool> = None, OPTIONAL_BOOL;
-        /// Whether one that hit its hard limit is acknowledged; see [`Config::acks_on_timeout`].
+        /// Whether one that hit its hard limit is acknowledged; `None`: as `task_acks_on_failure_or_timeout`.
         task_acks_on_timeout: Option<bool> = None, OPTIONAL_BOOL;
-        /// What both are when they are unset.
+        /// What both are when neither the setting nor the task says anything.
         task_acks_on_failure_or_timeout: bool = true, BOOL;
         /// Whether a task is requeued when its worker is lost.
         task_reject_on_worker_lost: Option<bool> = None, OPTIONAL_BOOL;
+        /// Whether it is tried again instead.
+        task_retry_on_worker_lost: bool = false, BOOL;
+        /// What tasks are given over their own options, by name and by `*`.
+        task_annotations: Vec<Annotation> = Vec::new(), ANNOTATIONS;
+        /// Where tasks go by their names: the first of the maps that knows a name decides.
+        task_routes: Vec<RouteMap> = Vec::<RouteMap>::new(), ROUTES;
         /// The queue of tasks that are not routed, and that a worker without `-Q` consumes.
         task_default_queue: String = "celery".to_owned(), NAME;
         /// The exchange of queues that name none; `None`: the default queue's name.
@@ -97,20 +140,38 @@ settings! {
         task_default_exchange_type: String = "direct".to_owned(), EXCHANGE_TYPE;
         /// The routing key of queues that name none; `None`: the default queue's name.
         task_default_routing_key: Option<String> = None, OPTIONAL_TEXT;
+        /// The type of the default queue when `task_queues` names none: `classic` or `quorum`.
+        task_default_queue_type: String = "classic".to_owned(), QUEUE_TYPE;
         /// The priority of messages that are sent without one.
         task_default_priority: Option<u8> = None, PRIORITY;
+        /// Whether a task that a task sends has its priority, if no other is given.
+        task_inherit_parent_priority: bool = false, BOOL;
+        /// The `x-max-priority` of queues that name none.
+        task_queue_max_priority: Option<u8> = None, PRIORITY;
         /// 2: messages survive a restart of the broker; 1: they do not.
         task_default_delivery_mode: u8 = 2, DELIVERY_MODE;
         /// The queues of this project; empty: the default queue alone.
         task_queues: Vec<QueueDefinition> = Vec::new(), QUEUES;
-        /// Whether `-Q` may name queues that `task_queues` does not have.
+        /// Whether `-Q` and routes may name queues that `task_queues` does not have.
         task_create_missing_queues: bool = true, BOOL;
+        /// The type of such queues: `classic` or `quorum`.
+        task_create_missing_queue_type: String = "classic".to_owned(), QUEUE_TYPE;
+        /// The type of their exchanges; `None`: direct.
+        task_create_missing_queue_exchange_type: Option<String> = None, OPTIONAL_EXCHANGE_TYPE;
         /// Store no results.
         task_ignore_result: bool = false, BOOL;
         /// Store failures although results are ignored.
         task_store_errors_even_if_ignored: bool = false, BOOL;
         /// Store STARTED when a task starts.
         task_track_started: bool = false, BOOL;
+        /// Whether a chord's `link_error` is given to the members of its header, too.
+        task_allow_error_cb_on_chord_header: bool = false, BOOL;
+        /// How deep arguments are shown in logs and events.
+        task_repr_maxlevels: u32 = 3, COUNT;
+        /// Whether a producer sends the event `task-sent`.
+        task_send_sent_event: bool = false, BOOL;
+        /// The version of the messages that are sent.
+        task_protocol: u8 = 2, PROTOCOL;
         /// How the arguments of messages that are sent are encoded.
         task_serializer: String = "json".to_owned(), TEXT;
         /// How messages that are sent are compressed.
@@ -132,6 +193,30 @@ settings! {
         worker_prefetch_multiplier: u32 = 4, COUNT;
         /// How many ETA tasks may be held beside those; `None`: no bound.
         worker_eta_task_limit: Option<u32> = None, LIMIT;
+        /// Take no message before there is room to run it.
+        worker_disable_prefetch: bool = false, BOOL;
+        /// After a lost connection, reserve fewer messages until what ran is done.
+        worker_enable_prefetch_count_reduction: bool = true, BOOL;
+        /// When the connection is lost, end the late-acknowledged tasks that run.
+        worker_cancel_long_running_tasks_on_connection_loss: bool = false, BOOL;
+        /// Do not run a redelivered, late-acknowledged task whose result is a SUCCESS already.
+        worker_deduplicate_successful_tasks: bool = false, BOOL;
+        /// Consume a queue of the worker's own as well.
+        worker_direct: bool = false, BOOL;
+        /// Answer remote control commands.
+        worker_enable_remote_control: bool = true, BOOL;
+        /// Send events about tasks.
+        worker_send_task_events: bool = false, BOOL;
+        /// The file that keeps the revoked ids; `None`: they are forgotten when the worker ends.
+        worker_state_db: Option<String> = None, OPTIONAL_TEXT;
+        /// How many revoked ids are remembered: `CELERY_WORKER_REVOKES_MAX`.
+        worker_revokes_max: u32 = 50_000, COUNT;
+        /// For how long: `CELERY_WORKER_REVOKE_EXPIRES`.
+        worker_revoke_expires: Duration = Duration::from_secs(10_800), SECONDS;
+        /// How many ids of successful tasks are remembered: `CELERY_WORKER_SUCCESSFUL_MAX`.
+        worker_successful_max: u32 = 1_000, COUNT;
+        /// For how long: `CELERY_WORKER_SUCCESSFUL_EXPIRES`.
+        worker_successful_expires: Duration = Duration::from_secs(10_800), SECONDS;
         /// Ignore all rate limits.
         worker_disable_rate_limits: bool = false, BOOL;
         /// How long a cold shutdown waits for running tasks first.
@@ -152,17 +237,44 @@ settings! {
         /// The queue that keeps messages which Celery would throw away, with the reason in their headers; `None`: they
         /// are thrown away here too. Not one of Celery's settings.
         dead_letter_queue: Option<String> = Some("celeriac.dead-letters".to_owned()), OPTIONAL_TEXT;
+        /// What becomes of a message whose task this worker does not know. Not one of Celery's settings.
+        unknown_tasks: UnknownTasks = UnknownTasks::Fail, UNKNOWN_TASKS;
+        /// How many workers a message may have killed before it is failed with `WorkerLostError` and kept as a dead
+        /// letter; `None`: any number, as in Celery. Not one of Celery's settings.
+        worker_lost_limit: Option<u32> = None, LIMIT;
     }
 }
+
+/// What becomes of a message whose task a worker does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UnknownTasks {
+    /// As in Celery: FAILURE with `NotRegistered`; and the message is a dead letter.
+    #[default]
+    Fail,
+    /// It goes back to its queue after a while, for a worker that knows the task.
+    HandBack,
+}
+
+const UNKNOWN_TASKS: Parser<UnknownTasks> =
+    Parser::new(Kind::Text, "\"fail\" or \"hand-back\"", |value| match value.as_str()? {
+        "fail" => Some(UnknownTasks::Fail),
+        "hand-back" => Some(UnknownTasks::HandBack),
+        _ => None,
+    });
+
+const PROTOCOL: Parser<u8> = Parser::new(Kind::Integer, "2 (or 1)", |value| match value.as_integer()? {
+    number @ (1 | 2) => u8::try_from(number).ok(),
+    _ => None,
+});
 
 const NAME: Parser<String> =
     Parser::new(Kind::Text, "a name", |value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned));
 
-const PRIORITY: Parser<Option<u8>> = Parser::new(Kind::Integer, "a priority from 0 to 255", |value| {
+pub(super) const PRIORITY: Parser<Option<u8>> = Parser::new(Kind::Integer, "a priority from 0 to 255", |value| {
     value.as_integer().and_then(|number| u8::try_from(number).ok()).map(Some)
 });
 
-const DELIVERY_MODE: Parser<u8> =
+pub(super) const DELIVERY_MODE: Parser<u8> =
     Parser::new(Kind::Text, "2 (persistent) or 1 (transient)", |value| match (value.as_integer(), value.as_str()) {
         (Some(2), _) | (_, Some("2" | "persistent")) => Some(2),
         (Some(1), _) | (_, Some("1" | "transient")) => Some(1),
@@ -178,15 +290,16 @@ const CONCURRENCY: Parser<Option<u32>> =
     });
 
 /// A rate limit (celery/utils/time.py `rate`): a number for each second, or `n/s`, `n/m`, `n/h`.
-const RATE: Parser<Option<String>> = Parser::new(Kind::Text, "a rate, such as \"10/s\", \"100/m\" or 5", |value| {
-    let text = match value {
-        Value::String(text) => text.clone(),
-        Value::Integer(number) => number.to_string(),
-        Value::Float(number) => number.to_string(),
-        _ => return None,
-    };
-    let (number, unit) = text.split_once('/').unwrap_or((&text, "s"));
-    let good =
-        number.parse::<f64>().is_ok_and(|rate| rate.is_finite() && rate >= 0.0) && ["s", "m", "h"].contains(&unit);
-    (good || text.is_empty()).then(|| good.then_some(text))
-});
+pub(super) const RATE: Parser<Option<String>> =
+    Parser::new(Kind::Text, "a rate, such as \"10/s\", \"100/m\" or 5", |value| {
+        let text = match value {
+            Value::String(text) => text.clone(),
+            Value::Integer(number) => number.to_string(),
+            Value::Float(number) => number.to_string(),
+            _ => return None,
+        };
+        let (number, unit) = text.split_once('/').unwrap_or((&text, "s"));
+        let good =
+            number.parse::<f64>().is_ok_and(|rate| rate.is_finite() && rate >= 0.0) && ["s", "m", "h"].contains(&unit);
+        (good || text.is_empty()).then(|| good.then_some(text))
+    });

@@ -9,7 +9,7 @@ use crate::source::{Source, has_word, paths_from};
 pub(crate) const BANDS: &[&[&str]] = &[
     &["error", "time"],
     &["protocol", "config"],
-    &["redis_client", "canvas"],
+    &["redis_client", "routing", "canvas"],
     &["transport", "backend", "task", "control"],
     &["app"],
     &["worker"],
@@ -92,9 +92,9 @@ pub(crate) fn foreign_crates(source: &Source) -> Vec<String> {
     problems
 }
 
-/// `protocol` and `config` are values: no runtime, no sockets, no reading of clocks.
+/// These rooms are values: no runtime, no sockets, no reading of clocks.
 pub(crate) fn purity(source: &Source) -> Vec<String> {
-    if !matches!(source.room(), Some("protocol" | "config" | "canvas")) {
+    if !matches!(source.room(), Some("protocol" | "config" | "routing" | "canvas")) {
         return Vec::new();
     }
     let code = source.code();

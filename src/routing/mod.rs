@@ -1,0 +1,13 @@
+//! Where a message goes: [`Router`] answers what Celery's would, from the settings `task_routes`, `task_queues` and
+//! `task_default_*` and from the options of a call.
+//!
+//! The answer, a [`Route`], names exchange and routing key, and the queue to declare before the message is published.
+//! `testdata/routes.json` holds what Celery 5.7 answers.
+//!
+//! This room is pure: it declares nothing and sends nothing.
+
+mod glob;
+mod router;
+mod table;
+
+pub use router::{Route, Router};
