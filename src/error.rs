@@ -32,6 +32,9 @@ pub enum ErrorKind {
     Encode,
     /// The content type is known, and the configuration does not accept it (or nobody should: pickle, auth).
     Refused,
+    /// The broker is there and refused what was asked of it: it is out of memory, the key is of another type, the user
+    /// may not do that. The connection is as good as before.
+    Broker,
     /// The result backend did not store or return a result.
     Backend,
     /// A file or another resource of the operating system failed.

@@ -46,6 +46,8 @@ conformance! {
     a_dropped_consumer_gives_back_what_it_had,
     a_dead_letter_replaces_its_message,
     exchanges_lead_to_their_queues,
+    a_bad_publication_is_no_obstacle_to_others,
+    a_dead_letter_that_is_refused_leaves_its_message_reserved,
     closing_settles_everything,
     a_lost_connection_tells_who_does_not_consume,
     a_cancelled_wait_loses_nothing,

@@ -11,6 +11,27 @@ pub(crate) fn failure(doing: &str, place: impl Display, error: RedisError) -> Er
     Error::new(kind(&error), format!("{doing} {place}: {}", reason(&error))).with_source(error)
 }
 
+/// The error of a request that the server at `place` refused: see [`is_refusal`].
+pub(crate) fn refusal(doing: &str, place: impl Display, error: RedisError) -> Error {
+    let kind = match kind(&error) {
+        ErrorKind::Connection => ErrorKind::Broker,
+        kind => kind,
+    };
+    Error::new(kind, format!("{doing} {place}: {}", reason(&error))).with_source(error)
+}
+
+/// Whether the server has answered that it does not do this one thing, and another connection would answer no other.
+pub(crate) fn is_refusal(error: &RedisError) -> bool {
+    use ServerErrorKind::{Ask, BusyLoading, ClusterDown, MasterDown, Moved, ReadOnly, TryAgain};
+    match error.kind() {
+        redis::ErrorKind::Server(kind) => {
+            !matches!(kind, Ask | BusyLoading | ClusterDown | MasterDown | Moved | ReadOnly | TryAgain)
+        }
+        redis::ErrorKind::Extension => error.code() != Some("NOAUTH"),
+        _ => false,
+    }
+}
+
 /// The connection to `place` is gone, for a reason that nobody told.
 pub(crate) fn lost(place: impl Display) -> Error {
     Error::new(ErrorKind::Connection, format!("the connection to {place} was lost"))
@@ -67,6 +88,29 @@ mod tests {
         for (error, expected) in rows {
             let text = error.to_string();
             assert_eq!(failure("cannot connect to", "redis://h/0", error).kind(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_told_from_a_connection_that_is_of_no_use() {
+        let known = |kind| (redis::ErrorKind::Server(kind), "said the server").into();
+        let server = |code: &str, text: &str| redis::make_extension_error(code.into(), Some(text.into()));
+        let rows = [
+            (server("OOM", "command not allowed when used memory > 'maxmemory'."), Some(ErrorKind::Broker)),
+            (server("WRONGTYPE", "Operation against a key holding the wrong kind of value"), Some(ErrorKind::Broker)),
+            (server("MISCONF", "Redis is configured to save RDB snapshots"), Some(ErrorKind::Broker)),
+            (known(ServerErrorKind::ResponseError), Some(ErrorKind::Broker)),
+            (known(ServerErrorKind::NoPerm), Some(ErrorKind::Authentication)),
+            (known(ServerErrorKind::ReadOnly), None),
+            (known(ServerErrorKind::BusyLoading), None),
+            (server("NOAUTH", "Authentication required."), None),
+            (io::Error::from(io::ErrorKind::TimedOut).into(), None),
+            (io::Error::from(io::ErrorKind::BrokenPipe).into(), None),
+        ];
+        for (error, expected) in rows {
+            let text = error.to_string();
+            let kind = is_refusal(&error).then(|| refusal("cannot publish to", "redis://h/0", error).kind());
+            assert_eq!(kind, expected, "{text}");
         }
     }
 }

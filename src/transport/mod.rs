@@ -58,8 +58,13 @@ pub trait Connection: Send + Sync + fmt::Debug {
     /// Makes the queues known to the broker and to producers, with their bindings. Declaring twice is harmless.
     async fn declare(&self, queues: &[Queue]) -> Result<()>;
 
-    /// Hands over messages; `Ok` means that the broker has accepted all of them.
-    async fn publish(&self, batch: Vec<Publication>) -> Result<()>;
+    /// Hands over messages, and says of each, in the batch's order, whether the broker has accepted it. One that has no
+    /// form in the envelope (`Encode`) or that the broker refuses (`Broker`, `Authentication`) is no obstacle to the
+    /// others; in some of several queues it may be all the same.
+    ///
+    /// # Errors
+    /// The connection is gone: none, some or all may have been accepted, and [`Connection::lost`] returns.
+    async fn publish(&self, batch: Vec<Publication>) -> Result<Vec<Result<()>>>;
 
     /// Begins to consume. At most `prefetch` deliveries are out at a time, over all queues.
     async fn consume(&self, queues: &[Queue], prefetch: Arc<Prefetch>) -> Result<Box<dyn Consumer>>;

@@ -67,8 +67,12 @@ async fn send(batch: &mut Vec<Order>, current: &mut Current) -> bool {
                     return false;
                 }
             }
-            answer => {
-                answer_all(batch, answer);
+            Ok(accepted) => {
+                answer_each(batch, accepted);
+                return true;
+            }
+            Err(error) => {
+                answer_all(batch, &error);
                 return true;
             }
         }
@@ -81,13 +85,18 @@ async fn changed_from(current: &mut Current, failed: &Arc<dyn Connection>) -> bo
     current.wait_for(is_other).await.is_ok()
 }
 
-fn answer_all(batch: &mut Vec<Order>, answer: Result<()>) {
+/// Tells each whether all of its messages were accepted.
+fn answer_each(batch: &mut Vec<Order>, accepted: Vec<Result<()>>) {
+    let mut accepted = accepted.into_iter();
     for order in batch.drain(..) {
-        let answer = match &answer {
-            Ok(()) => Ok(()),
-            Err(error) => Err(Error::new(error.kind(), error.to_string())),
-        };
+        let own: Vec<_> = accepted.by_ref().take(order.publications.len()).collect();
         // Who asked may have been cancelled: nobody is left to tell.
-        let _ = order.done.send(answer);
+        let _ = order.done.send(own.into_iter().collect());
+    }
+}
+
+fn answer_all(batch: &mut Vec<Order>, error: &Error) {
+    for order in batch.drain(..) {
+        let _ = order.done.send(Err(Error::new(error.kind(), error.to_string())));
     }
 }

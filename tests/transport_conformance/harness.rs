@@ -22,6 +22,9 @@ pub(crate) trait Harness: Sync {
     /// How many messages are reserved and not settled.
     fn unsettled(&self) -> impl Future<Output = usize> + Send;
 
+    /// Makes the broker refuse messages for this queue.
+    fn refuse(&self, queue: &str) -> impl Future<Output = ()> + Send;
+
     /// Cuts every connection that is open.
     fn cut(&self) -> impl Future<Output = ()> + Send;
 }
@@ -41,6 +44,10 @@ impl Harness for Memory {
 
     async fn unsettled(&self) -> usize {
         self.0.unsettled()
+    }
+
+    async fn refuse(&self, queue: &str) {
+        self.0.refuse_messages(queue, true);
     }
 
     async fn cut(&self) {
@@ -74,6 +81,11 @@ impl Harness for Redis {
         fields
     }
 
+    async fn refuse(&self, queue: &str) {
+        let mut connection = self.server.connection().await;
+        let _: () = redis::cmd("SET").arg(queue).arg("no list").query_async(&mut connection).await.expect("it is up");
+    }
+
     async fn cut(&self) {
         let mut connection = self.server.connection().await;
         let mut kill = redis::cmd("CLIENT");
@@ -95,8 +107,13 @@ pub(crate) fn message(name: &str) -> Message {
 
 /// Sends messages to a queue, in this order.
 pub(crate) async fn send(connection: &Arc<dyn Connection>, queue: &str, names: &[&str]) {
-    let batch = names.iter().map(|name| Publication::to_queue(queue, message(name))).collect();
-    connection.publish(batch).await.expect("the broker is up");
+    publish(connection, names.iter().map(|name| Publication::to_queue(queue, message(name))).collect()).await;
+}
+
+/// Sends messages, all of which are to be accepted.
+pub(crate) async fn publish(connection: &Arc<dyn Connection>, batch: Vec<Publication>) {
+    let accepted = connection.publish(batch).await.expect("the broker is up");
+    accepted.into_iter().for_each(|accepted| accepted.expect("the broker accepts it"));
 }
 
 /// A connection and a consumer of queues, with a window.

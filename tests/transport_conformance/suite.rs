@@ -4,12 +4,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac::protocol::Properties;
+use celeriac::protocol::{Properties, Value};
 use celeriac::transport::{
     Browser, Content, Delivery, ExchangeType, Note, Publication, Queue, Replacement, Settlement, Subscription,
 };
+use celeriac::{Error, ErrorKind};
 
-use crate::harness::{Harness, all_settled, consume, message, names, redelivered, send, take};
+use crate::harness::{Harness, all_settled, consume, message, names, publish, redelivered, send, take};
 
 fn settle(deliveries: Vec<Delivery>, settlement: &Settlement) {
     deliveries.into_iter().for_each(|delivery| delivery.settle(settlement.clone()));
@@ -30,7 +31,7 @@ pub(crate) async fn a_message_arrives_as_it_was_sent(harness: &impl Harness) {
     sent.properties.priority = Some(4);
     sent.properties.reply_to = Some("somebody".to_owned());
     sent.body = vec![0, 159, 146, 150, b'"', b'\\'].into();
-    connection.publish(vec![Publication::to_queue("q", sent.clone())]).await.unwrap();
+    publish(&connection, vec![Publication::to_queue("q", sent.clone())]).await;
     let mut delivery = take(&mut *consumer, 1).await.remove(0);
     let mut received = delivery.take_message().unwrap();
     assert_eq!(received.properties.exchange.as_deref(), Some(""));
@@ -62,7 +63,7 @@ pub(crate) async fn lower_numbers_come_first(harness: &impl Harness) {
     for (name, priority) in rows {
         let mut message = message(name);
         message.properties.priority = priority;
-        connection.publish(vec![Publication::to_queue("q", message)]).await.unwrap();
+        publish(&connection, vec![Publication::to_queue("q", message)]).await;
     }
     let (_connection, mut consumer, _) = consume(&harness.transport(), &["q"], 10).await;
     assert_eq!(names(&take(&mut *consumer, 5).await), ["none", "zero", "five", "three", "nine"]);
@@ -133,12 +134,12 @@ pub(crate) async fn a_restored_message_comes_next(harness: &impl Harness) {
     let (connection, mut consumer, _) = consume(&harness.transport(), &["q"], 1).await;
     let mut urgent = message("first");
     urgent.properties.priority = Some(3);
-    connection.publish(vec![Publication::to_queue("q", urgent)]).await.unwrap();
+    publish(&connection, vec![Publication::to_queue("q", urgent)]).await;
     let first = take(&mut *consumer, 1).await;
     drop(consumer);
     let mut later = message("second");
     later.properties.priority = Some(3);
-    connection.publish(vec![Publication::to_queue("q", later)]).await.unwrap();
+    publish(&connection, vec![Publication::to_queue("q", later)]).await;
     settle(first, &Settlement::Restore);
     all_settled(harness).await;
     let (_connection, mut consumer, _) = consume(&harness.transport(), &["q"], 2).await;
@@ -205,13 +206,54 @@ pub(crate) async fn exchanges_lead_to_their_queues(harness: &impl Harness) {
         message: message(key),
     };
     let batch = vec![to("media", "video"), to("topics", "a.b"), to("topics", "b"), to("media", "unbound")];
-    connection.publish(batch).await.unwrap();
+    publish(&connection, batch).await;
     let rows: [(&str, &[&str]); 4] =
         [("direct", &["video"]), ("topic", &["a.b"]), ("all", &["a.b", "b"]), ("unbound", &["unbound"])];
     for (name, expected) in rows {
         let (_connection, mut consumer, _) = consume(&harness.transport(), &[name], 10).await;
         assert_eq!(names(&take(&mut *consumer, expected.len()).await), expected, "{name}");
     }
+}
+
+pub(crate) async fn a_bad_publication_is_no_obstacle_to_others(harness: &impl Harness) {
+    let (connection, mut consumer, _) = consume(&harness.transport(), &["q"], 10).await;
+    harness.refuse("refused").await;
+    let mut endless = Value::Null;
+    for _ in 0..2000 {
+        endless = Value::List(vec![endless]);
+    }
+    let mut unwritable = message("unwritable");
+    unwritable.headers.insert("endless", endless);
+    let to = |queue: &str, message| Publication::to_queue(queue, message);
+    let batch = vec![
+        to("q", message("1")),
+        to("refused", message("2")),
+        to("q", unwritable),
+        to("refused", message("4")),
+        to("q", message("5")),
+    ];
+    let accepted = connection.publish(batch).await.unwrap();
+    let kinds: Vec<_> = accepted.iter().map(|accepted| accepted.as_ref().err().map(Error::kind)).collect();
+    let refused = Some(ErrorKind::Broker);
+    assert_eq!(kinds, [None, refused, Some(ErrorKind::Encode), refused, None]);
+    // The connection is as good as before.
+    let deliveries = take(&mut *consumer, 2).await;
+    assert_eq!(names(&deliveries), ["1", "5"]);
+    settle(deliveries, &Settlement::Ack);
+    send(&connection, "q", &["6"]).await;
+    assert_eq!(names(&take(&mut *consumer, 1).await), ["6"]);
+}
+
+pub(crate) async fn a_dead_letter_that_is_refused_leaves_its_message_reserved(harness: &impl Harness) {
+    let (connection, mut consumer, _) = consume(&harness.transport(), &["q"], 10).await;
+    harness.refuse("dead").await;
+    send(&connection, "q", &["bad", "good"]).await;
+    let letter = Settlement::DeadLetter(Box::new(Publication::to_queue("dead", message("letter"))));
+    let mut deliveries = take(&mut *consumer, 2).await;
+    deliveries.remove(0).settle(letter);
+    deliveries.remove(0).settle(Settlement::Ack);
+    connection.close().await.unwrap();
+    assert_eq!(harness.unsettled().await, 1);
 }
 
 pub(crate) async fn closing_settles_everything(harness: &impl Harness) {
@@ -271,7 +313,7 @@ pub(crate) async fn purging_counts_what_was_waiting(harness: &impl Harness) {
     send(&connection, "q", &["1", "2"]).await;
     let mut low = message("3");
     low.properties.priority = Some(9);
-    connection.publish(vec![Publication::to_queue("q", low)]).await.unwrap();
+    publish(&connection, vec![Publication::to_queue("q", low)]).await;
     send(&connection, "other", &["4"]).await;
     assert_eq!(connection.purge(&[Queue::direct("q")]).await.unwrap(), 3);
     assert_eq!(connection.purge(&[Queue::direct("q"), Queue::direct("other")]).await.unwrap(), 1);

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac::transport::{Connection, Consumer, Prefetch, Queue, RedisOptions, Settlement, Transport, Waiting};
+use celeriac::ErrorKind;
+use celeriac::transport::{
+    Connection, Consumer, Prefetch, Publication, Queue, RedisOptions, Settlement, Transport, Waiting,
+};
 
-use crate::harness::{consume, names, redelivered, send, take};
+use crate::harness::{consume, message, names, redelivered, send, take};
 use crate::rig::{Rig, VISIBILITY, vigilant};
 use crate::support::eventually;
 use crate::support::proxy::Proxy;
@@ -207,4 +210,68 @@ async fn a_silent_server_is_given_up() {
     proxy.mute(true);
     let error = lost(&mut *consumer).await;
     assert!(error.is_connection() && error.to_string().contains("timed out"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publication_without_an_answer_gives_the_connection_up() {
+    let Some(rig) = Rig::start().await else { return };
+    let proxy = Proxy::start(rig.server.port()).await;
+    let options = RedisOptions { socket_timeout: Duration::from_millis(100), ..RedisOptions::default() };
+    let transport = rig.transport_at(&format!("redis://127.0.0.1:{}/0", proxy.port()), options);
+    let connection = transport.connect().await.unwrap();
+    proxy.mute(true);
+    let error = connection.publish(vec![Publication::to_queue("q", message("1"))]).await.unwrap_err();
+    assert!(error.is_connection() && error.to_string().contains("timed out"), "{error}");
+    // Who waits for another connection is told that this one is gone.
+    let lost = tokio::time::timeout(Duration::from_secs(10), connection.lost()).await.expect("it is given up");
+    assert!(lost.is_connection());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_server_refuses_is_said_and_costs_no_connection() {
+    let Some(rig) = Rig::start().await else { return };
+    let connection = rig.transport(RedisOptions::default()).connect().await.unwrap();
+    let to = |exchange: &str, key: &str| Publication {
+        exchange: exchange.into(),
+        ..Publication::to_queue(key, message(key))
+    };
+    let mut redis = rig.redis().await;
+    let _: () = redis::cmd("SET").arg("_kombu.binding.broken").arg("no set").query_async(&mut redis).await.unwrap();
+    let kinds = async |batch| {
+        let accepted = connection.publish(batch).await.unwrap();
+        accepted.into_iter().map(|accepted| accepted.err().map(|error| error.kind())).collect::<Vec<_>>()
+    };
+    let refused = Some(ErrorKind::Broker);
+    // Bytes that are no binding concern nobody.
+    let _: () = redis::cmd("SADD").arg("_kombu.binding.odd").arg(b"\xff\xfe").query_async(&mut redis).await.unwrap();
+    assert_eq!(kinds(vec![to("broken", "a"), to("odd", "b"), to("", "c")]).await, [refused, None, None]);
+    let memory = async |limit: &str| {
+        let mut redis = rig.redis().await;
+        let _: () = redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(limit).query_async(&mut redis).await.unwrap();
+    };
+    memory("1").await;
+    assert_eq!(kinds(vec![to("", "d"), to("", "e")]).await, [refused, refused]);
+    memory("0").await;
+    assert_eq!(kinds(vec![to("", "f")]).await, [None]);
+    let _: () = redis::cmd("ACL").arg(&["SETUSER", "default", "-lpush"]).query_async(&mut redis).await.unwrap();
+    assert_eq!(kinds(vec![to("", "g")]).await, [Some(ErrorKind::Authentication)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exchange_that_cannot_be_read_does_not_keep_a_worker_from_connecting() {
+    let Some(rig) = Rig::start().await else { return };
+    let mut redis = rig.redis().await;
+    let old = rig.clock.epoch_seconds() - 1.0;
+    let _: () = redis::pipe()
+        .set("_kombu.binding.broken", "no set")
+        .hset("unacked", "1", r#"[{"headers": {}}, "broken", "key"]"#)
+        .hset("unacked", "2", r#"[{"headers": {}}, "", "q"]"#)
+        .zadd("unacked_index", "1", old)
+        .zadd("unacked_index", "2", old)
+        .query_async(&mut redis)
+        .await
+        .unwrap();
+    let (_connection, mut consumer, _) = consume(&rig.transport(vigilant()), &["q"], 10).await;
+    take(&mut *consumer, 1).await;
+    assert_eq!(rig.reserved().await, 2, "one is held, one stays where it was");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use celeriac::protocol::{Value, json};
 use celeriac::transport::{ExchangeType, Publication, Queue, RedisOptions, Settlement};
 
-use crate::harness::{consume, message, names, redelivered, send, take};
+use crate::harness::{consume, message, names, publish, redelivered, send, take};
 use crate::rig::{Rig, VISIBILITY, vigilant};
 use crate::support::eventually;
 
@@ -147,7 +147,7 @@ async fn the_prefix_stands_before_every_key_and_bindings_are_kombus() {
     let _held = take(&mut *consumer, 1).await;
     let mut low = message("3");
     low.properties.priority = Some(7);
-    connection.publish(vec![Publication::to_queue("celery", low)]).await.unwrap();
+    publish(&connection, vec![Publication::to_queue("celery", low)]).await;
     let mut redis = rig.redis().await;
     let mut keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut redis).await.unwrap();
     keys.sort();

@@ -1,6 +1,6 @@
 //! [`Broker`]: the queues of a [`super::MemoryTransport`], and the settling of what was taken from them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,10 +8,11 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::fanout::Listeners;
-use crate::protocol::{Message, Value};
+use crate::protocol::{Message, Value, envelope};
 use crate::transport::binding::{Binding, bound, destinations};
 use crate::transport::cycle::Cycle;
 use crate::transport::{Publication, Queue, QueueName, Settlement, Settler, Tag};
+use crate::{Error, ErrorKind, Result};
 
 /// The priorities that have a list of their own, as on Redis.
 const PRIORITY_STEPS: [u8; 4] = [0, 3, 6, 9];
@@ -32,6 +33,8 @@ pub(super) struct State {
     lists: HashMap<(u8, QueueName), BTreeMap<u64, Message>>,
     bindings: HashMap<String, Vec<Binding>>,
     out: HashMap<Tag, Taken>,
+    /// The queues that take no messages at present.
+    refused: HashSet<String>,
     /// The number of the message that came last.
     last: u64,
     pub(super) connections: Vec<CancellationToken>,
@@ -51,11 +54,12 @@ impl Broker {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn publish(&self, batch: Vec<Publication>) {
+    pub(super) fn publish(&self, batch: Vec<Publication>) -> Vec<Result<()>> {
         let mut state = self.state();
-        batch.into_iter().for_each(|publication| state.publish(publication));
+        let accepted = batch.into_iter().map(|publication| state.publish(publication)).collect();
         drop(state);
         self.arrivals.notify_waiters();
+        accepted
     }
 
     /// To the queues that are bound, and nowhere else.
@@ -84,13 +88,19 @@ impl State {
         }
     }
 
-    fn publish(&mut self, publication: Publication) {
-        let Publication { exchange, routing_key, .. } = &publication;
+    fn publish(&mut self, publication: Publication) -> Result<()> {
+        let Publication { exchange, routing_key, message } = &publication;
+        // What has no form on a wire must not pass the tests that use this broker.
+        envelope::write(message, "", &mut Vec::new())?;
         let queues = match exchange.as_str() {
             "" => vec![routing_key.clone()],
             exchange => destinations(self.bindings.get(exchange).map_or(&[], Vec::as_slice), exchange, routing_key),
         };
+        if let Some(queue) = queues.iter().find(|queue| self.refused.contains(*queue)) {
+            return Err(Error::new(ErrorKind::Broker, format!("cannot publish to memory://: it refuses {queue}")));
+        }
         self.put_copies(queues, publication);
+        Ok(())
     }
 
     fn put_copies(&mut self, queues: Vec<String>, publication: Publication) {
@@ -100,6 +110,14 @@ impl State {
         for queue in queues {
             let place = self.next_place();
             self.put(place, queue.into(), message.clone());
+        }
+    }
+
+    pub(super) fn refuse(&mut self, queue: &str, refusing: bool) {
+        if refusing {
+            self.refused.insert(queue.to_owned());
+        } else {
+            self.refused.remove(queue);
         }
     }
 
@@ -126,7 +144,12 @@ impl State {
                 let place = self.next_place();
                 self.put(place, queue, redelivered(message));
             }
-            Settlement::DeadLetter(letter) => self.publish(*letter),
+            Settlement::DeadLetter(letter) => {
+                if self.publish(*letter).is_err() {
+                    // As on Redis: the original stays reserved.
+                    self.out.insert(tag, Taken { place, queue, message });
+                }
+            }
         }
     }
 

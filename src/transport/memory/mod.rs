@@ -63,6 +63,11 @@ impl MemoryTransport {
         }
     }
 
+    /// Whether messages for a queue are refused from now on, as Redis does when the queue's key is of another type.
+    pub fn refuse_messages(&self, queue: &str, refusing: bool) {
+        self.broker.state().refuse(queue, refusing);
+    }
+
     /// Whether new connections are refused from now on.
     pub fn refuse(&self, refusing: bool) {
         self.refusing.store(refusing, Ordering::Release);
@@ -121,10 +126,9 @@ impl Connection for MemoryConnection {
         Ok(())
     }
 
-    async fn publish(&self, batch: Vec<Publication>) -> Result<()> {
+    async fn publish(&self, batch: Vec<Publication>) -> Result<Vec<Result<()>>> {
         self.check()?;
-        self.broker.publish(batch);
-        Ok(())
+        Ok(self.broker.publish(batch))
     }
 
     async fn consume(&self, queues: &[Queue], prefetch: Arc<Prefetch>) -> Result<Box<dyn Consumer>> {

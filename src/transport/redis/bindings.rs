@@ -7,12 +7,13 @@ use redis::{Pipeline, RedisError};
 
 use super::Shared;
 use super::flush::run;
+use crate::redis_client::is_refusal;
 use crate::transport::Queue;
 use crate::transport::binding::{Binding, bound, destinations};
 
 /// The bindings of some exchanges.
 #[derive(Debug, Default)]
-pub(super) struct Bindings(HashMap<String, Vec<Binding>>);
+pub(super) struct Bindings(HashMap<String, Result<Vec<Binding>, RedisError>>);
 
 /// The exchanges among these that have a table: all but the default one, each once.
 pub(super) fn exchanges<'a>(names: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
@@ -20,7 +21,8 @@ pub(super) fn exchanges<'a>(names: impl Iterator<Item = &'a str>) -> BTreeSet<St
 }
 
 impl Bindings {
-    /// Reads the tables of exchanges, in one round trip; none if there is none to read.
+    /// Reads the tables of exchanges, in one round trip; none if there is none to read. A table that the server refuses
+    /// to show fails who asks for its queues, and nobody else.
     pub(super) async fn look_up(
         shared: &Shared,
         connection: &mut MultiplexedConnection,
@@ -32,30 +34,47 @@ impl Bindings {
         }
         let mut tables = HashMap::new();
         for (exchange, answer) in exchanges.into_iter().zip(run(connection, &pipeline).await?) {
-            let members: Vec<String> = redis::from_redis_value(answer.extract_error()?)?;
-            let rows = members.iter().filter_map(|member| shared.keys.split_member(member));
-            let rows = rows.map(|[routing_key, pattern, queue]| Binding {
-                routing_key: routing_key.to_owned(),
-                pattern: pattern.to_owned(),
-                queue: queue.to_owned(),
-            });
-            tables.insert(exchange, rows.collect());
+            let table = match answer.extract_error() {
+                Ok(members) => Ok(table(shared, redis::from_redis_value(members)?)),
+                Err(error) if is_refusal(&error) => Err(error),
+                Err(error) => return Err(error),
+            };
+            tables.insert(exchange, table);
         }
         Ok(Bindings(tables))
     }
 
     /// The queues that are bound for a message, and no others: perhaps none.
-    pub(super) fn bound(&self, exchange: &str, routing_key: &str) -> Vec<String> {
-        bound(self.0.get(exchange).map_or(&[], Vec::as_slice), routing_key)
+    pub(super) fn bound(&self, exchange: &str, routing_key: &str) -> Result<Vec<String>, RedisError> {
+        Ok(bound(self.table(exchange)?, routing_key))
     }
 
     /// The queues that a message goes to: at least one.
-    pub(super) fn queues(&self, exchange: &str, routing_key: &str) -> Vec<String> {
+    pub(super) fn queues(&self, exchange: &str, routing_key: &str) -> Result<Vec<String>, RedisError> {
         match exchange {
-            "" => vec![routing_key.to_owned()],
-            _ => destinations(self.0.get(exchange).map_or(&[], Vec::as_slice), exchange, routing_key),
+            "" => Ok(vec![routing_key.to_owned()]),
+            _ => Ok(destinations(self.table(exchange)?, exchange, routing_key)),
         }
     }
+
+    fn table(&self, exchange: &str) -> Result<&[Binding], RedisError> {
+        match self.0.get(exchange) {
+            Some(table) => table.as_deref().map_err(RedisError::clone),
+            None => Ok(&[]),
+        }
+    }
+}
+
+/// The bindings that stand in a table. A member that is none is passed over.
+fn table(shared: &Shared, members: Vec<Vec<u8>>) -> Vec<Binding> {
+    let texts = members.iter().filter_map(|member| str::from_utf8(member).ok());
+    let rows = texts.filter_map(|member| shared.keys.split_member(member));
+    let bindings = rows.map(|[routing_key, pattern, queue]| Binding {
+        routing_key: routing_key.to_owned(),
+        pattern: pattern.to_owned(),
+        queue: queue.to_owned(),
+    });
+    bindings.collect()
 }
 
 /// Writes the queues' bindings as kombu/transport/redis.py `Channel._queue_bind` does: those of a queue that expires

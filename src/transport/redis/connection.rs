@@ -17,7 +17,7 @@ use super::consumer::{RedisConsumer, start};
 use super::fanout::{self, RedisSubscription};
 use super::flush::flush;
 use super::{Shared, Waiting, bindings, keeper, notes, publish, wake};
-use crate::redis_client::{ConnectOptions, Opened, failure, lost};
+use crate::redis_client::{ConnectOptions, Opened, failure, is_refusal, lost, refusal};
 use crate::transport::{
     Browser, Connection, Consumer, ExchangeType, Note, Prefetch, Publication, Queue, QueueName, Settlement, Settler,
     Subscription,
@@ -99,8 +99,8 @@ impl Connection for RedisConnection {
         declared.map_err(|error| self.link.failed("cannot declare queues at", error))
     }
 
-    async fn publish(&self, batch: Vec<Publication>) -> Result<()> {
-        publish::publish(&self.link.shared, &mut self.link.connection.clone(), &batch).await
+    async fn publish(&self, batch: Vec<Publication>) -> Result<Vec<Result<()>>> {
+        publish::publish(&self.link, &batch).await
     }
 
     async fn consume(&self, queues: &[Queue], prefetch: Arc<Prefetch>) -> Result<Box<dyn Consumer>> {
@@ -126,11 +126,11 @@ impl Connection for RedisConnection {
     }
 
     async fn answer(&self, answer: Publication) -> Result<()> {
-        publish::answer(&self.link.shared, &mut self.link.connection.clone(), &answer).await
+        publish::answer(&self.link, &answer).await
     }
 
     async fn purge(&self, queues: &[Queue]) -> Result<u64> {
-        publish::purge(&self.link.shared, &mut self.link.connection.clone(), queues).await
+        publish::purge(&self.link, queues).await
     }
 
     async fn lost(&self) -> Error {
@@ -192,6 +192,12 @@ impl Link {
     pub(super) fn failed(&self, doing: &str, error: RedisError) -> Error {
         self.lost.cancel();
         failure(doing, &self.shared.url, error)
+    }
+
+    /// What a failure is to who asked for one thing. A refusal concerns that alone; after anything else, such as an
+    /// answer that did not come in time, the connection is given up.
+    pub(super) fn refused(&self, doing: &str, error: RedisError) -> Error {
+        if is_refusal(&error) { refusal(doing, &self.shared.url, error) } else { self.failed(doing, error) }
     }
 
     /// The error of a connection that somebody else found to be lost.

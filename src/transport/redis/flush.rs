@@ -8,6 +8,7 @@ use super::Shared;
 use super::bindings::{Bindings, exchanges};
 use super::unacked::Entry;
 use crate::protocol::envelope;
+use crate::redis_client::refusal;
 use crate::transport::{Publication, Settlement, Tag};
 
 /// Where a message goes when it is moved out of `unacked`.
@@ -103,8 +104,14 @@ impl Sorted<'_> {
         let bindings = Bindings::look_up(shared, connection, exchanges).await?;
         let mut pipeline = Pipeline::new();
         for (tag, letter) in &self.replaced {
-            let Some((payload, lists)) = letter_lists(shared, &bindings, letter) else { continue };
-            pipeline.add_command(shared.moving(&shared.ledger.field(*tag), End::Back, &payload, &lists, None));
+            match letter_lists(shared, &bindings, letter) {
+                Ok((payload, lists)) => {
+                    let field = shared.ledger.field(*tag);
+                    pipeline.add_command(shared.moving(&field, End::Back, &payload, &lists, None));
+                }
+                // The original comes back after the visibility timeout.
+                Err(error) => tracing::error!("cannot write a dead letter, the message stays reserved: {error}"),
+            }
         }
         run_moves(connection, &pipeline).await.map(drop)
     }
@@ -144,15 +151,15 @@ pub(super) async fn give_back(
         match entry {
             // The script forgets what is in the index alone.
             None => drop(pipeline.add_command(shared.moving(one.field, one.end, b"", &[], one.ceiling))),
-            Some(Ok(entry)) => {
-                let queues = bindings.queues(&entry.exchange, &entry.routing_key);
-                let (payload, priority) = entry.redelivery();
-                let lists: Vec<_> = queues.iter().map(|queue| shared.keys.list_for(queue, priority)).collect();
-                pipeline.add_command(shared.moving(one.field, one.end, &payload, &lists, one.ceiling));
-            }
-            Some(Err(error)) => {
-                tracing::warn!(tag = one.field, "cannot restore a message, it stays where it is: {error}")
-            }
+            Some(Ok(entry)) => match bindings.queues(&entry.exchange, &entry.routing_key) {
+                Ok(queues) => {
+                    let (payload, priority) = entry.redelivery();
+                    let lists: Vec<_> = queues.iter().map(|queue| shared.keys.list_for(queue, priority)).collect();
+                    pipeline.add_command(shared.moving(one.field, one.end, &payload, &lists, one.ceiling));
+                }
+                Err(error) => stays(one, &error),
+            },
+            Some(Err(error)) => stays(one, &error),
         }
     }
     run_moves(connection, &pipeline).await
@@ -179,18 +186,17 @@ impl Shared {
     }
 }
 
-fn letter_lists(shared: &Shared, bindings: &Bindings, letter: &Publication) -> Option<(Vec<u8>, Vec<String>)> {
-    let payload = match shared.envelope(letter) {
-        Ok(payload) => payload,
-        Err(error) => {
-            // The original comes back after the visibility timeout.
-            tracing::error!("cannot write a dead letter, the message stays reserved: {error}");
-            return None;
-        }
-    };
+fn stays(one: &Move<'_>, error: &dyn std::error::Error) {
+    tracing::warn!(tag = one.field, "cannot restore a message, it stays where it is: {error}");
+}
+
+/// A dead letter's bytes, and the lists that it goes to.
+fn letter_lists(shared: &Shared, bindings: &Bindings, letter: &Publication) -> crate::Result<(Vec<u8>, Vec<String>)> {
+    let payload = shared.envelope(letter)?;
     let priority = letter.message.properties.priority.unwrap_or(0);
     let queues = bindings.queues(&letter.exchange, &letter.routing_key);
-    Some((payload, queues.iter().map(|queue| shared.keys.list_for(queue, priority)).collect()))
+    let queues = queues.map_err(|error| refusal("cannot publish to", &shared.url, error))?;
+    Ok((payload, queues.iter().map(|queue| shared.keys.list_for(queue, priority)).collect()))
 }
 
 /// Runs a pipeline; answers may be refusals.
