@@ -335,7 +335,7 @@ pub(crate) async fn browsing_touches_nothing(harness: &impl Harness) {
     let connection = harness.transport().connect().await.unwrap();
     let mut low = message("low");
     low.properties.priority = Some(9);
-    connection.publish(vec![Publication::to_queue("q", low)]).await.unwrap();
+    publish(&connection, vec![Publication::to_queue("q", low)]).await;
     let sent: Vec<String> = (0..450).map(|nth| nth.to_string()).collect();
     send(&connection, "q", &sent.iter().map(String::as_str).collect::<Vec<_>>()).await;
     let expected: Vec<String> = sent.iter().cloned().chain(["low".to_owned()]).collect();

@@ -49,7 +49,7 @@ impl RedisBrowser {
         let (first, last) = (negative(self.seen + PAGE), negative(self.seen + 1));
         range.arg(&self.lists[self.list]).arg(first).arg(last);
         let page: redis::RedisResult<Vec<Bytes>> = range.query_async(&mut self.link.connection.clone()).await;
-        let mut page = page.map_err(|error| self.link.failed("cannot look into a queue at", error))?;
+        let mut page = page.map_err(|error| self.link.refused("cannot look into a queue at", error))?;
         page.reverse();
         Ok(page)
     }
@@ -74,7 +74,7 @@ impl RedisBrowser {
         let connection = &mut self.link.connection.clone();
         let answer = script.run(connection, &self.call(list, takings)).await;
         let taken: redis::RedisResult<Vec<u8>> = answer.and_then(|answer| Ok(redis::from_redis_value(answer)?));
-        let taken = taken.map_err(|error| self.link.failed("cannot take messages out of a queue at", error))?;
+        let taken = taken.map_err(|error| self.link.refused("cannot take messages out of a queue at", error))?;
         if list == self.list {
             self.seen -= taken.iter().filter(|taken| **taken == 1).count().min(self.seen);
         }

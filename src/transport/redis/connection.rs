@@ -122,7 +122,7 @@ impl Connection for RedisConnection {
     }
 
     async fn broadcast(&self, batch: Vec<Publication>) -> Result<()> {
-        fanout::broadcast(&self.link.shared, &mut self.link.connection.clone(), &batch).await
+        fanout::broadcast(&self.link, &batch).await
     }
 
     async fn answer(&self, answer: Publication) -> Result<()> {
@@ -143,11 +143,11 @@ impl Connection for RedisConnection {
     }
 
     async fn notes(&self, names: &[String]) -> Result<Vec<Option<String>>> {
-        notes::read(&self.link.shared, &mut self.link.connection.clone(), names).await
+        notes::read(&self.link, names).await
     }
 
     async fn write_notes(&self, notes: Vec<Note>, kept_for: Duration) -> Result<()> {
-        notes::write(&self.link.shared, &mut self.link.connection.clone(), &notes, kept_for).await
+        notes::write(&self.link, &notes, kept_for).await
     }
 
     async fn close(&self) -> Result<()> {

@@ -6,11 +6,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
-use redis::aio::{MultiplexedConnection, PubSubSink, PubSubStream};
+use redis::aio::{PubSubSink, PubSubStream};
 use redis::{Msg, Pipeline, RedisError, Value};
 use tokio::time::timeout;
 
-use super::Shared;
 use super::connection::Link;
 use super::flush::run;
 use crate::protocol::envelope;
@@ -19,19 +18,15 @@ use crate::transport::{Broadcast, Publication, Queue, Subscription, Undecodable}
 use crate::{Error, Result};
 
 /// Publishes on channels: who is not subscribed at this moment does not hear it.
-pub(super) async fn broadcast(
-    shared: &Shared,
-    connection: &mut MultiplexedConnection,
-    batch: &[Publication],
-) -> Result<()> {
-    let failed = |error| failure("cannot broadcast at", &shared.url, error);
+pub(super) async fn broadcast(link: &Link, batch: &[Publication]) -> Result<()> {
+    let (shared, refused) = (&link.shared, |error| link.refused("cannot broadcast at", error));
     let mut pipeline = Pipeline::with_capacity(batch.len());
     for publication in batch {
         let channel = shared.keys.channel(&publication.exchange, &publication.routing_key);
         pipeline.cmd("PUBLISH").arg(channel).arg(shared.envelope(publication)?);
     }
-    let answers = run(connection, &pipeline).await.map_err(failed)?;
-    answers.into_iter().try_for_each(|answer| answer.extract_error().map(drop)).map_err(failed)
+    let answers = run(&mut link.connection.clone(), &pipeline).await.map_err(refused)?;
+    answers.into_iter().try_for_each(|answer| answer.extract_error().map(drop)).map_err(refused)
 }
 
 /// A subscription on a connection of its own: a server that cuts off slow listeners, or forbids listening, cuts nothing
