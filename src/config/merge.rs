@@ -188,6 +188,10 @@ mod tests {
         check("task_default_delivery_mode = 'transient'", Config { task_default_delivery_mode: 1, ..default() });
         check("dead_letter_queue = ''", Config { dead_letter_queue: None, ..default() });
         check(
+            "unknown_tasks = 'hand-back'",
+            Config { unknown_tasks: crate::config::UnknownTasks::HandBack, ..default() },
+        );
+        check(
             "task_queues = ['a']",
             Config {
                 task_queues: vec![QueueDefinition { routing_key: Some("a".into()), ..QueueDefinition::named("a") }],

@@ -16,6 +16,7 @@ use super::finish::Finisher;
 use super::held::Held;
 use super::intake::{self, Intake, Tasks};
 use super::request::Work;
+use super::unknown::Unknown;
 use super::{LAST_WORDS, WorkerHandle};
 use crate::Result;
 use crate::time::Clock;
@@ -168,10 +169,23 @@ impl Consumer {
                 let mut work = work;
                 finisher.expire(&mut work).await;
             }),
+            Intake::HandBack(unknown) => self.hand_back(*unknown),
             Intake::Malformed(malformed) => {
                 self.spawn(|finisher| async move { finisher.refuse(*malformed).await });
             }
         }
+    }
+
+    /// Holds the message for a while, and then gives it back; at once, and unchanged, when the worker stops.
+    fn hand_back(&self, unknown: Unknown) {
+        unknown.log();
+        let stop = self.stop_consuming.clone();
+        self.spawn(|_| async move {
+            tokio::select! {
+                () = stop.cancelled() => drop(unknown),
+                () = sleep(unknown.delay()) => unknown.hand_back(),
+            }
+        });
     }
 
     fn release_due(&mut self) {

@@ -9,7 +9,9 @@ use tracing::info;
 use super::malformed::{Fault, Malformed};
 use super::policy::Policy;
 use super::request::Work;
+use super::unknown::Unknown;
 use crate::app::App;
+use crate::config::UnknownTasks;
 use crate::protocol::{AcceptContent, Body, Embed, HeaderError, Map, Message, TaskHeaders, Value};
 use crate::task::{Arguments, Request, RetryPolicy, Task};
 use crate::transport::Delivery;
@@ -24,6 +26,8 @@ pub(crate) enum Intake {
     Hold(Timestamp, Box<Work>),
     /// Its time has passed.
     Expired(Box<Work>),
+    /// Another worker may know it.
+    HandBack(Box<Unknown>),
     /// It cannot be run.
     Malformed(Box<Malformed>),
 }
@@ -34,6 +38,8 @@ pub(crate) struct Tasks {
     known: HashMap<String, Arc<KnownTask>, ahash::RandomState>,
     accept: Arc<AcceptContent>,
     hostname: String,
+    /// What becomes of those that are not among them.
+    unknown: UnknownTasks,
 }
 
 /// A task that this worker can run.
@@ -55,7 +61,7 @@ impl Tasks {
             Some((name.to_owned(), Arc::new(KnownTask { task, policy, retries, accept: Arc::clone(&accept) })))
         };
         let known = app.tasks().names().into_iter().filter_map(known).collect();
-        Ok(Tasks { known, accept, hostname: hostname.to_owned() })
+        Ok(Tasks { known, accept, hostname: hostname.to_owned(), unknown: app.config().unknown_tasks })
     }
 }
 
@@ -83,8 +89,18 @@ pub(crate) fn read(mut delivery: Delivery, tasks: &Tasks, now: Timestamp) -> Int
     };
     match understand(&message, tasks) {
         Ok(understood) => accept(delivery, message, understood, tasks, now),
-        Err((fault, id)) => Intake::Malformed(Box::new(Malformed::new(delivery, message, fault, id))),
+        Err((fault @ Fault::NotRegistered(_), id)) if tasks.unknown == UnknownTasks::HandBack => {
+            match Unknown::new(delivery, message) {
+                Ok(unknown) => Intake::HandBack(Box::new(unknown)),
+                Err((delivery, message)) => malformed(delivery, message, fault, id),
+            }
+        }
+        Err((fault, id)) => malformed(delivery, message, fault, id),
     }
+}
+
+fn malformed(delivery: Delivery, message: Message, fault: Fault, id: Named) -> Intake {
+    Intake::Malformed(Box::new(Malformed::new(delivery, message, fault, id)))
 }
 
 /// A message that can be run.

@@ -1,12 +1,125 @@
-//! Tasks that nobody here has registered, where the setting `unknown_tasks` is `hand-back`: they go back to their queue
-//! for a worker that knows them.
+//! [`Unknown`]: a task that nobody here has registered, where the setting `unknown_tasks` is `hand-back`. It goes back to
+//! its queue for a worker that knows it.
 //!
-//! Each is first held for a while, which grows with every time, so that workers that all lack the task do not pass it
-//! round without rest. While it is held it takes up its place in the prefetch window: a queue full of such messages is
-//! neither emptied by who cannot run them nor passed round faster than a window for each delay. How often it was handed back
-//! stands in its header [`HEADER`], together with the number of its retries: a task that a peer has run and sent again
-//! starts anew. After [`LIMIT`] times, about a quarter of an hour, it is what it is by default: FAILURE `NotRegistered`,
-//! and a dead letter.
+//! It is first held for a while, which grows with every time, so that workers that all lack the task do not pass it
+//! round without rest. While it is held it takes up its place in the prefetch window: who cannot run such messages does
+//! not empty a queue of them, and passes round no more than a window of them for each delay.
+//!
+//! How often it was handed back stands in its header [`HEADER`], which travels with the message through whatever broker
+//! and worker, together with the number of its retries: a task that a peer has run and sent again starts anew. After
+//! [`LIMIT`] times, about a quarter of an hour, it is what it is by default: FAILURE `NotRegistered` and a dead letter.
+
+use std::time::Duration;
+
+use crate::protocol::{Map, Message, Value};
+use crate::transport::{Delivery, Publication, Settlement};
 
 /// The header that counts: `{"count": 3, "retries": 0}`.
 pub(crate) const HEADER: &str = "x-celeriac-handed-back";
+
+/// How often a message is handed back before it is given up.
+const LIMIT: u32 = 100;
+/// How long it is held the first time; each time twice as long.
+const FIRST: Duration = Duration::from_millis(50);
+/// The longest that it is held.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// A message of a task that nobody here knows.
+#[derive(Debug)]
+pub(crate) struct Unknown {
+    delivery: Delivery,
+    message: Message,
+    /// How often it was handed back before.
+    count: u32,
+}
+
+impl Unknown {
+    /// The message as one to hand back, or as it was, if that was done often enough.
+    pub(crate) fn new(delivery: Delivery, message: Message) -> Result<Self, (Delivery, Message)> {
+        match count(&message.headers) {
+            count if count < LIMIT => Ok(Unknown { delivery, message, count }),
+            _ => Err((delivery, message)),
+        }
+    }
+
+    /// How long to hold it.
+    pub(crate) fn delay(&self) -> Duration {
+        FIRST.saturating_mul(1 << self.count.min(16)).min(LONGEST)
+    }
+
+    /// Tells of it, the first time more loudly.
+    pub(crate) fn log(&self) {
+        let text = |name| self.message.headers.get(name).and_then(Value::as_str).unwrap_or("?");
+        let (task, id, times) = (text("task"), text("id"), self.count + 1);
+        match self.count {
+            0 => tracing::info!("Task {task}[{id}] is not registered here, and is handed back"),
+            _ => tracing::debug!("Task {task}[{id}] is not registered here, and is handed back for the {times}. time"),
+        }
+    }
+
+    /// Puts it at the end of its queue.
+    pub(crate) fn hand_back(mut self) {
+        let times = Map::from([("count", i64::from(self.count) + 1), ("retries", retries(&self.message.headers))]);
+        self.message.headers.insert(HEADER, times);
+        let publication = Publication::to_queue(self.delivery.queue().as_str(), self.message);
+        // In the instant in which this copy is there, the other is gone.
+        self.delivery.settle(Settlement::DeadLetter(Box::new(publication)));
+    }
+}
+
+/// How often a message with these headers was handed back since it was last sent.
+fn count(headers: &Map) -> u32 {
+    let number = |name: &str| headers.get(HEADER)?.as_map()?.get(name)?.as_i64();
+    match number("retries") {
+        Some(at) if at == retries(headers) => number("count").map_or(0, |count| u32::try_from(count).unwrap_or(LIMIT)),
+        _ => 0,
+    }
+}
+
+fn retries(headers: &Map) -> i64 {
+    headers.get("retries").and_then(Value::as_i64).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hand_backs_are_counted_anew_after_a_retry() {
+        let note = |count: i64, retries: i64| Value::Map(Map::from([("count", count), ("retries", retries)]));
+        for (retries, header, expected) in [
+            (Value::Null, Value::Null, 0),
+            (Value::Null, note(3, 0), 3),
+            (2.into(), note(3, 2), 3),
+            (2.into(), note(3, 1), 0),
+            (0.into(), note(-1, 0), LIMIT),
+            (0.into(), note(i64::MAX, 0), LIMIT),
+            (0.into(), "text".into(), 0),
+            (0.into(), Value::Map(Map::from([("count", "3"), ("retries", "0")])), 0),
+        ] {
+            let shown = format!("{retries:?} {header:?}");
+            assert_eq!(count(&Map::from([("retries", retries), (HEADER, header)])), expected, "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_message_is_passed_round_for_about_a_quarter_of_an_hour() {
+        let unknown = |count| {
+            let headers = Map::from([(HEADER, Map::from([("count", count), ("retries", 0)]))]);
+            Unknown::new(delivery(), Message { headers, ..Message::default() }).ok()
+        };
+        let delays: Vec<_> = (0..).map_while(|count| Some(unknown(count)?.delay())).collect();
+        assert_eq!(delays[..3], [50, 100, 200].map(Duration::from_millis));
+        assert!(delays.is_sorted());
+        assert!((600..1200).contains(&delays.iter().sum::<Duration>().as_secs()));
+    }
+
+    fn delivery() -> Delivery {
+        use crate::transport::{Prefetch, Settler, Tag};
+        struct Nowhere;
+        impl Settler for Nowhere {
+            fn settle(&self, _: Tag, _: Settlement) {}
+        }
+        Delivery::new(Ok(Message::default()), "q".into(), Tag(1), std::sync::Arc::new(Nowhere), Prefetch::new(0).take())
+    }
+}

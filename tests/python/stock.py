@@ -32,3 +32,9 @@ def append(path, line, pause=0):
 @app.task(name="rust.append_late", acks_late=True)
 def append_late(path, line, pause=0):
     write(path, line)
+
+
+@app.task(name="stock.append")
+def stock_append(path, line):
+    """One that Rust workers do not have."""
+    write(path, line)

@@ -1,0 +1,98 @@
+"""Tasks that the worker does not know, with `unknown_tasks = "hand-back"`, beside a stock worker that does."""
+
+import gc
+import json
+
+import pytest
+from celery.exceptions import NotRegistered
+
+from faults import Broker, Lines, Messages, RustWorker, StockWorker, eventually, options
+from support import DEAD_LETTERS
+
+HEADER = "x-celeriac-handed-back"
+
+
+@pytest.fixture(scope="module")
+def broker(folder):
+    broker = Broker(folder)
+    yield broker
+    gc.collect()  # Results tell Redis that nobody waits for them any more: while it is there.
+    broker.shut_down()
+
+
+@pytest.fixture
+def app(broker):
+    broker.client.flushall()
+    return broker.application()
+
+
+@pytest.fixture
+def start(broker, tmp_path):
+    workers = []
+
+    def start(**settings):
+        settings = {"unknown_tasks": "hand-back", **settings}
+        workers.append(RustWorker(broker, tmp_path, "mixed", options(3600), **settings))
+        return workers[-1]
+
+    yield start
+    for worker in workers:
+        if not worker.is_stopped:
+            assert worker.stop() == 0, worker.output.text()
+
+
+def test_a_peer_runs_what_is_handed_back(broker, app, start, tmp_path):
+    start()
+    lines = Lines(tmp_path)
+    results = [app.send_task("stock.append", [str(lines.path), str(nth)], queue="mixed") for nth in range(20)]
+    ours = [app.send_task("rust.add", [nth, 1], queue="mixed") for nth in range(20)]
+    assert [result.get(timeout=60) for result in ours] == list(range(1, 21))
+    stock = StockWorker(broker, "mixed", options(3600))
+    lines.wait_for(20)
+    assert sorted(lines.all(), key=lambda line: int(line.split()[0])) == [f"{nth} by stock" for nth in range(20)]
+    for result in results:
+        result.get(timeout=60)
+    eventually(lambda: broker.left("mixed", DEAD_LETTERS) == (0, 0, 0, 0), lambda: broker.left("mixed", DEAD_LETTERS))
+    assert stock.stop() == 0
+
+
+def test_workers_that_all_lack_it_do_not_pass_it_round_without_rest(broker, app, start):
+    result = app.send_task("rust.missing", [1], queue="mixed")
+    workers = [start(), start()]
+
+    def handed_back():
+        entries = [json.loads(value)[0] for value in broker.client.hvals("unacked")]
+        return [entry["headers"].get(HEADER, {}).get("count", 0) for entry in entries]
+
+    # 50 + 100 + 200 + 400 ms: at least so long it has taken them.
+    eventually(lambda: handed_back() == [4], handed_back)
+    assert not result.ready()
+    for worker in workers:
+        assert worker.stop() == 0
+    assert broker.left("mixed", DEAD_LETTERS) == (0, 0, 1, 0)
+    message = json.loads(broker.client.lindex("mixed", 0))
+    assert message["headers"][HEADER]["retries"] == 0 and 4 <= message["headers"][HEADER]["count"] <= 6
+
+
+@pytest.mark.parametrize(["times", "gives_up"], [(100, True), (99, False)])
+def test_after_the_bound_it_is_given_up(broker, app, start, times, gives_up):
+    worker = start()
+    task_id, text = Messages(broker, app, "rust.missing").message("mixed", 1)
+    message = json.loads(text)
+    message["headers"][HEADER] = {"count": times, "retries": 0}
+    broker.client.lpush("mixed", json.dumps(message))
+    if not gives_up:
+        worker.output.wait_for("ready")
+        eventually(lambda: broker.client.hlen("unacked") == 1, "it is held")
+        assert worker.stop() == 0
+        assert broker.left("mixed", DEAD_LETTERS) == (0, 0, 1, 0)
+        return
+    eventually(lambda: broker.client.llen(DEAD_LETTERS) == 1, "a dead letter")
+    assert type(app.AsyncResult(task_id).result) is NotRegistered
+
+
+def test_by_default_it_fails_at_once(broker, app, start):
+    start(unknown_tasks="fail")
+    result = app.send_task("rust.missing", queue="mixed")
+    assert type(result.get(timeout=60, propagate=False)) is NotRegistered
+    assert broker.client.llen(DEAD_LETTERS) == 1
