@@ -20,6 +20,17 @@ pub struct Replaced {
     pub embed: Embed,
 }
 
+/// A task that is added to the chord of the one that runs.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Added {
+    /// The chord's group, of which the backend is to expect one part more.
+    pub group_id: String,
+    /// What was added, with its id, for those who send it later.
+    pub signature: Signature,
+    /// Sends it.
+    pub plan: Plan,
+}
+
 /// What is to be done with the errbacks of a failed task (celery/backends/base.py `Backend._call_task_errbacks`).
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Errbacks {
