@@ -37,7 +37,7 @@ pub mod time;
 pub mod transport;
 pub mod worker;
 
-pub use app::App;
+pub use app::{App, AsyncResult, GroupResult};
 pub use async_trait::async_trait;
 #[doc = include_str!("task/attribute.md")]
 pub use celeriac_macros::task;

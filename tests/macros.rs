@@ -95,7 +95,12 @@ async fn r#type(r#fn: u8) -> u8 {
     serializer = "msgpack",
     store_errors_even_if_ignored,
     reject_on_worker_lost,
-    acks_on_failure_or_timeout = false
+    acks_on_failure_or_timeout = false,
+    acks_on_failure,
+    acks_on_timeout = false,
+    queue = "slow",
+    priority = 9,
+    expires = "1h"
 )]
 async fn options() {}
 
@@ -199,6 +204,11 @@ fn names_and_options_are_those_of_the_declaration() {
         store_errors_even_if_ignored: Some(true),
         reject_on_worker_lost: Some(true),
         acks_on_failure_or_timeout: Some(false),
+        acks_on_failure: Some(true),
+        acks_on_timeout: Some(false),
+        queue: Some("slow".to_owned()),
+        priority: Some(9),
+        expires: Some(Duration::from_secs(3600)),
     };
     assert_eq!(options.options(), &expected);
     let mut registry = Registry::default();

@@ -17,6 +17,10 @@ pub(crate) enum Takes {
     Rate,
     /// A serializer's name.
     Serializer,
+    /// A queue's name.
+    Queue,
+    /// A priority from 0 to 255.
+    Priority,
     /// The task's name.
     Name,
 }
@@ -40,6 +44,11 @@ pub(crate) const OPTIONS: &[(&str, Takes)] = &[
     ("store_errors_even_if_ignored", Takes::Flag),
     ("reject_on_worker_lost", Takes::Flag),
     ("acks_on_failure_or_timeout", Takes::Flag),
+    ("acks_on_failure", Takes::Flag),
+    ("acks_on_timeout", Takes::Flag),
+    ("queue", Takes::Queue),
+    ("priority", Takes::Priority),
+    ("expires", Takes::Duration),
 ];
 
 /// What `name` takes; or what to tell a user who wrote it.

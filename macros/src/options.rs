@@ -63,6 +63,8 @@ impl Options {
             Takes::Backoff => backoff(&option, value)?,
             Takes::Rate => text(rate(&option, value)?),
             Takes::Serializer => text(serializer(&option, value)?),
+            Takes::Queue => text(queue(&option, value)?),
+            Takes::Priority => some(priority(&option, value)?),
         };
         self.fields.push(quote_spanned!(option.span()=> #option: #field));
         Ok(())
@@ -174,5 +176,22 @@ fn serializer(option: &Ident, value: Setting) -> Result<String> {
     match &literal {
         Lit::Str(text) if matches!(text.value().as_str(), "json" | "msgpack" | "yaml") => Ok(text.value()),
         _ => Err(Error::new(literal.span(), "expected a serializer: \"json\", \"msgpack\" or \"yaml\"")),
+    }
+}
+
+fn queue(option: &Ident, value: Setting) -> Result<String> {
+    match literal(option, value)? {
+        Lit::Str(name) if !name.value().is_empty() => Ok(name.value()),
+        other => Err(Error::new(other.span(), "expected the queue's name, such as \"mail\"")),
+    }
+}
+
+fn priority(option: &Ident, value: Setting) -> Result<TokenStream> {
+    match literal(option, value)? {
+        Lit::Int(priority) if priority.base10_parse::<u8>().is_ok() => {
+            let priority: u8 = priority.base10_parse()?;
+            Ok(quote!(#priority))
+        }
+        other => Err(Error::new(other.span(), "expected a priority from 0 to 255")),
     }
 }

@@ -1,7 +1,30 @@
-//! [`App`]: a program's tasks and settings; what a worker is made from.
+//! [`App`]: a program's tasks and settings; what a worker is made from, and what a [`Producer`] sends for.
+//!
+//! [`Messages`] makes messages of calls, for producers and workers alike; a [`Producer`] sends them and hands out
+//! [`AsyncResult`]s and [`GroupResult`]s, whose `get` fails with a [`ResultError`].
+//!
+//! Nothing here decides what a canvas comes to (that is `canvas`) or where a message goes (that is `routing`).
+
+mod group_result;
+mod messages;
+mod outbox;
+pub(crate) mod parts;
+mod producer;
+mod result;
+mod result_error;
+mod revoke;
+
+use std::sync::{Arc, OnceLock};
+
+pub use group_result::GroupResult;
+pub use messages::{Messages, Outgoing};
+pub use producer::Producer;
+pub use result::AsyncResult;
+pub use result_error::{ResultError, TaskError};
 
 use crate::Result;
 use crate::config::Config;
+use crate::protocol::Signature;
 use crate::task::{Registry, Task};
 
 /// A Celery application in Rust: its name, its settings and its tasks (celery/app/base.py `Celery`).
@@ -12,17 +35,26 @@ pub struct App {
     tasks: Registry,
     /// The first registration that failed; reported when the app is used, so that declarations can be chained.
     failed: Option<String>,
+    /// Made when it is first asked for; clones share it, until tasks or settings change.
+    producer: Arc<OnceLock<Producer>>,
 }
 
 impl App {
     /// An app without tasks and with Celery's defaults. The name is what the banner shows.
     pub fn new(name: impl Into<String>) -> Self {
-        App { name: name.into(), config: Config::default(), tasks: Registry::default(), failed: None }
+        App {
+            name: name.into(),
+            config: Config::default(),
+            tasks: Registry::default(),
+            failed: None,
+            producer: Arc::default(),
+        }
     }
 
     /// Adds a task. A name that is taken is an error of [`App::check`], and so of every worker made from the app.
     #[must_use]
     pub fn task(mut self, task: impl Task) -> Self {
+        self.producer = Arc::default();
         if let Err(error) = self.tasks.register(task) {
             self.failed.get_or_insert_with(|| error.to_string());
         }
@@ -32,6 +64,7 @@ impl App {
     /// Replaces the settings.
     #[must_use]
     pub fn with_config(mut self, config: Config) -> Self {
+        self.producer = Arc::default();
         self.config = config;
         self
     }
@@ -48,6 +81,7 @@ impl App {
 
     /// The settings, to be changed before a worker is made.
     pub fn config_mut(&mut self) -> &mut Config {
+        self.producer = Arc::default();
         &mut self.config
     }
 
@@ -65,5 +99,33 @@ impl App {
             Some(reason) => Err(crate::Error::new(crate::ErrorKind::Configuration, reason.clone())),
             None => Ok(()),
         }
+    }
+
+    /// What sends for this app; made at the first call, without connecting to anything.
+    ///
+    /// # Errors
+    /// `Configuration`, as [`Producer::new`].
+    pub fn producer(&self) -> Result<Producer> {
+        if let Some(producer) = self.producer.get() {
+            return Ok(producer.clone());
+        }
+        let producer = Producer::new(self)?;
+        Ok(self.producer.get_or_init(|| producer).clone())
+    }
+
+    /// Sends a task or a canvas: [`Producer::send`].
+    ///
+    /// # Errors
+    /// Those of [`App::producer`] and of [`Producer::send`].
+    pub async fn send(&self, signature: impl Into<Signature>) -> Result<AsyncResult> {
+        self.producer()?.send(signature).await
+    }
+
+    /// The result of a task that somebody sent: [`Producer::result`].
+    ///
+    /// # Errors
+    /// Those of [`App::producer`].
+    pub fn result(&self, task_id: impl Into<String>) -> Result<AsyncResult> {
+        Ok(self.producer()?.result(task_id))
     }
 }

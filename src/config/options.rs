@@ -66,6 +66,8 @@ settings! {
         /// What every key begins with; `_` is added when it ends in none of `:_-.`
         /// (celery/backends/base.py `KeyValueStoreBackend._add_global_keyprefix`).
         global_keyprefix: String = String::new(), TEXT;
+        /// Whether the body of a chord gets the results in the order of the header, or in that of their coming.
+        result_chord_ordered: bool = true, BOOL;
         /// How a lost connection is tried again.
         retry_policy: Option<RetryPolicy> = None, OPTIONAL_RETRY_POLICY;
         /// Keys that are not listed here.

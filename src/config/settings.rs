@@ -74,8 +74,8 @@ settings! {
         result_serializer: String = "json".to_owned(), TEXT;
         /// How results are compressed.
         result_compression: Option<String> = None, OPTIONAL_TEXT;
-        /// How long the keys of a chord that is not finished are kept; `None`: as `result_expires`.
-        result_chord_expires: Option<Duration> = None, SECONDS_OR_OFF;
+        /// How long the keys of a chord that is not finished are kept; `None`: as `result_expires`, zero: for ever.
+        result_chord_expires: Option<Duration> = None, OPTIONAL_SECONDS;
         /// How long a chord waits for the results of its members when they have all reported.
         result_chord_join_timeout: Duration = Duration::from_secs(3), SECONDS;
         /// How often `celery.chord_unlock` looks, where the backend cannot count.

@@ -1,6 +1,8 @@
-//! [`TaskOptions`]: what a declaration says of how its task is run.
+//! [`TaskOptions`]: what a declaration says of how its task is run and sent.
 
 use std::time::Duration;
+
+use crate::config::{Annotation, TaskAttributes};
 
 /// A task's options, under Celery's names (celery/app/task.py `Task`). `None` leaves the worker's setting in force.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -37,4 +39,71 @@ pub struct TaskOptions {
     pub reject_on_worker_lost: Option<bool>,
     /// Acknowledge a late-acknowledged task that failed or timed out.
     pub acks_on_failure_or_timeout: Option<bool>,
+    /// Acknowledge a late-acknowledged task that failed; before `acks_on_failure_or_timeout`.
+    pub acks_on_failure: Option<bool>,
+    /// Acknowledge a late-acknowledged task that timed out; before `acks_on_failure_or_timeout`.
+    pub acks_on_timeout: Option<bool>,
+    /// The queue that a producer sends it to; wins over `task_routes`.
+    pub queue: Option<String>,
+    /// The priority that a producer gives it.
+    pub priority: Option<u8>,
+    /// After how long a message that was not run is no longer to run.
+    pub expires: Option<Duration>,
+}
+
+/// Puts each of these fields of the attributes, if it is set, over that of the options.
+macro_rules! override_with {
+    ($options:ident, $attributes:ident: $($field:ident)*) => {
+        $( if let Some(value) = &$attributes.$field { $options.$field = Some(value.clone()); } )*
+    };
+}
+
+impl TaskOptions {
+    /// The options of the task `name` with what `task_annotations` say of it: an annotation wins over the declaration,
+    /// and the first for all tasks (`*`) over the first for this one (celery/app/annotations.py `resolve_all`).
+    #[must_use]
+    pub fn annotated(&self, name: &str, annotations: &[Annotation]) -> Self {
+        let mut options = self.clone();
+        for wanted in [name, "*"] {
+            if let Some(annotation) = annotations.iter().find(|annotation| annotation.task == wanted) {
+                options.annotate(&annotation.attributes);
+            }
+        }
+        options
+    }
+
+    fn annotate(&mut self, attributes: &TaskAttributes) {
+        override_with!(self, attributes:
+            acks_late acks_on_failure acks_on_timeout acks_on_failure_or_timeout default_retry_delay ignore_result
+            max_retries priority queue rate_limit reject_on_worker_lost serializer soft_time_limit
+            store_errors_even_if_ignored time_limit track_started
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn annotations_win_and_those_for_all_tasks_win_over_those_for_one() {
+        let annotation = |task: &str, rate_limit: Option<&str>, acks_late| Annotation {
+            task: task.to_owned(),
+            attributes: TaskAttributes {
+                rate_limit: rate_limit.map(str::to_owned),
+                acks_late,
+                ..TaskAttributes::default()
+            },
+        };
+        let annotations = [
+            annotation("t", Some("1/s"), Some(true)),
+            annotation("*", Some("2/s"), None),
+            annotation("*", None, Some(false)),
+        ];
+        let declared = TaskOptions { acks_late: Some(false), track_started: Some(true), ..TaskOptions::default() };
+        let limited = |rate: &str| TaskOptions { rate_limit: Some(rate.to_owned()), ..declared.clone() };
+        assert_eq!(declared.annotated("t", &annotations), TaskOptions { acks_late: Some(true), ..limited("2/s") });
+        assert_eq!(declared.annotated("u", &annotations), limited("2/s"));
+        assert_eq!(declared.annotated("t", &[]), declared);
+    }
 }

@@ -57,7 +57,8 @@ impl Tasks {
         let accept = Arc::new(AcceptContent::new(&app.config().accept_content)?);
         let known = |name: &str| {
             let task = Arc::clone(app.tasks().task(name)?);
-            let (policy, retries) = (Policy::new(task.options(), app.config()), RetryPolicy::from(task.options()));
+            let options = task.options().annotated(name, &app.config().task_annotations);
+            let (policy, retries) = (Policy::new(&options, app.config()), RetryPolicy::from(&options));
             Some((name.to_owned(), Arc::new(KnownTask { task, policy, retries, accept: Arc::clone(&accept) })))
         };
         let known = app.tasks().names().into_iter().filter_map(known).collect();

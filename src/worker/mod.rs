@@ -18,7 +18,6 @@ mod intake;
 mod link;
 mod malformed;
 mod metas;
-mod parts;
 mod patience;
 mod policy;
 mod publisher;
@@ -36,12 +35,13 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::Result;
-use crate::app::App;
+use crate::app::{App, parts};
 use crate::backend::{ResultBackend, ResultWriter, WriterOptions};
 use crate::config::QueueDefinition;
 use crate::time::Clock;
 use crate::transport::{Backoff, Prefetch, Queue, Transport};
 
+pub(crate) use crate::app::parts::transport;
 use consumer::Consumer;
 use dead_letter::DeadLetters;
 pub(crate) use dead_letter::{HEADER as DEATH_HEADER, Note as DeathNote, revived};
@@ -51,7 +51,6 @@ use finish::Finisher;
 use intake::Tasks;
 use link::{Connector, Link};
 use metas::Metas;
-pub(crate) use parts::transport;
 use publisher::Publisher;
 
 /// How many handlers run at a time unless `worker_concurrency` says otherwise. Handlers on Tokio cost a few kilobytes
@@ -210,7 +209,7 @@ impl Worker {
     }
 
     fn queues(&self) -> Vec<Queue> {
-        self.options.queues.iter().map(queue).collect()
+        self.options.queues.iter().map(parts::queue).collect()
     }
 }
 
@@ -236,21 +235,4 @@ impl WorkerHandle {
     fn is_ready(&self) {
         self.ready.send_replace(true);
     }
-}
-
-fn queue(definition: &QueueDefinition) -> Queue {
-    use crate::transport::ExchangeType;
-    let mut queue = Queue::direct(definition.name.as_str());
-    if let Some(exchange) = &definition.exchange {
-        queue.exchange.clone_from(exchange);
-    }
-    if let Some(routing_key) = &definition.routing_key {
-        queue.routing_key.clone_from(routing_key);
-    }
-    queue.exchange_type = match definition.exchange_type.as_deref() {
-        Some("topic") => ExchangeType::Topic,
-        Some("fanout") => ExchangeType::Fanout,
-        _ => ExchangeType::Direct,
-    };
-    queue
 }

@@ -34,8 +34,8 @@ impl Policy {
             options.acks_on_failure_or_timeout.unwrap_or(config.task_acks_on_failure_or_timeout);
         Policy {
             acks_late: options.acks_late.unwrap_or(config.task_acks_late),
-            acks_on_failure: config.task_acks_on_failure.unwrap_or(on_failure_or_timeout),
-            acks_on_timeout: config.task_acks_on_timeout.unwrap_or(on_failure_or_timeout),
+            acks_on_failure: options.acks_on_failure.or(config.task_acks_on_failure).unwrap_or(on_failure_or_timeout),
+            acks_on_timeout: options.acks_on_timeout.or(config.task_acks_on_timeout).unwrap_or(on_failure_or_timeout),
             ignore_result: options.ignore_result.unwrap_or(config.task_ignore_result),
             store_errors_even_if_ignored: options
                 .store_errors_even_if_ignored

@@ -6,10 +6,10 @@ async fn misspelt() {}
 #[celeriac::task(bind = true)]
 async fn bound() {}
 
-#[celeriac::task(queue = "fast")]
+#[celeriac::task(exchange = "fast")]
 async fn routed() {}
 
-#[celeriac::task(time_limit = "soon", rate_limit = "10/d", max_retries = "many", acks_late = 1, serializer = "pickle")]
+#[celeriac::task(time_limit = "soon", rate_limit = "10/d", max_retries = "many", acks_late = 1, serializer = "pickle", queue = "", priority = 256)]
 async fn mistyped() {}
 
 #[celeriac::task(name = "", acks_late, acks_late)]

@@ -1,0 +1,122 @@
+//! [`Messages`]: from a call to the message and where it goes.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{App, parts};
+use crate::Result;
+use crate::canvas::{Call, Defaults};
+use crate::config::Config;
+use crate::protocol::{Compression, Map, Serializer, Value, repr};
+use crate::routing::Router;
+use crate::task::TaskOptions;
+use crate::transport::{Publication, Queue};
+
+/// Makes messages of calls as Celery's `send_task` does (celery/app/base.py `Celery.send_task`): the options that tasks
+/// were declared with are filled in, the route is found, and the headers are Celery 5.7's.
+///
+/// Producers and workers share it; it sends nothing.
+#[derive(Debug, Clone)]
+pub struct Messages {
+    router: Router,
+    defaults: Defaults,
+    /// What the app's own tasks are sent with.
+    options: HashMap<String, Map, ahash::RandomState>,
+    /// What all others are sent with.
+    other: Map,
+}
+
+/// A message that is ready to be sent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outgoing {
+    /// The message and where it goes.
+    pub publication: Publication,
+    /// The queue to declare before it is published; `None` when a route names an exchange alone.
+    pub queue: Option<Queue>,
+}
+
+impl Messages {
+    /// The messages of an app. `origin` names the sender (`gen<pid>@<host>`), `reply_to` is where results for it arrive
+    /// with `rpc://`.
+    ///
+    /// # Errors
+    /// `Configuration`: a serializer, a compression, a time zone or a route that is none.
+    pub fn new(app: &App, origin: impl Into<String>, reply_to: impl Into<String>) -> Result<Self> {
+        let config = app.config();
+        let options = |name: &str| {
+            let options = app.tasks().task(name)?.options().annotated(name, &config.task_annotations);
+            Some((name.to_owned(), execution_options(&options, config)))
+        };
+        Ok(Messages {
+            router: Router::new(config)?,
+            defaults: Defaults {
+                serializer: Serializer::from_name(&config.task_serializer)?,
+                compression: config.task_compression.as_deref().map(Compression::of_name).transpose()?,
+                transient: config.task_default_delivery_mode == 1,
+                origin: origin.into(),
+                reply_to: reply_to.into(),
+                timezone: parts::timezone(config)?,
+                repr_limits: repr::Limits { levels: config.task_repr_maxlevels as usize, ..repr::Limits::default() },
+            },
+            options: app.tasks().names().into_iter().filter_map(options).collect(),
+            other: priority_option(config.task_default_priority),
+        })
+    }
+
+    /// The message that makes `call` at `now`.
+    ///
+    /// # Errors
+    /// `Configuration`: an option that is none, or a queue that may not be made (Celery's `QueueNotFound`); `Encode`: an
+    /// argument that the serializer has no form for.
+    pub fn message(&self, mut call: Call, now: Timestamp) -> Result<Outgoing> {
+        call.fill(self.options.get(&call.task).unwrap_or(&self.other).clone());
+        let options = std::mem::take(&mut call.options);
+        let route = self.router.route(call.route_name(), options)?;
+        call.options = route.options;
+        call.options.insert("delivery_mode", route.delivery_mode);
+        call.fill(Map::from([("priority", Value::from(route.priority))]));
+        let outgoing = call.into_outgoing(route.exchange.as_str(), route.routing_key.as_str(), &self.defaults, now)?;
+        let message = outgoing.into_message()?;
+        let publication = Publication { exchange: route.exchange, routing_key: route.routing_key, message };
+        Ok(Outgoing { publication, queue: route.queue.as_ref().map(parts::queue) })
+    }
+
+    /// Whether nobody waits for the result of `call`: what it says itself, or else its task
+    /// (celery/app/task.py `Task.apply_async`).
+    pub fn ignores_result(&self, call: &Call) -> bool {
+        let own = call.options.get("ignore_result").filter(|ignore| !ignore.is_null());
+        let declared = || self.options.get(&call.task)?.get("ignore_result");
+        own.or_else(declared).is_some_and(Value::is_truthy)
+    }
+}
+
+/// What a task is sent with when the call does not say (celery/app/task.py `extract_exec_options`, and `ignore_result` as
+/// `Task.apply_async` sets it).
+fn execution_options(options: &TaskOptions, config: &Config) -> Map {
+    let time = |limit: Option<Duration>| Value::from(limit.map(seconds));
+    let mut map = priority_option(options.priority.or(config.task_default_priority));
+    map.extend([
+        ("queue", Value::from(options.queue.as_deref())),
+        ("serializer", options.serializer.as_deref().into()),
+        ("expires", time(options.expires)),
+        ("time_limit", time(options.time_limit.or(config.task_time_limit))),
+        ("soft_time_limit", time(options.soft_time_limit.or(config.task_soft_time_limit))),
+        ("ignore_result", options.ignore_result.unwrap_or(config.task_ignore_result).into()),
+    ]);
+    map
+}
+
+/// In Celery the setting is one of tasks that the producer knows; here it is one of all that are sent.
+fn priority_option(priority: Option<u8>) -> Map {
+    Map::from([("priority", Value::from(priority))])
+}
+
+/// Whole seconds are an int, as the usual settings are.
+fn seconds(time: Duration) -> Value {
+    match time.subsec_nanos() {
+        0 => Value::from(time.as_secs()),
+        _ => Value::from(time.as_secs_f64()),
+    }
+}

@@ -1,0 +1,255 @@
+//! [`Outbox`]: the one connection that a producer sends over.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tracing::{debug, warn};
+
+use super::Outgoing;
+use crate::config::{Config, RetryPolicy};
+use crate::transport::{Connection, Publication, Queue, QueueName, Transport};
+use crate::{Error, ErrorKind, Result};
+
+/// How many orders are sent as one batch at most.
+const BATCH: usize = 500;
+
+/// Sends messages over one connection, which is made when the first is sent and made again when it is lost. What gathers
+/// while a batch is under way is the next batch.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    transport: Arc<dyn Transport>,
+    retry: Option<RetryPolicy>,
+    /// Where the background part takes its orders. It runs on the runtime of whoever sent first, and ends with it: the
+    /// next to send then starts another.
+    orders: Mutex<Option<mpsc::UnboundedSender<Order>>>,
+}
+
+#[derive(Debug)]
+struct Order {
+    what: What,
+    done: oneshot::Sender<Result<()>>,
+}
+
+#[derive(Debug)]
+enum What {
+    /// To queues.
+    Messages(Vec<Outgoing>),
+    /// To everybody who listens.
+    Broadcast(Publication),
+    /// Close the connection.
+    Close,
+}
+
+impl Outbox {
+    pub(super) fn new(transport: Arc<dyn Transport>, config: &Config) -> Self {
+        let retry = config.task_publish_retry.then(|| config.task_publish_retry_policy.clone());
+        Outbox { transport, retry, orders: Mutex::new(None) }
+    }
+
+    /// Sends the messages in their order; returns when the broker has accepted all of them. Queues are declared before
+    /// the first message to them. After a lost connection the batch is sent again, so that a message may come twice.
+    ///
+    /// # Errors
+    /// `Connection` when the retries of `task_publish_retry_policy` are used up, or what the broker said of the first
+    /// message that it refused.
+    pub(super) async fn send(&self, messages: Vec<Outgoing>) -> Result<()> {
+        match messages.is_empty() {
+            true => Ok(()),
+            false => self.order(What::Messages(messages)).await,
+        }
+    }
+
+    /// Sends to everybody who is subscribed to the exchange.
+    ///
+    /// # Errors
+    /// As [`Outbox::send`].
+    pub(super) async fn broadcast(&self, publication: Publication) -> Result<()> {
+        self.order(What::Broadcast(publication)).await
+    }
+
+    /// Closes the connection when what was ordered before is sent; the next message opens another.
+    pub(super) async fn close(&self) -> Result<()> {
+        let started = self.orders.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        if started { self.order(What::Close).await } else { Ok(()) }
+    }
+
+    async fn order(&self, what: What) -> Result<()> {
+        let (done, answer) = oneshot::channel();
+        let ended = || Error::new(ErrorKind::Connection, "cannot send: the runtime that the producer ran on has ended");
+        self.orders().send(Order { what, done }).map_err(|_| ended())?;
+        answer.await.unwrap_or_else(|_| Err(ended()))
+    }
+
+    fn orders(&self) -> mpsc::UnboundedSender<Order> {
+        let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        match orders.as_ref().filter(|orders| !orders.is_closed()) {
+            Some(orders) => orders.clone(),
+            None => orders.insert(self.start()).clone(),
+        }
+    }
+
+    fn start(&self) -> mpsc::UnboundedSender<Order> {
+        let (orders, receiver) = mpsc::unbounded_channel();
+        let sender = Sender { transport: Arc::clone(&self.transport), retry: self.retry.clone(), open: None };
+        tokio::spawn(sender.serve(receiver));
+        orders
+    }
+}
+
+/// The background part.
+struct Sender {
+    transport: Arc<dyn Transport>,
+    retry: Option<RetryPolicy>,
+    open: Option<Open>,
+}
+
+/// A connection, and what was declared over it.
+struct Open {
+    connection: Arc<dyn Connection>,
+    declared: HashSet<QueueName>,
+}
+
+impl Sender {
+    async fn serve(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        while orders.recv_many(&mut batch, BATCH).await > 0 {
+            let mut messages = Vec::new();
+            for Order { what, done } in batch.drain(..) {
+                match what {
+                    What::Messages(outgoing) => messages.push((outgoing, done)),
+                    What::Broadcast(publication) => answer(done, self.broadcast(publication).await),
+                    What::Close => {
+                        self.send_all(std::mem::take(&mut messages)).await;
+                        self.close().await;
+                        answer(done, Ok(()));
+                    }
+                }
+            }
+            self.send_all(messages).await;
+        }
+        self.close().await;
+    }
+
+    async fn send_all(&mut self, orders: Vec<(Vec<Outgoing>, oneshot::Sender<Result<()>>)>) {
+        if orders.is_empty() {
+            return;
+        }
+        let batch: Vec<&Outgoing> = orders.iter().flat_map(|(messages, _)| messages).collect();
+        let mut sent = self.send(&batch).await.map(Vec::into_iter);
+        for (messages, done) in orders {
+            let result = match &mut sent {
+                Ok(answers) => answers.by_ref().take(messages.len()).collect::<Vec<_>>().into_iter().collect(),
+                Err(error) => Err(Error::new(error.kind(), error.to_string())),
+            };
+            answer(done, result);
+        }
+    }
+
+    /// Sends a batch, again after a lost connection for as long as the policy allows (kombu/connection.py
+    /// `Connection.ensure`); the answers are the messages' own.
+    async fn send(&mut self, batch: &[&Outgoing]) -> Result<Vec<Result<()>>> {
+        let mut retries = 0;
+        loop {
+            let lost = match self.send_once(batch).await {
+                Err(error) if error.is_connection() => error,
+                answer => return answer,
+            };
+            self.pause(&mut retries, lost).await?;
+        }
+    }
+
+    async fn send_once(&mut self, batch: &[&Outgoing]) -> Result<Vec<Result<()>>> {
+        let open = self.open().await?;
+        let queues = batch.iter().filter_map(|outgoing| outgoing.queue.as_ref());
+        open.declare(queues).await?;
+        let publications = batch.iter().map(|outgoing| outgoing.publication.clone()).collect();
+        open.connection.publish(publications).await
+    }
+
+    async fn broadcast(&mut self, publication: Publication) -> Result<()> {
+        let mut retries = 0;
+        loop {
+            let sent = match self.open().await {
+                Ok(open) => open.connection.broadcast(vec![publication.clone()]).await,
+                Err(error) => Err(error),
+            };
+            match sent {
+                Err(error) if error.is_connection() => self.pause(&mut retries, error).await?,
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn open(&mut self) -> Result<&mut Open> {
+        if self.open.is_none() {
+            let connection = self.transport.connect().await?;
+            debug!("producer: connected to {}", self.transport.uri());
+            self.open = Some(Open { connection, declared: HashSet::new() });
+        }
+        // It was filled a moment ago.
+        self.open.as_mut().ok_or_else(|| Error::new(ErrorKind::Connection, "there is no connection"))
+    }
+
+    /// Waits before the next try; the error when there is none.
+    async fn pause(&mut self, retries: &mut u32, lost: Error) -> Result<()> {
+        self.open = None;
+        let Some(policy) = &self.retry else { return Err(lost) };
+        if policy.max_retries.is_some_and(|most| *retries >= most) {
+            return Err(lost);
+        }
+        let pause = interval(policy, *retries);
+        *retries += 1;
+        warn!("producer: cannot send, trying again in {:.2} seconds: {lost}", pause.as_secs_f64());
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+
+    async fn close(&mut self) {
+        if let Some(open) = self.open.take()
+            && let Err(error) = open.connection.close().await
+        {
+            warn!("producer: cannot close the connection to the broker: {error}");
+        }
+    }
+}
+
+impl Open {
+    async fn declare(&mut self, queues: impl Iterator<Item = &Queue>) -> Result<()> {
+        let mut new: Vec<Queue> = Vec::new();
+        for queue in queues {
+            if !self.declared.contains(&queue.name) && !new.iter().any(|other| other.name == queue.name) {
+                new.push(queue.clone());
+            }
+        }
+        if !new.is_empty() {
+            self.connection.declare(&new).await?;
+            self.declared.extend(new.into_iter().map(|queue| queue.name));
+        }
+        Ok(())
+    }
+}
+
+/// The pause before the retry of that number, counted from 0 (kombu/utils/functional.py `retry_over_time`).
+fn interval(policy: &RetryPolicy, retries: u32) -> Duration {
+    let longest = policy.interval_max.saturating_add(policy.interval_start);
+    policy.interval_step.saturating_mul(retries).saturating_add(policy.interval_start).min(longest)
+}
+
+fn answer(done: oneshot::Sender<Result<()>>, answer: Result<()>) {
+    // Who asked may have been cancelled: nobody is left to tell.
+    let _ = done.send(answer);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_up_to_the_longest() {
+        let policy = RetryPolicy { interval_start: Duration::from_millis(100), ..RetryPolicy::default() };
+        let pauses = [0, 1, 2, 5, 99, u32::MAX].map(|retries| interval(&policy, retries).as_millis());
+        assert_eq!(pauses, [100, 300, 500, 1100, 1100, 1100]);
+    }
+}

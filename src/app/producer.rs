@@ -1,0 +1,252 @@
+//! [`Producer`]: sends tasks and canvases.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::outbox::Outbox;
+use super::{App, AsyncResult, GroupResult, Messages, Outgoing, parts, revoke};
+use crate::backend::{NativeChords, ResultBackend};
+use crate::canvas::{Call, Chords, Plan, Rules, Step};
+use crate::control::LamportClock;
+use crate::protocol::{Kind, ResultTuple, Signature, Value};
+use crate::time::Clock;
+use crate::transport::Transport;
+use crate::{Error, ErrorKind, Result};
+
+/// Sends tasks and canvases, to workers of any language, and finds their results. Cheap to clone; clones share one
+/// connection, which is made when the first task is sent and made again when it is lost.
+///
+/// ```no_run
+/// # async fn shop() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+/// use celeriac::App;
+/// use celeriac::protocol::Signature;
+///
+/// let mut app = App::new("shop");
+/// app.config_mut().broker_url = Some("redis://localhost/0".to_owned());
+/// app.config_mut().result_backend = Some("redis://localhost/1".to_owned());
+/// let producer = app.producer()?;
+/// let result = producer.send(Signature::new("shop.tasks.add")).await?;
+/// let sum: i64 = result.get(Duration::from_secs(10)).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Producer {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    messages: Messages,
+    outbox: Outbox,
+    backend: Arc<dyn ResultBackend>,
+    rules: Rules,
+    clock: Clock,
+    /// What control commands are stamped with.
+    lamport: LamportClock,
+    /// `control_exchange`.
+    control_exchange: String,
+}
+
+/// What one step of a plan comes to, everything encoded.
+enum Prepared {
+    Send(Vec<Outgoing>),
+    SaveHeader(ResultTuple),
+    StartChord(String, u64),
+}
+
+impl Producer {
+    /// A producer for the app's own broker and backend. Nothing is connected to yet.
+    ///
+    /// # Errors
+    /// `Configuration`: a setting, a URL or a route that cannot be used, or two tasks of one name.
+    pub fn new(app: &App) -> Result<Self> {
+        let clock = Clock::system();
+        let transport = parts::write_transport(app.config(), clock.clone(), fastrand::u64(..))?;
+        Producer::with_parts(app, transport, parts::backend(app.config())?, clock)
+    }
+
+    /// A producer for a given broker, backend and clock.
+    ///
+    /// # Errors
+    /// `Configuration`, as [`Producer::new`].
+    pub fn with_parts(
+        app: &App,
+        transport: Arc<dyn Transport>,
+        backend: Arc<dyn ResultBackend>,
+        clock: Clock,
+    ) -> Result<Self> {
+        app.check()?;
+        let config = app.config();
+        let reply_to = new_id();
+        let rules = Rules {
+            reply_to: reply_to.clone(),
+            inherit_parent_priority: config.task_inherit_parent_priority,
+            allow_error_cb_on_chord_header: config.task_allow_error_cb_on_chord_header,
+            chords: chords(&*backend),
+        };
+        Ok(Producer {
+            inner: Arc::new(Inner {
+                messages: Messages::new(app, origin(), reply_to)?,
+                outbox: Outbox::new(transport, config),
+                backend,
+                rules,
+                clock,
+                lamport: LamportClock::new(0),
+                control_exchange: config.control_exchange.clone(),
+            }),
+        })
+    }
+
+    /// Sends a task or a canvas; returns when the broker has accepted all of it. A publication that fails for a lost
+    /// connection is tried again as `task_publish_retry_policy` says; a message may then come twice. When that fails for
+    /// good in the middle of a canvas, what was sent before stays sent.
+    ///
+    /// # Errors
+    /// `Configuration`: an option that is none, a queue that may not be made, a canvas that cannot be sent; `Encode`: an
+    /// argument that the serializer has no form for: nothing was sent. `Connection` and the like: the broker's or, for
+    /// chords, the backend's.
+    pub async fn send(&self, signature: impl Into<Signature>) -> Result<AsyncResult> {
+        let plan = self.plan(signature.into())?;
+        let result = self.result_of(&plan)?;
+        self.carry_out(plan.steps).await?;
+        Ok(result)
+    }
+
+    /// Sends several, in as few round trips as one; the results are in the same order.
+    ///
+    /// # Errors
+    /// As [`Producer::send`].
+    pub async fn send_many<S: Into<Signature>>(
+        &self,
+        signatures: impl IntoIterator<Item = S>,
+    ) -> Result<Vec<AsyncResult>> {
+        let (mut all, mut results) = (Plan::default(), Vec::new());
+        for signature in signatures {
+            let plan = self.plan(signature.into())?;
+            results.push(self.result_of(&plan)?);
+            all.append(plan);
+        }
+        self.carry_out(all.steps).await?;
+        Ok(results)
+    }
+
+    /// The result of a task that somebody sent.
+    pub fn result(&self, task_id: impl Into<String>) -> AsyncResult {
+        AsyncResult::new(ResultTuple::task(task_id), false, self.clone())
+    }
+
+    /// The results of a group that was saved ([`GroupResult::save`]); `None` for an id that is not known.
+    ///
+    /// # Errors
+    /// The backend's.
+    pub async fn group_result(&self, group_id: &str) -> Result<Option<GroupResult>> {
+        let tuple = self.inner.backend.restore_group(group_id).await?;
+        Ok(tuple.map(|tuple| GroupResult::new(tuple, self.clone())))
+    }
+
+    /// Tells all workers not to run these tasks and, with a signal such as `SIGTERM`, to end those that run
+    /// (celery/app/control.py `Control.revoke`). A worker that is not there now does not hear of it.
+    ///
+    /// # Errors
+    /// The broker's.
+    pub async fn revoke(&self, task_ids: Vec<String>, signal: Option<&str>) -> Result<()> {
+        let Inner { control_exchange, lamport, outbox, .. } = &*self.inner;
+        outbox.broadcast(revoke::publication(control_exchange, task_ids, signal, lamport.forward())?).await
+    }
+
+    /// Closes the connection to the broker when everything is sent; a task that is sent later opens another.
+    ///
+    /// # Errors
+    /// None that matters: what was sent is with the broker.
+    pub async fn close(&self) -> Result<()> {
+        self.inner.outbox.close().await
+    }
+
+    pub(super) fn backend(&self) -> &dyn ResultBackend {
+        &*self.inner.backend
+    }
+}
+
+impl Producer {
+    fn result_of(&self, plan: &Plan) -> Result<AsyncResult> {
+        let tuple = plan.result.clone();
+        let tuple =
+            tuple.ok_or_else(|| Error::new(ErrorKind::Configuration, "send a canvas: there is no task in it"))?;
+        let call = plan.calls().find(|call| call.id == tuple.id);
+        let ignored = call.is_some_and(|call| self.inner.messages.ignores_result(call));
+        Ok(AsyncResult::new(tuple, ignored, self.clone()))
+    }
+
+    fn plan(&self, signature: Signature) -> Result<Plan> {
+        if signature.kind() != Kind::Task {
+            return Err(Error::new(ErrorKind::Configuration, "send a canvas: not yet"));
+        }
+        let _ = &self.inner.rules;
+        let id = signature.options.get("task_id").and_then(Value::as_str).map_or_else(new_id, str::to_owned);
+        let Signature { task, args, kwargs, options, .. } = signature;
+        let call = Call { task, id: id.clone(), args, kwargs, options, ..Call::default() };
+        Ok(Plan { steps: vec![Step::Send(Box::new(call))], result: Some(ResultTuple::task(id)), children: Vec::new() })
+    }
+
+    /// Everything is encoded before the first message is sent: what cannot be sent is not sent in part.
+    async fn carry_out(&self, steps: Vec<Step>) -> Result<()> {
+        for step in self.prepare(steps)? {
+            match step {
+                Prepared::Send(messages) => self.inner.outbox.send(messages).await?,
+                Prepared::SaveHeader(header) => self.chords()?.save_header(&header).await?,
+                Prepared::StartChord(group_id, size) => self.chords()?.start_chord(&group_id, size).await?,
+            }
+        }
+        Ok(())
+    }
+
+    fn prepare(&self, steps: Vec<Step>) -> Result<Vec<Prepared>> {
+        let (mut prepared, now) = (Vec::new(), self.inner.clock.now());
+        for step in steps {
+            match step {
+                Step::Send(call) => {
+                    let message = self.inner.messages.message(*call, now)?;
+                    match prepared.last_mut() {
+                        Some(Prepared::Send(batch)) => batch.push(message),
+                        _ => prepared.push(Prepared::Send(vec![message])),
+                    }
+                }
+                Step::SaveGroup { result, .. } => prepared.push(Prepared::SaveHeader(result)),
+                Step::StartChord { group_id, size } => prepared.push(Prepared::StartChord(group_id, size)),
+            }
+        }
+        Ok(prepared)
+    }
+
+    fn chords(&self) -> Result<&dyn NativeChords> {
+        let refused =
+            || Error::new(ErrorKind::Configuration, "send a chord: the result backend does not count members");
+        self.inner.backend.native_chords().ok_or_else(refused)
+    }
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer").field("outbox", &self.inner.outbox).finish_non_exhaustive()
+    }
+}
+
+fn chords(backend: &dyn ResultBackend) -> Chords {
+    match backend.ensure_chords_allowed() {
+        Err(refused) => Chords::Refused(refused.to_string()),
+        Ok(()) if backend.native_chords().is_some() => Chords::Native,
+        Ok(()) => Chords::Unlock,
+    }
+}
+
+/// An id that nobody has: Celery's `uuid()`.
+fn new_id() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
+/// celery/utils/nodenames.py `anon_nodename`.
+fn origin() -> String {
+    let host = hostname::get().unwrap_or_default();
+    format!("gen{}@{}", std::process::id(), host.to_string_lossy())
+}
