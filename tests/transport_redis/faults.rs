@@ -87,6 +87,39 @@ async fn a_lease_keeps_others_from_restoring() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn leases_outlive_connections_that_never_last() {
+    let Some(rig) = Rig::start().await else { return };
+    let proxy = Proxy::start(rig.server.port()).await;
+    // By the rig's clock alone does this time pass: the rounds of one connection never come.
+    let visibility_timeout = Duration::from_secs(3600);
+    let options = RedisOptions { visibility_timeout, ..vigilant() };
+    let transport = rig.transport_at(&format!("redis://127.0.0.1:{}/0", proxy.port()), options.clone());
+    let (connection, mut holder, prefetch) = consume(&transport, &["q"], 1).await;
+    send(&connection, "q", &["held"]).await;
+    let held = take(&mut *holder, 1).await;
+    let mut connections = vec![connection];
+    let (_peer, mut rival, _) = consume(&rig.transport(options), &["q"], 10).await;
+    for _ in 0..8 {
+        rig.clock.advance(visibility_timeout / 4);
+        proxy.cut();
+        lost(&mut *holder).await;
+        let (connection, consumer) = consume_again(&transport, &prefetch).await;
+        (holder, _) = (consumer, connections.push(connection));
+    }
+    // The peer looks after what nobody renews, and finds this and nothing else.
+    let mut redis = rig.redis().await;
+    let _: () = redis::pipe()
+        .hset("unacked", "dead", r#"[{"headers": {}, "properties": {"correlation_id": "dead"}}, "", "q"]"#)
+        .zadd("unacked_index", "dead", 1)
+        .query_async(&mut redis)
+        .await
+        .unwrap();
+    assert_eq!(names(&take(&mut *rival, 1).await), ["dead"]);
+    held.into_iter().for_each(|delivery| delivery.settle(Settlement::Ack));
+    eventually("the held one is settled", || async { rig.reserved().await == 1 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_restarted_server_is_no_loss() {
     let Some(mut rig) = Rig::start().await else { return };
     let transport = rig.transport(RedisOptions::default());

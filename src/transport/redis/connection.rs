@@ -182,6 +182,9 @@ impl Link {
         let tracking = prepared.map_err(|error| failure("cannot prepare the connection to", &shared.url, error))?;
         let (lost, (changed, changes)) = (CancellationToken::new(), watch::channel(0));
         tokio::spawn(wake::listen(Arc::clone(&shared), received, changed, lost.clone()));
+        // Since the last renewal an outage has passed: what others might restore comes before all else.
+        let renewed = keeper::renew(&shared, &mut connection).await;
+        renewed.map_err(|error| failure("cannot renew leases at", &shared.url, error))?;
         shared.ledger.resolve_doubts();
         // What comes from before is settled before anything is reserved: what goes back is then the next to come.
         settle_pending(&shared, &mut connection).await?;

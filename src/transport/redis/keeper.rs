@@ -25,7 +25,8 @@ const LOCK: Duration = Duration::from_secs(1);
 const SHORTEST: Duration = Duration::from_millis(20);
 
 /// Renews leases until the connection is lost: at a third of the visibility timeout, since whoever restores has read the
-/// time before it acts on it.
+/// time before it acts on it. The first round is a third after the connection was opened, which renews them too: however
+/// often connections are lost, no lease grows older than an outage and a third.
 pub(super) async fn run_leases(link: Arc<Link>) {
     let mut rounds = interval((link.shared.options.visibility_timeout / 3).max(SHORTEST));
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -45,7 +46,7 @@ pub(super) async fn run_leases(link: Arc<Link>) {
 }
 
 /// Writes a new lease for all that we hold and that is still there.
-async fn renew(shared: &Shared, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
+pub(super) async fn renew(shared: &Shared, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
     let held: Vec<Tag> = shared.ledger.held();
     for tags in held.chunks(LEASES) {
         let mut renewal = redis::cmd("ZADD");
