@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac::ErrorKind;
+use celeriac::time::Clock;
 use celeriac::transport::{
     Connection, Consumer, Prefetch, Publication, Queue, RedisOptions, Settlement, Transport, Waiting,
 };
@@ -307,4 +308,41 @@ async fn an_exchange_that_cannot_be_read_does_not_keep_a_worker_from_connecting(
     let (_connection, mut consumer, _) = consume(&rig.transport(vigilant()), &["q"], 10).await;
     take(&mut *consumer, 1).await;
     assert_eq!(rig.reserved().await, 2, "one is held, one stays where it was");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn closing_takes_as_long_as_giving_back_gets_on() {
+    let Some(rig) = Rig::start().await else { return };
+    let proxy = Proxy::start(rig.server.port()).await;
+    let options = RedisOptions {
+        socket_timeout: Duration::from_millis(600),
+        socket_connect_timeout: Duration::from_millis(100),
+        ..RedisOptions::default()
+    };
+    let transport = rig.transport_at(&format!("redis://127.0.0.1:{}/0", proxy.port()), options);
+    let (connection, mut consumer, _) = consume(&transport, &["q"], 0).await;
+    let sent: Vec<String> = (0..3000).map(|nth| nth.to_string()).collect();
+    send(&connection, "q", &sent.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let held = take(&mut *consumer, sent.len()).await;
+    drop(consumer);
+    proxy.delay(Duration::from_millis(25));
+    drop(held);
+    let started = Clock::system().epoch_seconds();
+    connection.close().await.unwrap();
+    assert!(Clock::system().epoch_seconds() - started > 0.7, "it took longer than it may stand still");
+    assert_eq!(rig.reserved().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn however_many_go_back_they_keep_their_order() {
+    let Some(rig) = Rig::start().await else { return };
+    let (connection, mut consumer, _) = consume(&rig.transport(RedisOptions::default()), &["q"], 0).await;
+    let sent: Vec<String> = (0..5_500).map(|nth| nth.to_string()).collect();
+    send(&connection, "q", &sent.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let held = take(&mut *consumer, sent.len()).await;
+    drop(consumer);
+    drop(held);
+    connection.close().await.unwrap();
+    let (_connection, mut consumer, _) = consume(&rig.transport(RedisOptions::default()), &["q"], 0).await;
+    assert!(names(&take(&mut *consumer, sent.len()).await) == sent);
 }

@@ -24,7 +24,7 @@ use crate::transport::{
 };
 use crate::{Error, ErrorKind, Result};
 
-/// How long closing may take.
+/// How long closing goes on without Redis taking any settlement; less if answers have to come sooner.
 const CLOSE: Duration = Duration::from_secs(10);
 /// How many settlements are written at a time.
 const FLUSH: usize = 5000;
@@ -71,6 +71,25 @@ impl RedisConnection {
         tokio::spawn(keeper::run_restores(Arc::clone(&link), begun));
         let stop_consuming = link.lost.child_token();
         Ok(RedisConnection { link, stop_consuming, drivers: Mutex::default(), consuming })
+    }
+
+    /// Finishes for as long as that gets on: how much there is to settle is no reason to leave it.
+    async fn finish_patiently(&self) -> Result<()> {
+        let (shared, options) = (&self.link.shared, &self.link.shared.options);
+        let patience = CLOSE.min(options.socket_timeout + options.socket_connect_timeout);
+        let finished = self.finish();
+        tokio::pin!(finished);
+        loop {
+            let before = shared.ledger.progress();
+            match timeout(patience, &mut finished).await {
+                Ok(finished) => return finished,
+                Err(_) if shared.ledger.progress() != before => {}
+                Err(_) => {
+                    let message = format!("cannot settle everything at {} before closing: timed out", shared.url);
+                    return Err(Error::new(ErrorKind::Connection, message));
+                }
+            }
+        }
     }
 
     async fn finish(&self) -> Result<()> {
@@ -151,12 +170,9 @@ impl Connection for RedisConnection {
     }
 
     async fn close(&self) -> Result<()> {
-        let closed = timeout(CLOSE, self.finish()).await;
+        let closed = self.finish_patiently().await;
         self.link.lost.cancel();
-        closed.unwrap_or_else(|_| {
-            let message = format!("cannot settle everything at {} before closing: timed out", self.link.shared.url);
-            Err(Error::new(ErrorKind::Connection, message))
-        })
+        closed
     }
 }
 

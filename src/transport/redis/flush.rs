@@ -74,7 +74,9 @@ impl Sorted<'_> {
         for (command, key) in [("HDEL", &shared.keys.unacked), ("ZREM", &shared.keys.unacked_index)] {
             pipeline.add_command(self.removal(shared, command, key));
         }
-        run(connection, &pipeline).await?.into_iter().try_for_each(|answer| answer.extract_error().map(drop))
+        let answers = run(connection, &pipeline).await?;
+        shared.ledger.progressed();
+        answers.into_iter().try_for_each(|answer| answer.extract_error().map(drop))
     }
 
     fn removal(&self, shared: &Shared, command: &str, key: &str) -> Cmd {
@@ -92,6 +94,7 @@ impl Sorted<'_> {
         for (returned, fields) in self.returned.chunks(MOVES).zip(fields.chunks(MOVES)) {
             let moves = returned.iter().zip(fields).map(|((_, end), field)| Move { field, end: *end, ceiling: None });
             give_back(shared, connection, &moves.collect::<Vec<_>>()).await?;
+            shared.ledger.progressed();
         }
         Ok(())
     }
@@ -113,7 +116,9 @@ impl Sorted<'_> {
                 Err(error) => tracing::error!("cannot write a dead letter, the message stays reserved: {error}"),
             }
         }
-        run_moves(connection, &pipeline).await.map(drop)
+        run_moves(connection, &pipeline).await?;
+        shared.ledger.progressed();
+        Ok(())
     }
 }
 

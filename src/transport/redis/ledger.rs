@@ -1,7 +1,8 @@
 //! [`Ledger`]: what this transport holds, and what is still to be settled. It outlives every connection.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,8 +11,9 @@ use tokio::time::sleep;
 
 use crate::transport::{Settlement, Settler, Tag};
 
-/// How long to wait for more messages that go back.
+/// How long to wait for more messages that go back, and how often at most while more do come.
 const GATHER: Duration = Duration::from_millis(1);
+const GATHERINGS: usize = 100;
 /// How often a reservation without an answer is looked for: at once, with the next connection, and after a while.
 const LOOKS: u8 = 3;
 
@@ -25,6 +27,8 @@ pub(super) struct Ledger {
     work: Notify,
     /// Told when there may be nothing left to settle.
     idle: Notify,
+    /// How often Redis has taken a part of what is to be settled.
+    progress: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -33,7 +37,10 @@ struct State {
     next: u64,
     /// What is leased.
     held: HashSet<u64, ahash::RandomState>,
-    pending: Vec<(Tag, Settlement)>,
+    /// What is to be settled, but for what goes back.
+    pending: VecDeque<(Tag, Settlement)>,
+    /// What goes back to the front of its queue: the last is pushed first, so that the first is consumed first.
+    returning: BTreeSet<Tag>,
     /// A message is to be restored: those that were dropped with it are about to follow, and only together do they
     /// keep their order.
     giving_back: bool,
@@ -50,7 +57,13 @@ struct State {
 
 impl Ledger {
     pub(super) fn new(prefix: String) -> Self {
-        Ledger { prefix, state: Mutex::default(), work: Notify::new(), idle: Notify::new() }
+        Ledger {
+            prefix,
+            state: Mutex::default(),
+            work: Notify::new(),
+            idle: Notify::new(),
+            progress: AtomicU64::new(0),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -117,10 +130,13 @@ impl Ledger {
         Pause(Arc::clone(self))
     }
 
-    /// Waits until there is something to settle, and takes up to `most` of it.
+    /// Waits until there is something to settle, and takes up to `most` of what is done and of what goes back.
     pub(super) async fn take(self: &Arc<Self>, most: usize) -> Batch {
         loop {
-            if self.is_giving_back() {
+            for _ in 0..GATHERINGS {
+                if !self.is_giving_back() {
+                    break;
+                }
                 sleep(GATHER).await;
             }
             if let Some(batch) = self.try_take(most) {
@@ -139,13 +155,12 @@ impl Ledger {
     /// What is to be settled now, if anything is.
     pub(super) fn try_take(self: &Arc<Self>, most: usize) -> Option<Batch> {
         let mut state = self.state();
-        if state.pauses > 0 || state.pending.is_empty() {
+        if state.pauses > 0 || !state.has_work() {
             return None;
         }
-        let rest = if state.pending.len() > most { state.pending.split_off(most) } else { Vec::new() };
-        let settlements = std::mem::replace(&mut state.pending, rest);
+        let settlements = state.next(most);
         state.writing += 1;
-        if !state.pending.is_empty() {
+        if state.has_work() {
             self.work.notify_one();
         }
         Some(Batch { ledger: Arc::clone(self), settlements })
@@ -157,27 +172,63 @@ impl Ledger {
             let idle = self.idle.notified();
             tokio::pin!(idle);
             idle.as_mut().enable();
-            {
-                let state = self.state();
-                if state.pending.is_empty() && state.writing == 0 {
-                    return;
-                }
+            if self.is_settled() {
+                return;
             }
             idle.await;
         }
     }
 
-    /// Whether something is still to be settled.
+    /// Whether nothing is still to be settled.
     pub(super) fn is_settled(&self) -> bool {
         let state = self.state();
-        state.pending.is_empty() && state.writing == 0
+        !state.has_work() && state.writing == 0
+    }
+
+    /// Redis has taken a part of what is being written.
+    pub(super) fn progressed(&self) {
+        self.progress.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A number that changes when Redis takes settlements.
+    pub(super) fn progress(&self) -> u64 {
+        self.progress.load(Ordering::Acquire)
     }
 }
 
 impl State {
+    fn has_work(&self) -> bool {
+        !self.pending.is_empty() || !self.returning.is_empty()
+    }
+
+    fn add(&mut self, tag: Tag, settlement: Settlement) {
+        match settlement {
+            Settlement::Restore => drop(self.returning.insert(tag)),
+            settlement => self.pending.push_back((tag, settlement)),
+        }
+    }
+
+    /// Takes up to `most` of what is done, and up to as many of what goes back.
+    fn next(&mut self, most: usize) -> Vec<(Tag, Settlement)> {
+        let mut settlements = match self.pending.len() <= most {
+            true => Vec::from(std::mem::take(&mut self.pending)),
+            false => self.pending.drain(..most).collect(),
+        };
+        let returning = std::iter::from_fn(|| self.returning.pop_last()).take(most);
+        settlements.extend(returning.map(|tag| (tag, Settlement::Restore)));
+        settlements
+    }
+
+    /// Puts back what was not written: it comes first the next time.
+    fn put_back(&mut self, settlements: Vec<(Tag, Settlement)>) {
+        let later = std::mem::take(&mut self.pending);
+        settlements.into_iter().for_each(|(tag, settlement)| self.add(tag, settlement));
+        self.pending.extend(later);
+    }
+
     /// Restores those of the tags that Redis has; to be done again unless this is the last of the `looks`.
     fn doubt(&mut self, tags: Range<u64>, looks: u8) {
-        self.pending.extend(tags.clone().map(|tag| (Tag(tag), Settlement::Restore)));
+        self.returning.extend(tags.clone().map(Tag));
         if looks > 1 {
             self.doubts.push((tags, looks - 1));
         }
@@ -188,7 +239,7 @@ impl Settler for Ledger {
     fn settle(&self, tag: Tag, settlement: Settlement) {
         let mut state = self.state();
         state.giving_back |= settlement == Settlement::Restore;
-        state.pending.push((tag, settlement));
+        state.add(tag, settlement);
         drop(state);
         self.work.notify_one();
     }
@@ -249,9 +300,7 @@ impl Batch {
 impl Drop for Batch {
     fn drop(&mut self) {
         let mut state = self.ledger.state();
-        let later = std::mem::take(&mut state.pending);
-        state.pending = std::mem::take(&mut self.settlements);
-        state.pending.extend(later);
+        state.put_back(std::mem::take(&mut self.settlements));
         state.writing -= 1;
         drop(state);
         self.ledger.work.notify_one();
@@ -316,6 +365,25 @@ mod tests {
             assert_eq!(batch.as_ref().map_or(0, |batch| batch.settlements().len()), expected);
             batch.into_iter().for_each(Batch::done);
         }
+    }
+
+    #[test]
+    fn what_goes_back_is_taken_from_the_end_and_starves_nobody() {
+        let ledger = ledger();
+        for tag in 0..5 {
+            ledger.settle(Tag(tag), Settlement::Restore);
+            ledger.settle(Tag(tag + 10), Settlement::Ack);
+        }
+        let taken = |batch: &Batch| batch.settlements().iter().map(|(tag, _)| tag.0).collect::<Vec<_>>();
+        let lost = ledger.try_take(2).unwrap();
+        assert_eq!(taken(&lost), [10, 11, 4, 3]);
+        drop(lost);
+        for expected in [[10, 11, 4, 3].as_slice(), &[12, 13, 2, 1], &[14, 0]] {
+            let batch = ledger.try_take(2).unwrap();
+            assert_eq!(taken(&batch), expected);
+            batch.done();
+        }
+        assert!(ledger.is_settled());
     }
 
     #[test]
