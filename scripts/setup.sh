@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Puts in place what the other commands need, and nothing that is there already.
 #
-#   scripts/setup.sh [compiler] [lint] [redis] [python] [old-client]
+#   scripts/setup.sh [compiler] [lint] [redis] [python] [old-client] [old-worker]
 #
 # compiler    a C compiler and pkg-config, for the compression and TLS libraries
 # lint        rustfmt and clippy
 # redis       the redis-server program; no service is started and none is left running
 # python      .build/venv: Celery 5.7, Django and pytest, with pinned versions
 # old-client  .build/venv-5.3: an older Celery, to prove that its messages and results work too
+# old-worker  .build/venv-5.5: an older Celery, whose workers stand beside ours in mixed fleets
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -119,10 +120,16 @@ old_client() {
     [ ! -e "$file" ] || venv .build/venv-5.3 "$file"
 }
 
+old_worker() {
+    local file=tests/python/requirements-5.5.txt
+    [ ! -e "$file" ] || venv .build/venv-5.5 "$file"
+}
+
 for part in "$@"; do
     case $part in
         compiler | lint | redis | python) "$part" ;;
         old-client) old_client ;;
+        old-worker) old_worker ;;
         *) die "no part is called $part" ;;
     esac
 done

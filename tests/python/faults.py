@@ -23,6 +23,7 @@ from redis.retry import Retry
 from support import ROOT, Process
 
 HERE = pathlib.Path(__file__).resolve().parent
+PYTHON_5_5 = pathlib.Path(os.environ.get("CELERIAC_STOCK_5_5") or ROOT / ".build" / "venv-5.5" / "bin" / "python")
 DEADLINE = 60  # Seconds, for what is only waited for and not measured: the machine may be busy.
 ERRORS = (redis.exceptions.RedisError, OSError)
 
@@ -131,15 +132,16 @@ class RustWorker(Faulty):
 class StockWorker(Faulty):
     """A stock Celery worker, ready."""
 
-    def __init__(self, broker, queues, transport_options, *arguments, hangs=False):
+    def __init__(self, broker, queues, transport_options, *arguments, hangs=False, python=sys.executable, **settings):
         # One that is killed while it restores would otherwise keep all others from it for five minutes.
         transport_options = {**transport_options, "unacked_mutex_expire": 1}
         env = {
             "STOCK_BROKER": broker.url, "STOCK_BACKEND": broker.result_url, "PYTHONPATH": str(HERE),
             "STOCK_TRANSPORT_OPTIONS": json.dumps(transport_options), **({"STOCK_HANGS": "1"} if hangs else {}),
+            "STOCK_SETTINGS": json.dumps(settings),
         }
         quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-        command = [sys.executable, "-m", "celery", "-A", "stock", "worker", "-l", "info", "-Q", queues, "-c", "2", *quiet]
+        command = [python, "-m", "celery", "-A", "stock", "worker", "-l", "info", "-Q", queues, "-c", "2", *quiet]
         super().__init__([*command, *(arguments or ["-P", "threads"])], env)
         self.output.wait_for(r"ready\.", timeout=DEADLINE)
 

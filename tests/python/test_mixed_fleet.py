@@ -1,0 +1,78 @@
+"""Canvases whose tasks take turns between stock workers of Celery 5.7 and 5.5 and ours; and on one queue for all."""
+
+import pytest
+from celery import Celery
+
+import faults
+from canvas import Canvas
+from canvas_cases import CASES, SINCE_5_7
+
+QUEUES = {"stock": "by-5.7", "older": "by-5.5", "ours": "by-ours"}
+ALL = [*QUEUES.values(), "by-any"]
+# Which queue the first task goes to, which the second, and so on. The fleet without ours says what is to be expected.
+TURNS = {
+    "both stock workers": ["by-5.7", "by-5.5"],
+    "ours after 5.7": ["by-5.7", "by-ours"],
+    "5.5 after ours": ["by-ours", "by-5.5"],
+    "all three": ["by-ours", "by-5.7", "by-ours", "by-5.5"],
+    "one queue": ["by-any"],
+}
+SETTINGS = {"task_acks_late": True, "task_track_started": False, "task_default_queue": "by-any"}
+
+
+class Fleet:
+    """The three kinds of workers on one Redis; each starts when it is needed."""
+
+    def __init__(self, folder):
+        self.folder, self.broker, self.workers = folder, faults.Broker(folder), {}
+        self.app = Celery("fleet", broker=self.broker.url, backend=self.broker.result_url, set_as_current=False)
+        self.app.set_default()
+        # What is sent without a queue: the tasks that Celery itself adds to a canvas.
+        self.app.conf.task_default_queue = "by-any"
+
+    def needs(self, *kinds):
+        for kind in kinds:
+            if kind not in self.workers:
+                self.workers[kind] = self._start(kind)
+
+    def _start(self, kind):
+        queues, options = f"{QUEUES[kind]},by-any", faults.options(3600)
+        if kind == "ours":
+            return faults.RustWorker(self.broker, self.folder, queues, options, **SETTINGS)
+        python = {"python": faults.PYTHON_5_5} if kind == "older" else {}
+        return faults.StockWorker(self.broker, queues, options, "-P", "threads", "-c", "8", **python, **SETTINGS)
+
+    def stop(self):
+        try:
+            for worker in self.workers.values():
+                assert worker.stop() == 0, worker.output.text()
+        finally:
+            self.app.close()
+            self.broker.process.kill()
+
+
+@pytest.fixture(scope="module")
+def fleets(tmp_path_factory):
+    """One without our worker, and one with it: on the queue for all it would run what stock workers are to show."""
+    started = {}
+
+    def fleet(with_ours):
+        if with_ours not in started:
+            started[with_ours] = Fleet(tmp_path_factory.mktemp("fleet"))
+            started[with_ours].needs("stock", "older", *(["ours"] if with_ours else []))
+        return started[with_ours]
+
+    yield fleet
+    for one in started.values():
+        one.stop()
+
+
+@pytest.mark.parametrize("turns", TURNS)
+@pytest.mark.parametrize("name", [name for name in CASES if name not in SINCE_5_7])
+def test_canvases_of_a_mixed_fleet(fleets, turns, name):
+    fleet = fleets(turns != "both stock workers")
+    canvas = Canvas(fleet.app, fleet.broker, TURNS[turns], fleet.folder, all_queues=ALL)
+    CASES[name](canvas)
+    canvas.settle()
+    for worker in fleet.workers.values():
+        assert worker.is_running(), worker.output.text()
