@@ -19,6 +19,13 @@ const DELAYS: [&str; 2] = ["countdown", "eta"];
 /// How `celery.chord_unlock` polls: arguments of Celery's `chord.run`.
 const POLLING: [&str; 2] = ["interval", "max_retries"];
 
+/// What `celery.chord_unlock` takes from a chord and its body.
+struct Unlocking {
+    body_name: String,
+    body_options: Map,
+    polling: [(&'static str, Value); 2],
+}
+
 impl Draft<'_> {
     pub(super) fn apply_chord(&mut self, node: Node, given: Applied) -> Result<ResultId> {
         let Applied { args, kwargs, options: mut given, chord, chain } = given;
@@ -33,6 +40,7 @@ impl Draft<'_> {
         let own_id = node.options.get("task_id").cloned();
         let links = ["link", "link_error"].map(|name| (name, given.remove(name)));
         body.merge_options(body_options(&given));
+        let root_id = body.option("root_id");
         let mut options = node.options;
         options.extend(given);
         options.extend(links.into_iter().filter_map(|(name, links)| Some((name, links?))));
@@ -49,7 +57,8 @@ impl Draft<'_> {
         let polling = POLLING.map(|name| (name, options.remove(name).unwrap_or_default()));
         options.extend(delay);
         let header_call = Applied { args, kwargs: header_kwargs, options, ..Applied::default() };
-        self.run_chord(header, body, task_id.or(option_id), header_call, polling)
+        let ids = [task_id.or(option_id), root_id];
+        self.run_chord(header, body, ids, header_call, polling)
     }
 
     /// The header is sent with the body in each of its tasks; an empty one sends the body at once.
@@ -57,12 +66,11 @@ impl Draft<'_> {
         &mut self,
         mut header: Node,
         mut body: Node,
-        task_id: Option<String>,
+        [task_id, root_id]: [Option<String>; 2],
         mut header_call: Applied,
-        polling: [(&str, Value); 2],
+        polling: [(&'static str, Value); 2],
     ) -> Result<ResultId> {
         let group_id = self.id_of(&mut header.options, None);
-        let root_id = body.option("root_id");
         unroll_chords(&mut body, self.rules)?;
         let task_id = task_id.unwrap_or_else(|| self.ids.next_id());
         let freezing = Freezing {
@@ -73,19 +81,19 @@ impl Draft<'_> {
         };
         let body_result = self.freeze(&mut body, freezing)?;
         strip_header_links(&mut body);
-        let freezing = Freezing { id: None, ..freezing };
+        let unlocking = Unlocking { body_name: body.task.clone(), body_options: body.options.clone(), polling };
+        let shared = Arc::new(Value::from(body));
+        let freezing = Freezing { id: None, chord: Some(&shared), ..freezing };
         let (_, members) = self.freeze_members(&mut header, freezing)?;
         let header_result = if header.is_empty_group() {
+            let body = Node::from_value(Arc::unwrap_or_clone(shared))?;
             self.apply(body, Applied { args: vec![Value::List(Vec::new())], ..Applied::default() })?;
             self.results.group(group_id, members)
         } else {
-            let body_options = body.options.clone();
-            let body_name = body.task.clone();
-            let body = Arc::new(Value::from(body));
             let header_result = self.results.group(group_id.clone(), members);
-            self.announce(header_result, &body, &body_name, &body_options, polling)?;
+            self.announce(header_result, &shared, unlocking)?;
             header_call.options.insert("task_id", group_id);
-            header_call.chord = Some(body);
+            header_call.chord = Some(shared);
             self.apply_group(header, header_call)?
         };
         self.results.set_parent(body_result, Some(header_result));
@@ -93,14 +101,7 @@ impl Draft<'_> {
     }
 
     /// What the backend does before a header is sent (`apply_chord` of celery/backends/redis.py and base.py).
-    fn announce(
-        &mut self,
-        header: ResultId,
-        body: &Arc<Value>,
-        body_name: &str,
-        body_options: &Map,
-        polling: [(&str, Value); 2],
-    ) -> Result<()> {
+    fn announce(&mut self, header: ResultId, body: &Arc<Value>, unlocking: Unlocking) -> Result<()> {
         ensure_chords_allowed(self.rules)?;
         match self.rules.chords {
             Chords::Native => {
@@ -111,7 +112,7 @@ impl Draft<'_> {
                 }
             }
             Chords::Unlock => {
-                let unlock = self.unlock(header, body, body_name, body_options, polling);
+                let unlock = self.unlock(header, body, unlocking);
                 self.apply(unlock, Applied::default())?;
             }
             Chords::Refused(_) => {}
@@ -120,14 +121,8 @@ impl Draft<'_> {
     }
 
     /// The task that polls for the header (celery/backends/base.py `fallback_chord_unlock`): routed as the body is.
-    fn unlock(
-        &self,
-        header: ResultId,
-        body: &Arc<Value>,
-        body_name: &str,
-        body_options: &Map,
-        polling: [(&str, Value); 2],
-    ) -> Node {
+    fn unlock(&self, header: ResultId, body: &Arc<Value>, unlocking: Unlocking) -> Node {
+        let Unlocking { body_name, body_options, polling } = unlocking;
         let stamps = body_options.get("stamped_headers").and_then(Value::as_list).unwrap_or_default();
         let option = |name: &str| body_options.get(name).filter(|value| !value.is_null()).cloned();
         let is_stamp = |name: &str| stamps.iter().any(|stamp| stamp.as_str() == Some(name));

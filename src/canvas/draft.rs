@@ -30,9 +30,11 @@ impl<'a> Planner<'a> {
 
     /// The same within the run of `parent`.
     #[must_use]
-    pub fn within(mut self, parent: &'a Parent) -> Self {
-        self.parent = Some(parent);
-        self
+    pub fn within<'b>(self, parent: &'b Parent) -> Planner<'b>
+    where
+        'a: 'b,
+    {
+        Planner { rules: self.rules, parent: Some(parent), ids: self.ids }
     }
 
     /// Plans what a producer's `signature.apply_async(given)` does. `celery.chunks` becomes its group.

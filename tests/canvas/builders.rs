@@ -1,0 +1,1 @@
+//! What our builders make of a canvas is what Celery's make of it.
