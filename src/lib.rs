@@ -39,10 +39,11 @@ pub mod worker;
 
 pub use app::{App, AsyncResult, GroupResult};
 pub use async_trait::async_trait;
+pub use canvas::{chain, chord, group};
 #[doc = include_str!("task/attribute.md")]
 pub use celeriac_macros::task;
 pub use error::{Error, ErrorKind, Result};
-pub use task::{Interrupt, Outcome, TaskContext};
+pub use task::{Interrupt, Outcome, TaskContext, signature};
 
 /// The README's examples compile.
 #[cfg(doctest)]

@@ -6,9 +6,9 @@ mod snapshot;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use celeriac::protocol::{Exception, Map, State, Value};
+use celeriac::protocol::{Exception, Map, Signature, State, Value};
 use celeriac::task::{Arguments, Registry, Request, Run, StateSink, Task, TaskOptions};
-use celeriac::{Interrupt, Outcome, TaskContext, async_trait};
+use celeriac::{Interrupt, Outcome, TaskContext, args, async_trait, signature};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -28,7 +28,7 @@ fn checkout(ctx: &TaskContext, cart: Cart, #[default] note: Option<String>) -> R
     Ok(Receipt { id: ctx.id().to_owned(), count: cart.items.len(), note })
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Cart {
     items: Vec<String>,
 }
@@ -217,6 +217,47 @@ fn names_and_options_are_those_of_the_declaration() {
     assert_eq!(registry.names(), ["macros.add", "macros.nested.deep"]);
 }
 
+fn json(signature: Signature) -> String {
+    String::from_utf8(celeriac::protocol::json::to_vec(&signature.into()).unwrap()).unwrap()
+}
+
+/// What can be received and not sent may be an argument all the same.
+#[derive(Deserialize)]
+struct Received {
+    count: u8,
+}
+
+#[celeriac::task]
+async fn receive(what: Received) -> u8 {
+    what.count
+}
+
+#[celeriac::task(name = "shop.pack")]
+async fn pack(cart: Cart, #[args] _more: Vec<Value>, label: String, #[default] _gift: bool) {
+    drop((cart, label));
+}
+
+/// What Python's `json.dumps(add.s(1, 2))` and so on write.
+#[test]
+fn calls_are_signatures() {
+    assert_eq!(add::NAME, "macros.add");
+    assert_eq!(r#type::NAME, "macros.type");
+    assert_eq!(nested::deep::NAME, "macros.nested.deep");
+    assert_eq!(checkout::NAME, "shop.checkout");
+    let whole = r#"{"task": "macros.add", "args": [1, 2], "kwargs": {"z": 3}, "options": {}, "subtask_type": null, "immutable": false}"#;
+    assert_eq!(json(add::s(1, 2).kwarg("z", 3)), whole);
+    assert_eq!(add::signature(args![1, 2]).kwarg("z", 3), add::s(1, &2).kwarg("z", 3));
+    assert_eq!(add::partial(2), add::signature(args![2]));
+    assert!(add::si(1, 2).immutable && !add::s(1, 2).immutable);
+    let cart = Cart { items: vec!["pen".to_owned()] };
+    let packed = r#"{"task": "shop.pack", "args": [{"items": ["pen"]}], "kwargs": {"label": "to you"}, "options": {}, "subtask_type": null, "immutable": false}"#;
+    assert_eq!(json(pack::s(&cart, "to you")), packed);
+    assert_eq!(pack::s(cart, "to you".to_owned()).args.len(), 1);
+    assert_eq!(r#type::s(7).args, args![7]);
+    assert_eq!(receive::NAME, "macros.receive");
+    assert_eq!(signature("proj.add", args![1, "two", [3.5]]).args, [Value::from(1), "two".into(), [3.5].into()]);
+}
+
 mod nested {
     #[celeriac::task]
     pub(super) async fn deep() {}
@@ -285,7 +326,7 @@ async fn a_handler_reports_states_and_watches_its_soft_limit() {
 
 #[test]
 fn what_cannot_be_a_task_is_refused_in_plain_words() {
-    for case in ["options", "parameters", "shape", "types"] {
+    for case in ["calls", "options", "parameters", "shape", "types"] {
         snapshot::check(case);
     }
 }

@@ -6,6 +6,7 @@ use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{Attribute, Error, ItemFn, Result, Signature};
 
+use crate::calls;
 use crate::options::{Options, combine};
 use crate::parameters::{Context, Kind, Parameter, Parameters};
 
@@ -19,11 +20,15 @@ pub(crate) fn task(options: TokenStream, function: TokenStream) -> Result<TokenS
     let (options, parameters) = read(options, &mut function.sig)?;
     let declared = declaration(&function, &options, &parameters);
     let run = run(&function.sig, &parameters);
+    let calls = calls::calls(&function, &options, &parameters);
     let cfgs: Vec<_> = function.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg")).collect();
     let item = item(&function);
     let ident = &function.sig.ident;
     Ok(quote! {
         #item
+
+        #(#cfgs)*
+        #calls
 
         #(#cfgs)*
         const _: () = {
@@ -125,10 +130,8 @@ fn declaration(function: &ItemFn, options: &Options, parameters: &Parameters) ->
             options
         })
     };
-    let declared = match &options.name {
-        Some(name) => quote!(__task::binding::Declaration::named(#name, #settings)),
-        None => quote!(__task::binding::Declaration::in_module(::core::module_path!(), &__SIGNATURE, #settings)),
-    };
+    let ident = &function.sig.ident;
+    let declared = quote!(__task::binding::Declaration::named(#ident::NAME, #settings));
     quote! {
         static __SIGNATURE: __task::binding::Signature =
             __task::binding::Signature { function: #name, parameters: &[#(#described),*] };

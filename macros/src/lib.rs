@@ -2,6 +2,7 @@
 //!
 //! The macro writes little: the decisions are functions of `celeriac::task::binding`.
 
+mod calls;
 mod duration;
 mod expand;
 mod option_table;

@@ -25,6 +25,7 @@ pub(crate) enum Context {
 pub(crate) struct Parameter {
     /// What callers name it.
     pub(crate) name: String,
+    pub(crate) ident: Ident,
     pub(crate) ty: Type,
     pub(crate) kind: Kind,
     span: Span,
@@ -105,7 +106,7 @@ fn parameter(input: &mut PatType) -> Result<Parameter> {
     let ident = ident(&input.pat)?.clone();
     check_type(&input.ty)?;
     let kind = kind(&mut input.attrs)?;
-    Ok(Parameter { name: ident.unraw().to_string(), ty: (*input.ty).clone(), kind, span: ident.span() })
+    Ok(Parameter { name: ident.unraw().to_string(), ty: (*input.ty).clone(), kind, span: ident.span(), ident })
 }
 
 fn ident(pattern: &Pat) -> Result<&Ident> {

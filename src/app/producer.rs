@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::outbox::Outbox;
 use super::{App, AsyncResult, GroupResult, Messages, Outgoing, parts, revoke};
 use crate::backend::{NativeChords, ResultBackend};
-use crate::canvas::{Call, Chords, Plan, Rules, Step};
+use crate::canvas::{Chords, Given, Plan, Planner, Rules, Step};
 use crate::control::LamportClock;
-use crate::protocol::{Kind, ResultTuple, Signature, Value};
+use crate::protocol::{ResultTuple, Signature};
 use crate::time::Clock;
 use crate::transport::Transport;
 use crate::{Error, ErrorKind, Result};
@@ -19,14 +19,13 @@ use crate::{Error, ErrorKind, Result};
 /// ```no_run
 /// # async fn shop() -> Result<(), Box<dyn std::error::Error>> {
 /// use std::time::Duration;
-/// use celeriac::App;
-/// use celeriac::protocol::Signature;
+/// use celeriac::{App, args, signature};
 ///
 /// let mut app = App::new("shop");
 /// app.config_mut().broker_url = Some("redis://localhost/0".to_owned());
 /// app.config_mut().result_backend = Some("redis://localhost/1".to_owned());
 /// let producer = app.producer()?;
-/// let result = producer.send(Signature::new("shop.tasks.add")).await?;
+/// let result = producer.send(signature("shop.tasks.add", args![2, 3]).countdown(5.0)).await?;
 /// let sum: i64 = result.get(Duration::from_secs(10)).await?;
 /// # Ok(())
 /// # }
@@ -179,14 +178,7 @@ impl Producer {
     }
 
     fn plan(&self, signature: Signature) -> Result<Plan> {
-        if signature.kind() != Kind::Task {
-            return Err(Error::new(ErrorKind::Configuration, "send a canvas: not yet"));
-        }
-        let _ = &self.inner.rules;
-        let id = signature.options.get("task_id").and_then(Value::as_str).map_or_else(new_id, str::to_owned);
-        let Signature { task, args, kwargs, options, .. } = signature;
-        let call = Call { task, id: id.clone(), args, kwargs, options, ..Call::default() };
-        Ok(Plan { steps: vec![Step::Send(Box::new(call))], result: Some(ResultTuple::task(id)), children: Vec::new() })
+        Planner::new(&self.inner.rules, &mut new_id).apply(signature, Given::default())
     }
 
     /// Everything is encoded before the first message is sent: what cannot be sent is not sent in part.

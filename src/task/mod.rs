@@ -20,6 +20,7 @@ mod retry;
 mod retry_policy;
 mod run;
 
+pub use binding::signature;
 pub use context::{SignatureSink, StateSink, TaskContext};
 pub use options::TaskOptions;
 pub use outcome::{Interrupt, Outcome};
