@@ -90,9 +90,8 @@ fn mistakes() {
 /// What Celery has and this has not is refused by name, from the command line and from the environment.
 #[test]
 fn options_without_effect_are_refused() {
-    let flags = ["--detach", "-D", "--disable-prefetch", "--task-events", "--events", "-E", "--beat", "-B"];
+    let flags = ["--detach", "-D", "--task-events", "--events", "-E", "--beat", "-B"];
     let options = [
-        "--statedb",
         "-S",
         "--max-tasks-per-child",
         "--max-memory-per-child",

@@ -123,6 +123,17 @@ pub(super) struct WorkerOptions {
     /// Messages reserved for each task that runs; 0: what the setting says.
     #[arg(long, value_name = "N", env = "CELERY_WORKER_PREFETCH_MULTIPLIER", hide_env = true)]
     pub(super) prefetch_multiplier: Option<u32>,
+    /// Take no message before there is room to run it.
+    #[arg(
+        long,
+        env = "CELERY_WORKER_DISABLE_PREFETCH",
+        hide_env = true,
+        value_parser = BoolishValueParser::new()
+    )]
+    pub(super) disable_prefetch: bool,
+    /// Remember revoked tasks in this file; %n %h %d expand.
+    #[arg(short = 'S', long, value_name = "FILE", env = "CELERY_WORKER_STATEDB", hide_env = true)]
+    pub(super) statedb: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -33,8 +33,6 @@ const GLOBAL: &[Refused] = &[
 
 const WORKER: &[Refused] = &[
     flag("detach", Some('D'), "Worker Options"),
-    option("statedb", Some('S'), "FILE", "Worker Options"),
-    flag("disable-prefetch", None, "Worker Options"),
     Refused { alias: Some("events"), ..flag("task-events", Some('E'), "Pool Options") },
     option("max-tasks-per-child", None, "N", "Pool Options"),
     option("max-memory-per-child", None, "KIB", "Pool Options"),

@@ -72,6 +72,9 @@ fn apply_options(config: &mut Config, arguments: &WorkerArguments) {
     if let Some(concurrency) = above_zero(arguments.pool.concurrency) {
         config.worker_concurrency = Some(concurrency);
     }
+    if arguments.worker.disable_prefetch {
+        config.worker_disable_prefetch = true;
+    }
     if let Some(limit) = arguments.pool.time_limit.filter(|limit| !limit.is_zero()) {
         config.task_time_limit = Some(limit);
     }

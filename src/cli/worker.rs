@@ -34,6 +34,8 @@ pub(super) fn run(mut app: App, global: &GlobalOptions, arguments: &WorkerArgume
     let log = log::install(&log_options(app.config(), global, arguments, &node)?, app.config())?;
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let pidfile = pidfile(app.config(), arguments, &node)?;
+    let state_db = arguments.worker.statedb.as_ref().or(app.config().worker_state_db.as_ref());
+    app.config_mut().worker_state_db = state_db.map(|file| node.expand(file)).transpose()?;
     let runtime = runtime(app.config())?;
     let ending = runtime.block_on(serve(app, global, arguments, &node))?;
     let is_told = !log.is_file();

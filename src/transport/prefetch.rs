@@ -5,6 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
+/// How many times the limit may wait for rate limits beside the window.
+const BESIDE: usize = 10;
+/// How many may at least.
+const LEAST_BESIDE: usize = 1000;
+
 /// How many deliveries may be out (received and not settled) at a time, and how many are.
 ///
 /// The limit is Celery's prefetch count: 0 stands for no limit (celery/worker/consumer/consumer.py).
@@ -14,6 +19,10 @@ pub struct Prefetch {
     limit: AtomicUsize,
     /// What messages held for their ETA add to the limit (kombu's `QoS.increment_eventually`).
     growth: AtomicUsize,
+    /// What messages that wait for a rate limit add.
+    beside: AtomicUsize,
+    /// The window does not grow beyond this for ETAs (`worker_eta_task_limit`); `usize::MAX`: it does.
+    ceiling: usize,
     out: AtomicUsize,
     changed: Notify,
 }
@@ -21,9 +30,17 @@ pub struct Prefetch {
 impl Prefetch {
     /// A window of `limit` deliveries; 0 for no limit.
     pub fn new(limit: usize) -> Arc<Self> {
+        Prefetch::bounded(limit, None)
+    }
+
+    /// The same, but messages held for their ETA widen the window to `ceiling` at most. One below `limit` keeps the window
+    /// as it is; in stock Celery it would shrink with the first ETA.
+    pub fn bounded(limit: usize, ceiling: Option<usize>) -> Arc<Self> {
         Arc::new(Prefetch {
             limit: AtomicUsize::new(limit),
             growth: AtomicUsize::new(0),
+            beside: AtomicUsize::new(0),
+            ceiling: ceiling.unwrap_or(usize::MAX),
             out: AtomicUsize::new(0),
             changed: Notify::new(),
         })
@@ -31,9 +48,9 @@ impl Prefetch {
 
     /// How many more deliveries may be handed out now; `usize::MAX` without a limit.
     pub fn available(&self) -> usize {
-        match self.limit.load(Ordering::Acquire) {
+        match self.limit() {
             0 => usize::MAX,
-            limit => (limit + self.growth.load(Ordering::Acquire)).saturating_sub(self.out.load(Ordering::Acquire)),
+            limit => limit.saturating_sub(self.out.load(Ordering::Acquire)),
         }
     }
 
@@ -46,7 +63,10 @@ impl Prefetch {
     pub fn limit(&self) -> usize {
         match self.limit.load(Ordering::Acquire) {
             0 => 0,
-            limit => limit + self.growth.load(Ordering::Acquire),
+            limit => {
+                let grown = (limit + self.growth.load(Ordering::Acquire)).min(self.ceiling.max(limit));
+                grown + self.beside.load(Ordering::Acquire)
+            }
         }
     }
 
@@ -71,7 +91,21 @@ impl Prefetch {
     pub fn grow(self: &Arc<Self>) -> Growth {
         self.growth.fetch_add(1, Ordering::AcqRel);
         self.changed.notify_one();
-        Growth(Arc::clone(self))
+        Growth { prefetch: Arc::clone(self), kind: Kind::Eta }
+    }
+
+    /// Widens the window by one for as long as the guard lives: for a message that waits for a rate limit. Without the
+    /// room that this makes, such messages would fill the window, and tasks without a limit behind them in the queue would
+    /// wait too. With it, a worker takes in more of them than it can start for a long time, which others might start
+    /// sooner; so there is an end to it, ten times the limit and at least a thousand, beyond which they fill the window after all.
+    pub fn grow_beside(self: &Arc<Self>) -> Option<Growth> {
+        let bound = self.limit.load(Ordering::Acquire).saturating_mul(BESIDE).max(LEAST_BESIDE);
+        let grown = self
+            .beside
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |beside| (beside < bound).then_some(beside + 1));
+        grown.ok()?;
+        self.changed.notify_one();
+        Some(Growth { prefetch: Arc::clone(self), kind: Kind::Beside })
     }
 
     /// Waits until the window has, or may have, changed since the last call. For the one consumer that serves it.
@@ -93,10 +127,46 @@ impl Drop for Credit {
 
 /// A wider window for as long as this lives.
 #[derive(Debug)]
-pub struct Growth(Arc<Prefetch>);
+pub struct Growth {
+    prefetch: Arc<Prefetch>,
+    kind: Kind,
+}
+
+/// For what the window is wider.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Eta,
+    Beside,
+}
 
 impl Drop for Growth {
     fn drop(&mut self) {
-        self.0.growth.fetch_sub(1, Ordering::AcqRel);
+        let grown = match self.kind {
+            Kind::Eta => &self.prefetch.growth,
+            Kind::Beside => &self.prefetch.beside,
+        };
+        grown.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_grows_for_what_waits_and_not_without_end() {
+        let prefetch = Prefetch::bounded(10, Some(12));
+        let held: Vec<_> = (0..5).map(|_| prefetch.grow()).collect();
+        assert_eq!(prefetch.limit(), 12);
+        let limited: Vec<_> = (0..2000).filter_map(|_| prefetch.grow_beside()).collect();
+        assert_eq!((limited.len(), prefetch.limit()), (LEAST_BESIDE, 12 + LEAST_BESIDE));
+        drop((held, limited));
+        assert_eq!((prefetch.limit(), prefetch.available()), (10, 10));
+        let narrow = Prefetch::bounded(10, Some(3));
+        let _held = narrow.grow();
+        assert_eq!(narrow.limit(), 10);
+        let endless = Prefetch::bounded(0, Some(3));
+        let _held = (endless.grow(), endless.grow_beside());
+        assert_eq!((endless.limit(), endless.available()), (0, usize::MAX));
     }
 }

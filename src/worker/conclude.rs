@@ -46,6 +46,7 @@ pub(crate) fn conclude(ran: Ran, work: &Work, runtime: Duration, now: Timestamp,
             Conclusion { ending: Ending::TimeLimit, ..failure(exception, None, report) }
         }
         Ran::Cancelled => cancelled(),
+        Ran::Terminated => terminated(),
     }
 }
 
@@ -147,6 +148,17 @@ fn cancelled() -> Conclusion {
         traceback: None,
         publications: Vec::new(),
         report: Report::Warning("cancelled by a cold shutdown".to_owned()),
+    }
+}
+
+/// `revoke(terminate=True)` (celery/worker/request.py `Request.terminate`).
+fn terminated() -> Conclusion {
+    Conclusion {
+        ending: Ending::Revoked,
+        result: MetaResult::Exception(Exception::celery("TaskRevokedError", "terminated")),
+        traceback: None,
+        publications: Vec::new(),
+        report: Report::Silent,
     }
 }
 

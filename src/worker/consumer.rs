@@ -7,18 +7,25 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::chores::Chores;
 use super::event::{Event, Shutdown};
 use super::finish::Finisher;
 use super::held::Held;
 use super::intake::{self, Intake, Tasks};
+use super::rate_limit::RateLimits;
+use super::remote::Remote;
 use super::request::Work;
+use super::revoked::Revoked;
+use super::running::Running;
+use super::state_file::StateFile;
 use super::unknown::Unknown;
 use super::{LAST_WORDS, WorkerHandle};
 use crate::Result;
+use crate::control::Rate;
 use crate::time::Clock;
 use crate::transport::{Delivery, Growth, Prefetch};
 
@@ -30,18 +37,26 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
 /// The state of the loop, and nobody else's.
 pub(crate) struct Consumer {
-    tasks: Tasks,
-    finisher: Arc<Finisher>,
-    prefetch: Arc<Prefetch>,
+    pub(super) tasks: Tasks,
+    pub(super) finisher: Arc<Finisher>,
+    pub(super) prefetch: Arc<Prefetch>,
     clock: Clock,
     handle: WorkerHandle,
     /// Waits for its ETA; the guard widens the prefetch window meanwhile.
-    held: Held<(Box<Work>, Growth)>,
+    pub(super) held: Held<(Box<Work>, Growth)>,
     /// Waits for a slot.
-    reserved: VecDeque<Box<Work>>,
-    /// How many handlers run; each gives back its slot by [`Event::Freed`].
-    running: usize,
+    pub(super) reserved: VecDeque<Box<Work>>,
+    /// Waits for its turn; the guard, which the first of them have, widens the window too.
+    pub(super) limits: RateLimits<(Box<Work>, Option<Growth>)>,
+    /// Set: limits are accepted, and without effect (`worker_disable_rate_limits`).
+    pub(super) disable_rate_limits: bool,
+    /// What runs; each gives back its place by [`Event::Freed`].
+    pub(super) running: Running,
     concurrency: usize,
+    pub(super) revoked: Revoked,
+    pub(super) remote: Arc<Remote>,
+    pub(super) state_file: Option<StateFile>,
+    pub(super) chores: Chores,
     /// Cloned into all that will settle a message; `None` once nothing more is begun. Not the same as a slot: a thread
     /// that was given up keeps its slot though its message is settled, and what is settled without being run has none.
     unsettled: Option<mpsc::Sender<Infallible>>,
@@ -53,26 +68,27 @@ pub(crate) struct Consumer {
     is_done: bool,
 }
 
-/// A place in the pool; dropping it frees it.
-#[derive(Debug)]
-pub(crate) struct Slot(mpsc::UnboundedSender<Event>);
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        // The loop is gone only when the worker is.
-        let _ = self.0.send(Event::Freed);
-    }
+/// What a loop is made from.
+pub(crate) struct Parts {
+    pub(crate) tasks: Tasks,
+    pub(crate) finisher: Finisher,
+    pub(crate) remote: Remote,
+    pub(crate) revoked: Revoked,
+    /// The rate limits of tasks that have one.
+    pub(crate) rates: Vec<(String, Rate)>,
+    pub(crate) disable_rate_limits: bool,
+    pub(crate) state_file: Option<StateFile>,
 }
 
 impl Consumer {
     pub(crate) fn new(
-        tasks: Tasks,
-        finisher: Finisher,
+        parts: Parts,
         prefetch: Arc<Prefetch>,
         concurrency: usize,
         stop_consuming: CancellationToken,
         handle: &WorkerHandle,
     ) -> Self {
+        let Parts { tasks, finisher, remote, revoked, rates, disable_rate_limits, state_file } = parts;
         let (unsettled, settled) = mpsc::channel(1);
         Consumer {
             tasks,
@@ -82,8 +98,14 @@ impl Consumer {
             handle: handle.clone(),
             held: Held::new(),
             reserved: VecDeque::new(),
-            running: 0,
+            limits: RateLimits::new(rates, Instant::now()),
+            disable_rate_limits,
+            running: Running::new(handle.events.clone()),
             concurrency,
+            revoked,
+            remote: Arc::new(remote),
+            state_file,
+            chores: Chores::default(),
             unsettled: Some(unsettled),
             settled,
             stop_consuming,
@@ -95,6 +117,7 @@ impl Consumer {
     /// Runs until the worker has been told to stop, nothing runs any more, and what ran is settled.
     pub(crate) async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>) -> Result<()> {
         let ended = self.take_events(&mut events).await;
+        self.remember();
         if !self.is_done {
             self.wait_until_settled().await;
         }
@@ -104,16 +127,19 @@ impl Consumer {
     async fn take_events(&mut self, events: &mut mpsc::UnboundedReceiver<Event>) -> Result<()> {
         let mut batch = Vec::with_capacity(EVENTS);
         while !self.is_done && self.stopping != Some(Shutdown::Cold) {
+            let chore = self.next_chore();
             tokio::select! {
                 biased;
                 _ = events.recv_many(&mut batch, EVENTS) => {}
                 _ = self.settled.recv(), if self.unsettled.is_none() => self.is_done = true,
                 () = until(self.held.next_eta(), &self.clock) => {}
+                () = at(chore) => {}
             }
             for event in batch.drain(..) {
                 self.on(event)?;
             }
             self.release_due();
+            self.do_chores();
             self.start_reserved();
         }
         Ok(())
@@ -131,7 +157,8 @@ impl Consumer {
     fn on(&mut self, event: Event) -> Result<()> {
         match event {
             Event::Received(deliveries) => deliveries.into_iter().for_each(|delivery| self.receive(delivery)),
-            Event::Freed => self.running -= 1,
+            Event::Freed(place) => self.running.freed(place),
+            Event::Control(request) => self.control(*request),
             Event::Connected => self.connected(),
             Event::Disconnected => {}
             Event::Shutdown(how) => self.shut_down(how),
@@ -150,8 +177,10 @@ impl Consumer {
     }
 
     fn log_state(&self) {
-        let (running, reserved, held) = (self.running, self.reserved.len(), self.held.len());
-        warn!("{}: {running} running, {reserved} reserved, {held} scheduled", self.finisher.hostname());
+        let (running, reserved, held) = (self.running.len(), self.reserved.len(), self.held.len());
+        let limited = self.limits.waiting();
+        let hostname = self.finisher.hostname();
+        warn!("{hostname}: {running} running, {reserved} reserved, {held} scheduled, {limited} limited");
         for work in &self.reserved {
             warn!("reserved: {}[{}]", work.name, work.request.id);
         }
@@ -163,8 +192,8 @@ impl Consumer {
             return;
         }
         match intake::read(delivery, &self.tasks, self.clock.now()) {
-            Intake::Run(work) => self.reserved.push_back(work),
-            Intake::Hold(eta, work) => self.held.hold(eta, (work, self.prefetch.grow())),
+            Intake::Run(work) => self.accept(None, work),
+            Intake::Hold(eta, work) => self.accept(Some(eta), work),
             Intake::Expired(work) => self.spawn(|finisher| async move {
                 let mut work = work;
                 finisher.expire(&mut work).await;
@@ -194,21 +223,27 @@ impl Consumer {
         }
         let now = self.clock.now();
         while let Some((work, _growth)) = self.held.due(now) {
-            self.reserved.push_back(work);
+            self.reserve(work);
         }
     }
 
     fn start_reserved(&mut self) {
-        while self.running < self.concurrency {
-            let Some(work) = self.reserved.pop_front() else { return };
-            let slot = self.slot();
+        while self.running.len() < self.concurrency {
+            let Some(mut work) = self.reserved.pop_front() else { return };
+            // What was revoked since it came is met here at the latest.
+            if let Some(reason) = self.reason(&work) {
+                self.discard(work, reason);
+                continue;
+            }
+            self.tasks.renew_limits(&mut work);
+            let slot = self.running.begin(&work.request);
             self.spawn(|finisher| finisher.run(work, slot));
         }
     }
 
     /// Starts what will settle a message; the worker does not stop before it. What needs the backend but no handler
     /// takes no place in the pool.
-    fn spawn<F, W>(&self, work: W)
+    pub(super) fn spawn<F, W>(&self, work: W)
     where
         W: FnOnce(Arc<Finisher>) -> F,
         F: Future<Output = ()> + Send + 'static,
@@ -220,31 +255,35 @@ impl Consumer {
         });
     }
 
-    fn slot(&mut self) -> Slot {
-        self.running += 1;
-        Slot(self.handle.events.clone())
-    }
-
     fn shut_down(&mut self, how: Shutdown) {
         if self.stopping.is_some_and(|stopping| stopping >= how) {
             return;
         }
         self.stopping = Some(how);
         self.stop_consuming.cancel();
-        let given_back = self.reserved.len() + self.held.len();
+        let given_back = self.reserved.len() + self.held.len() + self.limits.waiting();
         if given_back > 0 {
             info!("Restoring {given_back} unacknowledged message(s)");
         }
         // What has not begun goes back to its queue at once, as each delivery drops.
         self.reserved.clear();
         self.held.drain().for_each(drop);
+        drop(self.limits.extract(|_| true));
         self.unsettled = None;
         if how == Shutdown::Cold {
-            if self.running > 0 {
-                warn!("Cold shutdown: ending {} running task(s)", self.running);
+            if self.running.len() > 0 {
+                warn!("Cold shutdown: ending {} running task(s)", self.running.len());
             }
             self.finisher.cold.cancel();
         }
+    }
+}
+
+/// Sleeps until that moment; without one, for ever.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,6 +1,7 @@
 //! [`Event`]: all that can happen to a worker.
 
 use crate::Error;
+use crate::control::ControlRequest;
 use crate::transport::Delivery;
 
 /// All that can happen to a worker; its loop takes one at a time.
@@ -12,8 +13,10 @@ pub(crate) enum Event {
     Connected,
     /// The connection is gone; the next one is being sought.
     Disconnected,
-    /// A pool slot is free again.
-    Freed,
+    /// This place in the pool is free again.
+    Freed(usize),
+    /// A client asks for something.
+    Control(Box<ControlRequest>),
     /// Somebody asked the worker to stop.
     Shutdown(Shutdown),
     /// Somebody asked what the worker is doing.

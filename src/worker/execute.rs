@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::running::Leash;
 use crate::task::{self, Outcome, Run, TaskContext};
 
 /// How long a run may take.
@@ -29,6 +30,8 @@ pub(crate) enum Ran {
     HardLimit(Duration),
     /// The worker shuts down cold.
     Cancelled,
+    /// Somebody asked for its end.
+    Terminated,
 }
 
 type Handler = Pin<Box<dyn Future<Output = Outcome> + Send>>;
@@ -43,13 +46,14 @@ pub(crate) async fn execute(
     context: &TaskContext,
     soft: &CancellationToken,
     cold: &CancellationToken,
+    leash: &Leash,
     on_stray: impl FnOnce(Handler),
 ) -> Ran {
     let (mut handler, blocking) = match run {
         Run::Async(future) => (future, false),
         Run::Blocking(function) => (on_thread(function), true),
     };
-    let ran = until_limit(&mut handler, limits, context, soft, cold).await;
+    let ran = until_limit(&mut handler, limits, context, soft, cold, leash).await;
     if blocking && !matches!(ran, Ran::Finished(_)) {
         on_stray(handler);
     }
@@ -77,6 +81,7 @@ async fn until_limit(
     context: &TaskContext,
     soft: &CancellationToken,
     cold: &CancellationToken,
+    leash: &Leash,
 ) -> Ran {
     let start = Instant::now();
     let mut soft_limit = limits.soft;
@@ -85,6 +90,7 @@ async fn until_limit(
             biased;
             outcome = &mut *handler => return Ran::Finished(outcome),
             () = cold.cancelled() => return Ran::Cancelled,
+            _ = leash.terminated() => return Ran::Terminated,
             limit = passed(start, limits.hard) => return Ran::HardLimit(limit),
             limit = passed(start, soft_limit) => {
                 if !context.handles_soft_limit() {

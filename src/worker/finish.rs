@@ -13,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::conclude::{self, Conclusion, conclude};
-use super::consumer::Slot;
 use super::dead_letter::{DeadLetters, Death};
 use super::execute::{Ran, execute};
 use super::malformed::Malformed;
@@ -21,6 +20,8 @@ use super::metas::Metas;
 use super::publisher::Publisher;
 use super::report::{self, Report};
 use super::request::Work;
+use super::revoked::Reason;
+use super::running::Slot;
 use super::settle::{Ending, Late, Verdict, verdict};
 use super::states::States;
 use crate::backend::ResultWriter;
@@ -108,7 +109,8 @@ impl Finisher {
         let soft = CancellationToken::new();
         let context = TaskContext::new(Arc::clone(&work.request), self.states(work), soft.clone());
         let run = begin(&*work.task.task, context.clone(), arguments);
-        let ran = execute(run, work.limits, &context, &soft, &self.cold, |thread| {
+        let leash = slot.as_ref().map(Slot::leash).unwrap_or_default();
+        let ran = execute(run, work.limits, &context, &soft, &self.cold, &leash, |thread| {
             // The thread goes on and keeps its place in the pool until it comes back.
             let slot = slot.take();
             tokio::spawn(async move {
@@ -120,7 +122,8 @@ impl Finisher {
         match ran {
             Ran::SoftLimit(limit) => report::log_limit("Soft", limit, work),
             Ran::HardLimit(limit) => report::log_limit("Hard", limit, work),
-            Ran::Finished(_) | Ran::Cancelled => {}
+            Ran::Terminated if slot.is_none() => report::log_stray(work),
+            Ran::Finished(_) | Ran::Cancelled | Ran::Terminated => {}
         }
         ran
     }
@@ -224,19 +227,29 @@ impl Finisher {
 
     /// Work whose time has passed: REVOKED with `TaskRevokedError("expired")`.
     pub(crate) async fn expire(&self, work: &mut Work) {
-        report::log_discarded(work);
+        report::log_discarded(work, None);
+        self.revoke(work, "expired").await;
+    }
+
+    /// Work that somebody revoked: REVOKED with `TaskRevokedError("revoked")`.
+    pub(crate) async fn discard(&self, work: &mut Work, reason: &Reason) {
+        report::log_discarded(work, Some(reason));
+        self.revoke(work, "revoked").await;
+    }
+
+    async fn revoke(&self, work: &mut Work, why: &str) {
         let verdict = verdict(Ending::Revoked, &work.task.policy, work.ignore_result);
-        let exception = Exception::celery("TaskRevokedError", "expired");
+        let exception = Exception::celery("TaskRevokedError", why);
         let stored = match verdict.store {
             Some(state) => self.store(work, state, MetaResult::Exception(exception), None).await,
             None => Ok(()),
         };
         match stored {
             Ok(()) => work.settle(Settlement::Ack),
-            // The backend is away and the worker stops without waiting for it: the message comes back, and expires then.
+            // The backend is away and the worker stops without waiting for it: the message comes back, and ends then.
             Err(error) if error.is_connection() => {}
             Err(_) => {
-                let letter = self.bury(work, "the task expired, and that could not be stored", None);
+                let letter = self.bury(work, "the task was revoked or expired, and that could not be stored", None);
                 work.settle(letter);
             }
         }

@@ -49,6 +49,14 @@ impl<T> Held<T> {
         self.heap.len()
     }
 
+    /// Takes out those that are wanted.
+    pub(crate) fn extract(&mut self, mut is_wanted: impl FnMut(&T) -> bool) -> Vec<T> {
+        let entries = std::mem::take(&mut self.heap).into_vec().into_iter();
+        let (wanted, rest): (Vec<_>, Vec<_>) = entries.partition(|Reverse(entry)| is_wanted(&entry.item));
+        self.heap = rest.into();
+        wanted.into_iter().map(|Reverse(entry)| entry.item).collect()
+    }
+
     /// Takes out everything, the earliest first.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = T> {
         std::iter::from_fn(|| self.heap.pop().map(|Reverse(entry)| entry.item))
@@ -93,6 +101,8 @@ mod tests {
         assert_eq!(held.next_eta(), Some(second(1)));
         assert_eq!(held.due(second(1)), Some("a"));
         assert_eq!(held.due(second(1)), None);
+        held.hold(second(2), "unwanted");
+        assert_eq!(held.extract(|name| *name == "unwanted"), ["unwanted"]);
         assert_eq!(held.drain().collect::<Vec<_>>(), ["b", "c", "d"]);
         assert_eq!(held.len(), 0);
     }

@@ -6,16 +6,18 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tracing::info;
 
+use super::execute::Limits;
 use super::malformed::{Fault, Malformed};
 use super::policy::Policy;
 use super::request::Work;
 use super::unknown::Unknown;
 use crate::app::App;
 use crate::config::UnknownTasks;
+use crate::control::Rate;
 use crate::protocol::{AcceptContent, Body, Embed, HeaderError, Map, Message, TaskHeaders, Value};
 use crate::task::{Arguments, Request, RetryPolicy, Task};
 use crate::transport::Delivery;
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// What is to be done with a message.
 #[derive(Debug)]
@@ -40,9 +42,14 @@ pub(crate) struct Tasks {
     hostname: String,
     /// What becomes of those that are not among them.
     unknown: UnknownTasks,
+    /// The limits of tasks that have none of their own.
+    default_limits: Limits,
+    /// Whether limits were changed since the worker began.
+    has_new_limits: bool,
 }
 
 /// A task that this worker can run.
+#[derive(Clone)]
 pub(crate) struct KnownTask {
     pub(crate) task: Arc<dyn Task>,
     pub(crate) policy: Policy,
@@ -62,7 +69,59 @@ impl Tasks {
             Some((name.to_owned(), Arc::new(KnownTask { task, policy, retries, accept: Arc::clone(&accept) })))
         };
         let known = app.tasks().names().into_iter().filter_map(known).collect();
-        Ok(Tasks { known, accept, hostname: hostname.to_owned(), unknown: app.config().unknown_tasks })
+        let default_limits = Limits { hard: app.config().task_time_limit, soft: app.config().task_soft_time_limit };
+        Ok(Tasks {
+            known,
+            accept,
+            hostname: hostname.to_owned(),
+            unknown: app.config().unknown_tasks,
+            default_limits,
+            has_new_limits: false,
+        })
+    }
+
+    /// Whether there is a task of that name.
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        self.known.contains_key(name)
+    }
+
+    /// The rate limits of the tasks that have one.
+    ///
+    /// # Errors
+    /// `Configuration`: a limit that cannot be read.
+    pub(crate) fn rates(&self) -> Result<Vec<(String, Rate)>> {
+        let limited = self.known.iter().filter_map(|(name, task)| Some((name, task.policy.rate_limit.as_deref()?)));
+        let read = limited.map(|(name, text)| match Rate::parse(text) {
+            Ok(rate) => Ok(rate.map(|rate| (name.clone(), rate))),
+            Err(exception) => {
+                Err(Error::new(ErrorKind::Configuration, format!("the rate limit of {name}: {exception}")))
+            }
+        });
+        read.filter_map(Result::transpose).collect()
+    }
+
+    /// Changes the time limits of a task for all that starts from now on; `false` if there is no such task. A limit that
+    /// is absent is the worker's own.
+    pub(crate) fn set_limits(&mut self, name: &str, limits: Limits) -> bool {
+        let Some(task) = self.known.get_mut(name) else { return false };
+        let mut changed = KnownTask::clone(task);
+        let default = self.default_limits;
+        changed.policy.limits = Limits { hard: limits.hard.or(default.hard), soft: limits.soft.or(default.soft) };
+        *task = Arc::new(changed);
+        self.has_new_limits = true;
+        true
+    }
+
+    /// Gives work that is about to start the limits of its task as they are now, unless its message has its own.
+    pub(crate) fn renew_limits(&self, work: &mut Work) {
+        if !self.has_new_limits {
+            return;
+        }
+        if let Some(task) = self.known.get(&work.request.task)
+            && let Ok(headers) = TaskHeaders::read(&work.request.headers)
+        {
+            work.limits = task.policy.limits_with(headers.time_limit, headers.soft_time_limit);
+        }
     }
 }
 

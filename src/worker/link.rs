@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use super::event::Event;
+use super::mailbox::MailboxDoor;
 use super::patience::Patience;
 use crate::config::Config;
 use crate::transport::{Backoff, Connection, Prefetch, Queue, Transport};
@@ -28,6 +29,8 @@ pub(crate) struct Link {
     pub(crate) queues: Vec<Queue>,
     pub(crate) prefetch: Arc<Prefetch>,
     pub(crate) events: mpsc::UnboundedSender<Event>,
+    /// Where commands are heard; `None`: nobody listens.
+    pub(crate) mailbox: Option<MailboxDoor>,
     /// Tells the publisher which connection is up.
     pub(crate) current: watch::Sender<Option<Arc<dyn Connection>>>,
     /// Cancelled when no more messages are to be taken; the connection stays up for settlements.
@@ -148,6 +151,9 @@ impl Link {
         }
         connection.declare(&self.queues).await?;
         let mut consumer = connection.consume(&self.queues, Arc::clone(&self.prefetch)).await?;
+        if let Some(mailbox) = &self.mailbox {
+            mailbox.open(connection).await;
+        }
         self.current.send_replace(Some(Arc::clone(connection)));
         let _ = self.events.send(Event::Connected);
         loop {

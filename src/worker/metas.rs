@@ -57,6 +57,14 @@ impl Metas {
         StoreRequest { meta, reply_to: request.reply_to.clone() }
     }
 
+    /// A state of a task of which only the id is known (celery/backends/base.py `Backend.store_result` without a request).
+    pub(crate) fn of_id(&self, id: &str, state: State, result: MetaResult) -> StoreRequest {
+        let request = Request { id: id.to_owned(), ..Request::default() };
+        let mut request = self.of_request(&request, state, result, None);
+        request.meta.children = None;
+        request
+    }
+
     /// STARTED, with where the task runs.
     pub(crate) fn started(&self, work: &Work) -> StoreRequest {
         let at =

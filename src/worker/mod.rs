@@ -7,51 +7,69 @@
 //!
 //! Nothing here names a broker or a backend: those are behind the seams of `transport` and `backend`.
 
+mod chores;
 mod conclude;
 mod consumer;
+mod control;
 mod dead_letter;
 mod event;
 mod execute;
 mod finish;
 mod held;
 mod intake;
+mod limited_set;
 mod link;
+mod mailbox;
 mod malformed;
 mod metas;
 mod patience;
 mod policy;
 mod publisher;
+mod rate_limit;
+mod remote;
 mod report;
 mod request;
 mod retry;
+mod revoked;
+mod running;
 mod settle;
+mod state_file;
 mod states;
 mod unknown;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Result;
 use crate::app::{App, parts};
 use crate::backend::{ResultBackend, ResultWriter, WriterOptions};
 use crate::config::QueueDefinition;
+use crate::control::{LamportClock, Rate};
+use crate::protocol::{AcceptContent, Serializer};
 use crate::time::Clock;
 use crate::transport::{Backoff, Prefetch, Queue, Transport};
 
 pub(crate) use crate::app::parts::transport;
-use consumer::Consumer;
+use consumer::{Consumer, Parts};
 use dead_letter::DeadLetters;
 pub(crate) use dead_letter::{HEADER as DEATH_HEADER, Note as DeathNote, revived};
 use event::Event;
 pub use event::Shutdown;
 use finish::Finisher;
 use intake::Tasks;
+use limited_set::Bounds;
 use link::{Connector, Link};
+use mailbox::{Mailbox, MailboxDoor};
 use metas::Metas;
-use publisher::Publisher;
+use publisher::{Current, Publisher};
+use remote::Remote;
+use revoked::Revoked;
+use state_file::{Remembered, StateFile};
 
 /// How many handlers run at a time unless `worker_concurrency` says otherwise. Handlers on Tokio cost a few kilobytes
 /// each, so this is Celery's number for green threads and not its number for processes.
@@ -83,6 +101,11 @@ pub struct Worker {
     clock: Clock,
     handle: WorkerHandle,
     events: mpsc::UnboundedReceiver<Event>,
+    state_file: Option<StateFile>,
+    /// What the state file held.
+    remembered: Remembered,
+    /// The rate limits of tasks that have one.
+    rates: Vec<(String, Rate)>,
 }
 
 /// Steers a worker from elsewhere; cheap to clone, and harmless when the worker has ended.
@@ -97,7 +120,8 @@ impl Worker {
     ///
     /// # Errors
     /// `Configuration`: two tasks of one name, a broker or backend URL that cannot be used, a time zone that there is
-    /// not, content that cannot be accepted.
+    /// not, content that cannot be accepted, a rate limit that is none, a state file of somebody else. `Io`: the state file
+    /// cannot be read.
     pub fn new(app: App, options: WorkerOptions) -> Result<Self> {
         let clock = Clock::system();
         let transport = parts::transport(app.config(), clock.clone(), options.seed)?;
@@ -126,7 +150,21 @@ impl Worker {
         };
         let (events, receiver) = mpsc::unbounded_channel();
         let handle = WorkerHandle { events, ready: watch::Sender::new(false) };
-        Ok(Worker { app: Arc::new(app), options, tasks, metas, transport, backend, clock, handle, events: receiver })
+        let state_file = app.config().worker_state_db.as_ref().map(StateFile::new);
+        Ok(Worker {
+            remembered: state_file.as_ref().map(StateFile::read).transpose()?.unwrap_or_default(),
+            rates: if app.config().worker_disable_rate_limits { Vec::new() } else { tasks.rates()? },
+            app: Arc::new(app),
+            options,
+            tasks,
+            metas,
+            transport,
+            backend,
+            clock,
+            handle,
+            events: receiver,
+            state_file,
+        })
     }
 
     /// A handle to steer the worker with.
@@ -167,8 +205,7 @@ impl Worker {
     /// has been given back as far as the broker could still be told.
     pub async fn run(self) -> Result<()> {
         let config = self.app.config();
-        let multiplier = config.worker_prefetch_multiplier as usize;
-        let prefetch = Prefetch::new(self.concurrency() * multiplier);
+        let prefetch = self.prefetch();
         let (writer, current) =
             (ResultWriter::start(Arc::clone(&self.backend), WriterOptions::default()), watch::Sender::new(None));
         let (publisher, publishing) = Publisher::start(current.subscribe());
@@ -176,10 +213,13 @@ impl Worker {
         let stop = CancellationToken::new();
         let (stop_consuming, _stops) = (stop.child_token(), stop.clone().drop_guard());
         let mut rng = fastrand::Rng::with_seed(self.options.seed);
+        let clock = Arc::new(LamportClock::new(self.remembered.clock));
+        let remote = self.remote(writer.clone(), current.subscribe(), Arc::clone(&clock))?;
         let link = Link {
             queues: self.queues(),
             prefetch: Arc::clone(&prefetch),
             events: self.handle.events.clone(),
+            mailbox: self.listen(clock, rng.u64(..))?,
             current,
             stop_consuming: stop_consuming.clone(),
             stop: stop.clone(),
@@ -189,8 +229,16 @@ impl Worker {
         let dead_letters = config.dead_letter_queue.clone();
         let dead_letters = dead_letters.map(|queue| DeadLetters { queue, hostname: self.options.hostname.clone() });
         let concurrency = self.concurrency();
-        let finisher = Finisher::new(self.metas, writer.clone(), publisher, dead_letters, self.clock, rng);
-        let consumer = Consumer::new(self.tasks, finisher, prefetch, concurrency, stop_consuming, &self.handle);
+        let parts = Parts {
+            remote,
+            revoked: self.revoked(),
+            disable_rate_limits: config.worker_disable_rate_limits,
+            finisher: Finisher::new(self.metas, writer.clone(), publisher, dead_letters, self.clock, rng),
+            tasks: self.tasks,
+            rates: self.rates,
+            state_file: self.state_file,
+        };
+        let consumer = Consumer::new(parts, prefetch, concurrency, stop_consuming, &self.handle);
         let ended = consumer.run(self.events).await;
 
         // After a cold shutdown the backend may be away for good; what waits for it then is not waited for.
@@ -206,6 +254,52 @@ impl Worker {
 impl Worker {
     fn connector(&self, name: &'static str, seed: u64) -> Connector {
         Connector::new(name, Arc::clone(&self.transport), self.app.config(), Backoff::new(seed))
+    }
+
+    /// The window of what may be out at a time (celery/worker/consumer/tasks.py `Tasks.start`).
+    fn prefetch(&self) -> Arc<Prefetch> {
+        let (config, concurrency) = (self.app.config(), self.concurrency());
+        let limit = match concurrency.saturating_mul(config.worker_prefetch_multiplier as usize) {
+            limit if !config.worker_disable_prefetch => limit,
+            0 => concurrency,
+            limit => limit.min(concurrency),
+        };
+        Prefetch::bounded(limit, config.worker_eta_task_limit.map(|limit| limit as usize))
+    }
+
+    /// What was revoked before this run.
+    fn revoked(&self) -> Revoked {
+        let config = self.app.config();
+        let bounds = Bounds { max: config.worker_revokes_max as usize, expires: config.worker_revoke_expires };
+        let mut revoked = Revoked::new(bounds);
+        revoked.merge(&self.remembered.revoked, &self.remembered.stamps, Instant::now());
+        revoked
+    }
+
+    fn remote(&self, writer: ResultWriter, connection: Current, clock: Arc<LamportClock>) -> Result<Remote> {
+        Ok(Remote {
+            metas: self.metas.clone(),
+            writer,
+            backend: Arc::clone(&self.backend),
+            connection,
+            clock,
+            serializer: Serializer::from_name(&self.app.config().task_serializer)?,
+        })
+    }
+
+    /// Begins to hear commands, unless `worker_enable_remote_control` is off.
+    fn listen(&self, clock: Arc<LamportClock>, seed: u64) -> Result<Option<MailboxDoor>> {
+        let config = self.app.config();
+        if !config.worker_enable_remote_control {
+            return Ok(None);
+        }
+        let accept = AcceptContent::new(&config.accept_content)?;
+        let (hostname, exchange) = (&self.options.hostname, &config.control_exchange);
+        let events = self.handle.events.clone();
+        let (mailbox, door) = Mailbox::new(hostname, exchange, accept, clock, events, Backoff::new(seed));
+        // It ends when the link, which has the door, does.
+        tokio::spawn(mailbox.run());
+        Ok(Some(door))
     }
 
     fn queues(&self) -> Vec<Queue> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 
 use super::request::Work;
+use super::revoked::Reason;
 use crate::protocol::{MetaResult, repr};
 
 /// One log line about a task.
@@ -13,6 +14,8 @@ use crate::protocol::{MetaResult, repr};
 pub(crate) enum Report {
     /// The task returned; at INFO, with its result's repr, which is made only for those who read it.
     Succeeded(Duration),
+    /// Nothing: all was said before.
+    Silent,
     /// At INFO.
     Info(String),
     /// At WARNING.
@@ -29,6 +32,7 @@ impl Report {
             Report::Succeeded(runtime) => {
                 info!("Task {name}[{id}] succeeded in {}s: {}", seconds(*runtime), shown(result));
             }
+            Report::Silent => {}
             Report::Info(text) => info!("Task {name}[{id}] {text}"),
             Report::Warning(text) => warn!("Task {name}[{id}] {text}"),
             Report::Error(text, None) => error!("Task {name}[{id}] {text}"),
@@ -59,7 +63,20 @@ pub(crate) fn log_limit(which: &str, limit: Duration, work: &Work) {
     }
 }
 
-/// `Discarding revoked task: name[id]`.
-pub(crate) fn log_discarded(work: &Work) {
-    info!("Discarding revoked task: {}[{}]", work.name, work.request.id);
+/// `Discarding revoked task: name[id]`, for what expired too.
+pub(crate) fn log_discarded(work: &Work, reason: Option<&Reason>) {
+    let by = match reason {
+        Some(Reason::Stamp(stamp)) => format!(" (revoked by header: {})", repr::repr(&stamp.clone().into())),
+        Some(Reason::Id) | None => String::new(),
+    };
+    info!("Discarding revoked task: {}[{}]{by}", work.name, work.request.id);
+}
+
+/// What `terminate` did to a handler that blocks its thread.
+pub(crate) fn log_stray(work: &Work) {
+    warn!(
+        "Task {}[{}] is terminated, but its thread cannot be: what it returns is thrown away, and it keeps its place in the \
+         pool until it does",
+        work.name, work.request.id
+    );
 }

@@ -1,0 +1,82 @@
+//! [`Remote`]: the part of remote control that needs the backend and the broker.
+
+use std::sync::Arc;
+
+use tracing::{debug, warn};
+
+use super::metas::Metas;
+use super::publisher::Current;
+use crate::Result;
+use crate::backend::{ResultBackend, ResultWriter};
+use crate::control::{LamportClock, Reply, ReplyTo};
+use crate::protocol::{Exception, MetaResult, Serializer, State, TaskMeta, Value};
+use crate::transport::Publication;
+
+/// How many stored states are asked for at a time.
+const ASKED: usize = 1000;
+
+/// Stores what commands come to, and answers clients.
+pub(crate) struct Remote {
+    pub(crate) metas: Metas,
+    pub(crate) writer: ResultWriter,
+    pub(crate) backend: Arc<dyn ResultBackend>,
+    pub(crate) connection: Current,
+    pub(crate) clock: Arc<LamportClock>,
+    pub(crate) serializer: Serializer,
+}
+
+impl Remote {
+    /// Stores REVOKED for tasks that nobody has begun or ended yet, so that who waits for one of them need not wait until
+    /// its message is met (celery/worker/control.py `_revoke`).
+    pub(crate) async fn mark_as_revoked(&self, ids: &[String]) {
+        if !self.backend.is_enabled() {
+            return;
+        }
+        for ids in ids.chunks(ASKED) {
+            let texts: Vec<&str> = ids.iter().map(String::as_str).collect();
+            match self.backend.fetch_many(&texts).await {
+                Ok(metas) => self.mark(ids.iter().zip(metas)).await,
+                Err(error) => {
+                    ids.iter().for_each(|id| warn!("Failed to mark task {id} as revoked in backend: {error}"));
+                }
+            }
+        }
+    }
+
+    async fn mark(&self, states: impl Iterator<Item = (&String, Option<TaskMeta>)>) {
+        let unbegun = states.filter(|(_, meta)| meta.as_ref().is_none_or(|meta| is_unbegun(&meta.status)));
+        // Handed over together, they are stored together.
+        let stores: Vec<_> = unbegun.map(|(id, _)| (id, self.store(id))).collect();
+        for (id, stored) in stores {
+            if let Err(error) = stored.await {
+                warn!("Failed to mark task {id} as revoked in backend: {error}");
+            }
+        }
+    }
+
+    fn store(&self, id: &str) -> impl Future<Output = Result<()>> {
+        let exception = Exception::celery("TaskRevokedError", "revoked");
+        self.writer.store(self.metas.of_id(id, State::Revoked, MetaResult::Exception(exception)))
+    }
+
+    /// Answers a client. One that does not wait any more is not told.
+    pub(crate) async fn reply(&self, reply_to: ReplyTo, ticket: Value, value: Value) {
+        let reply = Reply { hostname: &self.metas.hostname, value, ticket, clock: self.clock.forward() };
+        let message = match reply.into_message(self.serializer) {
+            Ok(message) => message,
+            Err(error) => return warn!("cannot write the answer to a command: {error}"),
+        };
+        let Some(connection) = self.connection.borrow().clone() else {
+            return debug!("no connection is up: a command is not answered");
+        };
+        let ReplyTo { exchange, routing_key } = reply_to;
+        if let Err(error) = connection.answer(Publication { exchange, routing_key, message }).await {
+            warn!("cannot answer a command: {error}");
+        }
+    }
+}
+
+/// Whether a revocation may replace this state: another worker has begun what is STARTED or in a state of its own.
+fn is_unbegun(state: &State) -> bool {
+    matches!(state, State::Pending | State::Received | State::Retry | State::Rejected)
+}
