@@ -92,7 +92,6 @@ fn mistakes() {
 fn options_without_effect_are_refused() {
     let flags = ["--detach", "-D", "--task-events", "--events", "-E", "--beat", "-B"];
     let options = [
-        "-S",
         "--max-tasks-per-child",
         "--max-memory-per-child",
         "--pool-start-method",
