@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "backend_conformance/chords.rs"]
+mod chords;
 #[path = "backend_conformance/redis.rs"]
 mod redis_promises;
 #[path = "backend_conformance/suite.rs"]
@@ -18,33 +20,33 @@ use celeriac::ErrorKind;
 use celeriac::backend::{BackendOptions, ResultBackend, from_url};
 use support::redis_server::RedisServer;
 
-/// Runs each promise of the suite against each backend, with each form that stored bytes can have.
+/// Runs each promise of a suite against each backend, with each form that stored bytes can have.
 macro_rules! every_backend_keeps {
-    ($($promise:ident)*) => {
+    ($($suite:ident: $($promise:ident)*;)*) => {
         mod memory {
-            $(#[tokio::test]
+            $($(#[tokio::test]
             async fn $promise() {
                 for options in super::forms() {
-                    super::suite::$promise(super::open("memory://", &options)).await;
+                    super::$suite::$promise(super::open("memory://", &options)).await;
                 }
-            })*
+            })*)*
         }
 
         mod redis {
-            $(#[tokio::test]
+            $($(#[tokio::test]
             async fn $promise() {
                 let Some(server) = super::RedisServer::start().await else { return };
                 for options in super::forms() {
-                    super::suite::$promise(super::open(&server.url(0), &options)).await;
+                    super::$suite::$promise(super::open(&server.url(0), &options)).await;
                     super::redis_promises::flush(&server);
                 }
-            })*
+            })*)*
         }
     };
 }
 
 every_backend_keeps! {
-    state_rules_hold_in_one_batch_and_over_several
+    suite: state_rules_hold_in_one_batch_and_over_several
     an_unknown_id_is_none
     values_come_back_as_they_were
     thousands_are_stored_in_order
@@ -53,7 +55,20 @@ every_backend_keeps! {
     waiting_has_a_limit
     a_forgotten_result_is_gone
     a_result_needs_an_id
-    a_writer_keeps_the_order_of_each_task
+    a_writer_keeps_the_order_of_each_task;
+
+    chords: groups_are_kept_with_their_structure
+    waiting_for_many_ends_with_the_last_or_the_first_failure
+    a_group_is_joined_in_its_shape
+    a_chord_completes_once_and_in_the_headers_order
+    members_of_many_chords_are_counted_in_one_batch
+    a_chord_waits_for_members_that_were_added
+    the_first_failure_in_order_fails_a_chord
+    a_saved_header_gives_the_results_their_shape
+    a_claim_is_one_workers_until_it_is_given_up
+    a_copy_waits_for_the_worker_that_has_the_claim
+    a_copy_takes_over_from_a_worker_that_died
+    a_part_needs_its_ids;
 }
 
 /// Plain JSON, and what the script that keeps Redis's state rules can look into only in part or not at all.
