@@ -6,6 +6,10 @@
 
 #[path = "backend_conformance/chords.rs"]
 mod chords;
+#[path = "backend_conformance/fleet.rs"]
+mod fleet;
+#[path = "backend_conformance/peer.rs"]
+mod peer;
 #[path = "backend_conformance/redis.rs"]
 mod redis_promises;
 #[path = "backend_conformance/suite.rs"]

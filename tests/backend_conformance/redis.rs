@@ -17,7 +17,7 @@ use crate::support::redis_server::RedisServer;
 const LONG: Duration = Duration::from_secs(30);
 
 /// A connection of the test's own.
-fn connection(server: &RedisServer) -> Connection {
+pub(crate) fn connection(server: &RedisServer) -> Connection {
     redis::Client::open(format!("redis+unix://{}", server.socket().display())).unwrap().get_connection().unwrap()
 }
 
