@@ -8,6 +8,8 @@
 mod chords;
 #[path = "backend_conformance/fleet.rs"]
 mod fleet;
+#[path = "backend_conformance/large.rs"]
+mod large;
 #[path = "backend_conformance/peer.rs"]
 mod peer;
 #[path = "backend_conformance/redis.rs"]

@@ -123,7 +123,7 @@ impl ResultWriter {
     /// # Errors
     /// `Encode` or `Backend`: this result cannot be stored; the backend's other errors once no retry can help; `Backend`:
     /// the writer has stopped.
-    pub fn store(&self, request: StoreRequest) -> impl Future<Output = Result<()>> + Send + 'static {
+    pub fn store(&self, request: StoreRequest) -> impl Future<Output = Result<()>> + Send + use<> {
         let queued = match self.backend.is_enabled() {
             true => self.backend.encode(&request).map(|result| Some(self.enqueue(Some(result), None))),
             false => Ok(None),
@@ -140,7 +140,7 @@ impl ResultWriter {
     ///
     /// # Errors
     /// As [`ResultWriter::store`].
-    pub fn store_encoded(&self, result: EncodedResult) -> impl Future<Output = Result<()>> + Send + 'static {
+    pub fn store_encoded(&self, result: EncodedResult) -> impl Future<Output = Result<()>> + Send + use<> {
         let stored = self.enqueue(Some(result), None);
         async move { answered(stored).await.map(|_| ()) }
     }
@@ -158,7 +158,7 @@ impl ResultWriter {
         &self,
         request: Option<StoreRequest>,
         part: &ChordPart,
-    ) -> impl Future<Output = Result<ChordProgress>> + Send + 'static {
+    ) -> impl Future<Output = Result<ChordProgress>> + Send + use<> {
         let queued = self.encode(request.as_ref(), part).map(|(result, part)| {
             let is_empty = result.is_none() && part.is_none();
             (!is_empty).then(|| (self.enqueue(result, part.clone()), part))
