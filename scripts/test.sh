@@ -14,7 +14,7 @@ rust=${PIPESTATUS[0]}
 # than it would save in running.
 printf '\n== pytest tests/python (stock Celery against the example worker)\n'
 python=0
-if cargo build --locked --example worker; then
+if cargo build --locked --example worker --example producer; then
     target=$(cargo metadata --format-version 1 --no-deps | .build/venv/bin/python -c \
         'import json, sys; print(json.load(sys.stdin)["target_directory"])')
     CELERIAC_WORKER="$target/debug/examples/worker" \

@@ -1,0 +1,75 @@
+"""What the example producer, in Rust, sends to a stock worker, and what it reads of the results."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from support import ROOT, SECONDS, Process
+
+EXPECTED = """\
+task: 3
+kwargs: 6
+countdown: 4
+request: List([Bool(true), Null, String("ann"), Int(3)])
+linked: 12
+ignored: None
+chain: 10
+its first step: 3
+chord: 90
+chain with a group in it: 107
+chord in a chord: 12
+group: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20]
+completed: 20
+restored: Some(20)
+forgotten: 0
+failure: ("ValueError", true, true)
+failure in a chain: ("ValueError", true, true)
+failure in a group: ("ValueError", true, true)
+failure in a chord: ("ChordError", false, true)
+timeout: true
+many: 249500
+"""
+
+
+def environment(server):
+    return {"CELERY_BROKER_URL": server.broker_url, "CELERY_RESULT_BACKEND": server.result_url}
+
+
+def produce(server):
+    worker = os.environ.get("CELERIAC_WORKER") or ROOT / "target" / "debug" / "examples" / "worker"
+    command = [pathlib.Path(worker).with_name("producer")]
+    env = {**os.environ, **environment(server)}
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=8 * SECONDS)
+
+
+@pytest.fixture(scope="module")
+def stock_worker(server):
+    command = [sys.executable, "-m", "celery", "-A", "sums", "worker", "-Q", "sums", "-c", "2", "-l", "info"]
+    worker = Process(command, {**environment(server), "PYTHONPATH": str(pathlib.Path(__file__).parent)})
+    worker.output.wait_for(r"ready\.", timeout=2 * SECONDS)
+    yield worker
+    worker.stop()
+
+
+def test_a_stock_worker_runs_what_rust_sends(server, stock_worker):
+    produced = produce(server)
+    assert produced.stdout == EXPECTED, produced.stderr + stock_worker.output.text()[-3000:]
+    assert produced.returncode == 0, produced.stderr
+
+
+def test_messages_are_those_of_celery(server, stock_worker, app):
+    """The one that the producer sends where nobody listens, beside the same call from Python."""
+    app.send_task("sums.add", [1, 1], queue="ours")
+    stock, rust = (json.loads(server.pop(queue)) for queue in ("ours", "nobody"))
+    assert list(rust) == list(stock)
+    assert list(rust["headers"]) == list(stock["headers"])
+    varying = {"id", "root_id", "origin"}
+    for name in stock["headers"].keys() - varying:
+        assert rust["headers"][name] == stock["headers"][name] or name == "argsrepr", name
+    assert rust["body"] == stock["body"]
+    assert sorted(rust["properties"]) == sorted(stock["properties"])
+    assert rust["headers"]["origin"].startswith("gen")
