@@ -21,11 +21,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
 import measure  # noqa: E402
+from distance import away  # noqa: E402
 from envelopes import template  # noqa: E402
 from harness import BUILD, ROOT, Failed, Processes, progress  # noqa: E402
 from limit import redis_alone  # noqa: E402
 from peers import all_peers  # noqa: E402
 
+# Milliseconds to Redis and back, through the proxy.
+DISTANCES = (0, 2)
 LIMIT = "redis_alone"
 CELERIAC, PREFORK, CRATE = "celeriac", "celery_prefork", "celery_crate"
 
@@ -50,6 +53,7 @@ def main() -> int:
             },
             "round_trip": round_trips(processes, server, peers, noop, options),
             "start_seconds": starts(processes, server, peers, noop, options),
+            "distance": distances(processes, server, peers, noop, options),
         }
     results["ratios"] = ratios(results)
     results["minutes"] = (time.monotonic() - started) / 60
@@ -126,6 +130,24 @@ def starts(processes, server, peers, noop, options) -> dict:
     return found
 
 
+def distances(processes, server, peers, noop, options) -> dict:
+    """Throughput with results stored through the same proxy, once without and once with a delay."""
+    envelope = template(noop, server.broker, "bench.template").replace('"bench.template"', f'"{measure.QUEUE}"')
+    found: dict[str, dict] = {}
+    for peer in peers:
+        if peer.key not in (CELERIAC, PREFORK):
+            continue
+        count = max(500, (peer.messages if peer.key == CELERIAC else peer.messages // 8) // (10 if options.quick else 2))
+        found[peer.key] = {}
+        for milliseconds in DISTANCES:
+            far = away(processes, server, milliseconds)
+            runs = [measure.throughput(processes, far, peer, envelope, count, True)["per_second"]
+                    for _ in range(options.runs)]
+            found[peer.key][f"{milliseconds:g}"] = statistics.median(runs)
+            progress(f"Redis {milliseconds:g} ms away: {peer.key} {statistics.median(runs):,.0f}/s")
+    return found
+
+
 def machine(server) -> dict:
     def output(*command: str) -> str:
         run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
@@ -176,6 +198,8 @@ def ratios(results: dict) -> list[dict]:
     busy = results["throughput"]["ignored"].get(CELERIAC)
     row("resident memory, idle after a task", busy and busy["memory_idle"]["rss_mb"], 15, False, " MB")
     row("resident memory after all messages", busy and busy["memory"]["rss_mb"], 15, False, " MB")
+    near, far = (results["distance"].get(CELERIAC, {}).get(f"{distance:g}") for distance in DISTANCES)
+    row("Redis 2 ms away, results stored, beside 0 ms", near and far and far / near, 0.5)
     started = results["start_seconds"].get(CELERIAC)
     row("start to first task", started and started * 1000, 100, False, " ms")
     return rows
@@ -195,6 +219,9 @@ def show(results: dict) -> None:
         whole, share = found["delay_get_ms"], found["worker_share_ms"]
         print(f"{names[key]:<26} {whole['p50']:>14.2f} {whole['p99']:>7.2f} {share['p50']:>14.2f} {share['p99']:>7.2f} "
               f"{whole['p50'] - share['p50']:>15.2f}")
+    print(f"\n{'no-ops a second, stored,':<26} {'0 ms':>10} {'2 ms':>10}   to Redis and back, through a proxy")
+    for key, found in results["distance"].items():
+        print(f"{names[key]:<26} {' '.join(f'{rate:>10,.0f}' for rate in found.values())}")
     print("\nCeleriac beside its goals")
     for row in results["ratios"]:
         sign, verdict = ("≥" if row["at_least"] else "≤"), ("ok" if row["kept"] else "MISSED")

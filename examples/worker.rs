@@ -9,7 +9,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use celeriac::protocol::{Exception, Map, Value};
+use celeriac::protocol::{Exception, Map, Signature, Value};
 use celeriac::{App, Interrupt, TaskContext};
 
 /// Adds two numbers, or three.
@@ -142,6 +142,44 @@ async fn ignore() -> Result<(), Interrupt> {
 #[celeriac::task(name = "rust.noop")]
 async fn noop() {}
 
+/// Adds, and is acknowledged after it has ended; it takes a while if it is told to.
+#[celeriac::task(name = "rust.add_late", acks_late)]
+async fn add_late(x: i64, y: i64, #[default] pause: f64) -> Result<i64, Interrupt> {
+    tokio::time::sleep(Duration::try_from_secs_f64(pause)?).await;
+    add::call(x, y, 0).await
+}
+
+/// Puts the signature that it is given in its own place.
+#[celeriac::task(name = "rust.replace_with")]
+async fn replace_with(ctx: TaskContext, signature: Value) -> Result<(), Interrupt> {
+    Err(ctx.replace(Signature::try_from(signature)?))
+}
+
+/// Makes the chord that it is a member of wait for one member more.
+#[celeriac::task(name = "rust.add_to_chord")]
+async fn add_to_chord(ctx: TaskContext, signature: Value) -> Result<(), Interrupt> {
+    ctx.add_to_chord(Signature::try_from(signature)?).await?;
+    Ok(())
+}
+
+/// Sends the signature that it is given, and returns where its result will be.
+#[celeriac::task(name = "rust.send")]
+async fn send(ctx: TaskContext, signature: Value) -> Result<Value, Interrupt> {
+    Ok(ctx.send(Signature::try_from(signature)?).await?.into())
+}
+
+/// An errback of the new style: appends the failed task's id and what it raised to the file that it was made with.
+#[celeriac::task(name = "rust.note_failure")]
+async fn note_failure(
+    request: Map,
+    exception: Map,
+    _traceback: Option<String>,
+    #[default] path: String,
+) -> Result<(), Interrupt> {
+    let text = |map: &Map, key: &str| map.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    append_line(path, format!("{} {}", text(&request, "id"), text(&exception, "exc_type"))).await
+}
+
 fn app() -> App {
     App::new("example")
         .task(add)
@@ -162,6 +200,11 @@ fn app() -> App {
         .task(reject)
         .task(ignore)
         .task(noop)
+        .task(add_late)
+        .task(replace_with)
+        .task(add_to_chord)
+        .task(send)
+        .task(note_failure)
 }
 
 fn main() -> ExitCode {

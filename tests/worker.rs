@@ -1,5 +1,7 @@
 //! The worker's promises, kept without a broker: a task's way from a message to its result and settlement.
 
+#[path = "worker/canvas.rs"]
+mod canvas;
 #[path = "worker/hostile.rs"]
 mod hostile;
 #[path = "worker/rig.rs"]
@@ -12,7 +14,7 @@ use std::time::Duration;
 use celeriac::App;
 use celeriac::backend::ResultBackend;
 use celeriac::config::Config;
-use celeriac::protocol::{Body, Embed, Exception, Map, Message, MetaResult, State, Value};
+use celeriac::protocol::{Exception, Message, MetaResult, State, Value};
 use celeriac::task::{Interrupt, Outcome, Retry, Run, TaskContext, TaskOptions};
 use celeriac::transport::{Publication, Transport};
 use celeriac::worker::Shutdown;
@@ -136,9 +138,6 @@ async fn what_stock_throws_away_is_kept_with_its_reason() {
     pickled.content_type = Some("application/x-python-serialize".into());
     let mut cut = message("echo", "cut", vec![]);
     cut.body = cut.body.slice(..4);
-    let mut linked = message("echo", "linked", vec![]);
-    let embed = Embed { callbacks: Some(Value::List(vec![Map::from([("task", "echo")]).into()])), ..Embed::default() };
-    linked.set_body(&Body { embed, ..Body::default() }).expect("simple values encode");
     let rows = [
         (message("nobody", "unknown", vec![]), Some("NotRegistered('nobody')"), "unregistered task of type 'nobody'"),
         (no_id, None, "the header 'id' is missing"),
@@ -151,7 +150,6 @@ async fn what_stock_throws_away_is_kept_with_its_reason() {
             Some("DecodeError("),
             "unknown compression",
         ),
-        (linked, Some("NotImplementedError("), "a task with link cannot be run"),
         (Message::default(), None, ""),
     ];
     for (number, (message, exception, reason)) in rows.into_iter().enumerate() {

@@ -19,6 +19,7 @@ use std::sync::{Arc, OnceLock};
 pub use group_result::GroupResult;
 pub use messages::{Messages, Outgoing};
 pub use producer::Producer;
+pub(crate) use producer::{chords, new_id, origin};
 pub use result::AsyncResult;
 pub use result_error::{ResultError, TaskError};
 

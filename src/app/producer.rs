@@ -224,7 +224,7 @@ impl fmt::Debug for Producer {
     }
 }
 
-fn chords(backend: &dyn ResultBackend) -> Chords {
+pub(crate) fn chords(backend: &dyn ResultBackend) -> Chords {
     match backend.ensure_chords_allowed() {
         Err(refused) => Chords::Refused(refused.to_string()),
         Ok(()) if backend.native_chords().is_some() => Chords::Native,
@@ -233,12 +233,12 @@ fn chords(backend: &dyn ResultBackend) -> Chords {
 }
 
 /// An id that nobody has: Celery's `uuid()`.
-fn new_id() -> String {
+pub(crate) fn new_id() -> String {
     uuid::Uuid::new_v4().to_string()
 }
 
 /// celery/utils/nodenames.py `anon_nodename`.
-fn origin() -> String {
+pub(crate) fn origin() -> String {
     let host = hostname::get().unwrap_or_default();
     format!("gen{}@{}", std::process::id(), host.to_string_lossy())
 }

@@ -10,7 +10,7 @@ use super::report::Report;
 use super::request::Work;
 use super::retry::{self, Again};
 use super::settle::Ending;
-use crate::protocol::{Exception, MetaResult, Value};
+use crate::protocol::{Exception, MetaResult, Signature, Value};
 use crate::task::{Outcome, Retry, RetryDecision, RetryPolicy};
 use crate::transport::Publication;
 
@@ -28,6 +28,8 @@ pub(crate) struct Conclusion {
     pub(crate) traceback: Option<String>,
     /// What the broker must have before anything is stored or settled.
     pub(crate) publications: Vec<Publication>,
+    /// What takes the task's place.
+    pub(crate) replacement: Option<Box<Signature>>,
     /// What the log says.
     pub(crate) report: Report,
 }
@@ -55,27 +57,29 @@ fn conclude_outcome(outcome: Outcome, work: &Work, runtime: Duration, now: Times
         Outcome::Success(value) => succeeded(value, runtime),
         Outcome::Failure { exception, traceback } => raised(exception, traceback, work, now, rng),
         Outcome::Retry(retry) => retried(&retry, None, work, now, rng),
-        Outcome::Replace(_) => {
-            failed(Exception::new("NotImplementedError", "this worker cannot replace tasks yet"), None)
-        }
-        Outcome::Ignore => Conclusion {
-            ending: Ending::Ignore,
-            result: MetaResult::Value(Value::Null),
-            traceback: None,
-            publications: Vec::new(),
+        Outcome::Replace(signature) => Conclusion {
+            replacement: Some(signature),
             report: Report::Info("ignored".to_owned()),
+            ..plain(Ending::Replaced)
         },
+        Outcome::Ignore => Conclusion { report: Report::Info("ignored".to_owned()), ..plain(Ending::Ignore) },
         Outcome::Reject { reason, requeue } => rejected(reason, requeue),
     }
 }
 
 fn succeeded(value: Value, runtime: Duration) -> Conclusion {
+    Conclusion { report: Report::Succeeded(runtime), result: MetaResult::Value(value), ..plain(Ending::Success) }
+}
+
+/// An ending of which nothing else is known.
+fn plain(ending: Ending) -> Conclusion {
     Conclusion {
-        ending: Ending::Success,
-        report: Report::Succeeded(runtime),
-        result: MetaResult::Value(value),
+        ending,
+        result: MetaResult::Value(Value::Null),
         traceback: None,
         publications: Vec::new(),
+        replacement: None,
+        report: Report::Info(String::new()),
     }
 }
 
@@ -87,19 +91,14 @@ fn raised(exception: Exception, traceback: Option<String>, work: &Work, now: Tim
     failed(exception, traceback)
 }
 
-fn failed(exception: Exception, traceback: Option<String>) -> Conclusion {
+/// A failure as any that a handler raises.
+pub(crate) fn failed(exception: Exception, traceback: Option<String>) -> Conclusion {
     let report = Report::Error(format!("raised unexpected: {exception}"), traceback.clone());
     failure(exception, traceback, report)
 }
 
 fn failure(exception: Exception, traceback: Option<String>, report: Report) -> Conclusion {
-    Conclusion {
-        ending: Ending::Failure,
-        result: MetaResult::Exception(exception),
-        traceback,
-        publications: Vec::new(),
-        report,
-    }
+    Conclusion { result: MetaResult::Exception(exception), traceback, report, ..plain(Ending::Failure) }
 }
 
 fn retried(retry: &Retry, traceback: Option<String>, work: &Work, now: Timestamp, rng: &mut Rng) -> Conclusion {
@@ -110,11 +109,11 @@ fn retried(retry: &Retry, traceback: Option<String>, work: &Work, now: Timestamp
     let eta = retry::eta(time, now);
     match retry::publication(work, retry, Again { retries, eta, now }) {
         Ok(publication) => Conclusion {
-            ending: Ending::Retry,
             result: retry.exception.clone().map_or(MetaResult::Value(Value::Null), MetaResult::Exception),
             traceback,
             publications: vec![publication],
             report: Report::Info(format!("retry: {}", time.message(retry.exception.as_ref()))),
+            ..plain(Ending::Retry)
         },
         // Other arguments that the serializer cannot write (kombu's EncodeError).
         Err(error) => failed(encode_error(&error.to_string()), traceback),
@@ -126,39 +125,33 @@ fn exhausted(retry: &Retry, work: &Work) -> Exception {
     RetryPolicy::exhausted(retry.clone(), &work.request, &next)
 }
 
-fn rejected(reason: String, requeue: bool) -> Conclusion {
+pub(crate) fn rejected(reason: String, requeue: bool) -> Conclusion {
     Conclusion {
-        ending: Ending::Reject { requeue },
         report: Report::Warning(format!("reject requeue={}: {reason}", if requeue { "True" } else { "False" })),
         result: MetaResult::Exception(Exception::with_args(
             "Reject",
             "celery.exceptions",
             [Value::from(reason), Value::from(requeue)],
         )),
-        traceback: None,
-        publications: Vec::new(),
+        ..plain(Ending::Reject { requeue })
     }
 }
 
 /// A cold shutdown (celery/worker/request.py `Request._announce_cancelled`).
 fn cancelled() -> Conclusion {
     Conclusion {
-        ending: Ending::Cancelled,
         result: MetaResult::Exception(Exception::celery("Retry", "Retry(Retry(...), None, None)")),
-        traceback: None,
-        publications: Vec::new(),
         report: Report::Warning("cancelled by a cold shutdown".to_owned()),
+        ..plain(Ending::Cancelled)
     }
 }
 
 /// `revoke(terminate=True)` (celery/worker/request.py `Request.terminate`).
 fn terminated() -> Conclusion {
     Conclusion {
-        ending: Ending::Revoked,
         result: MetaResult::Exception(Exception::celery("TaskRevokedError", "terminated")),
-        traceback: None,
-        publications: Vec::new(),
         report: Report::Silent,
+        ..plain(Ending::Revoked)
     }
 }
 

@@ -150,7 +150,7 @@ impl Consumer {
     /// waited for.
     async fn wait_until_settled(mut self) {
         self.unsettled = None;
-        self.finisher.cold.cancel();
+        self.finisher.cold.begin();
         let _ = timeout(LAST_WORDS, self.settled.recv()).await;
     }
 
@@ -274,7 +274,7 @@ impl Consumer {
             if self.running.len() > 0 {
                 warn!("Cold shutdown: ending {} running task(s)", self.running.len());
             }
-            self.finisher.cold.cancel();
+            self.finisher.cold.begin();
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::cold::Cold;
 use super::running::Leash;
 use crate::task::{self, Outcome, Run, TaskContext};
 
@@ -45,7 +46,7 @@ pub(crate) async fn execute(
     limits: Limits,
     context: &TaskContext,
     soft: &CancellationToken,
-    cold: &CancellationToken,
+    cold: &Cold,
     leash: &Leash,
     on_stray: impl FnOnce(Handler),
 ) -> Ran {
@@ -80,7 +81,7 @@ async fn until_limit(
     limits: Limits,
     context: &TaskContext,
     soft: &CancellationToken,
-    cold: &CancellationToken,
+    cold: &Cold,
     leash: &Leash,
 ) -> Ran {
     let start = Instant::now();
@@ -89,7 +90,7 @@ async fn until_limit(
         tokio::select! {
             biased;
             outcome = &mut *handler => return Ran::Finished(outcome),
-            () = cold.cancelled() => return Ran::Cancelled,
+            () = cold.begun() => return Ran::Cancelled,
             _ = leash.terminated() => return Ran::Terminated,
             limit = passed(start, limits.hard) => return Ran::HardLimit(limit),
             limit = passed(start, soft_limit) => {

@@ -5,44 +5,39 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
+use super::cold::Cold;
 use super::conclude::{self, Conclusion, conclude};
+use super::continuations::{Continuations, Failed};
 use super::dead_letter::{DeadLetters, Death};
 use super::execute::{Ran, execute};
 use super::malformed::Malformed;
-use super::metas::Metas;
-use super::publisher::Publisher;
-use super::report::{self, Report};
-use super::request::Work;
+use super::report;
+use super::request::{Work, parent_of};
+use super::results::{Finding, Results, part_of_request};
 use super::revoked::Reason;
 use super::running::Slot;
 use super::settle::{Ending, Late, Verdict, verdict};
-use super::states::States;
-use crate::backend::ResultWriter;
-use crate::protocol::{Exception, Map, MetaResult, State};
-use crate::task::{Arguments, Run, StateSink, Task, TaskContext, outcome_of_panic};
+use super::sink::Sink;
+use crate::Result;
+use crate::app::Outgoing;
+use crate::backend::ChordProgress;
+use crate::protocol::{Exception, MetaResult, ResultTuple, Signature, State};
+use crate::task::{Arguments, Request, Run, StateSink, Task, TaskContext, outcome_of_panic};
 use crate::time::Clock;
 use crate::transport::Settlement;
-use crate::{Error, ErrorKind, Result};
-
-/// How long a cold shutdown waits for what has been sent to broker and backend and is not answered yet.
-const PARTING: Duration = Duration::from_secs(2);
 
 /// Runs work and carries out what it comes to.
 pub(crate) struct Finisher {
     pub(crate) clock: Clock,
-    /// Cancelled by a cold shutdown.
-    pub(crate) cold: CancellationToken,
-    metas: Metas,
-    writer: ResultWriter,
-    publisher: Publisher,
-    states: Arc<dyn StateSink>,
+    pub(crate) cold: Cold,
+    results: Arc<Results>,
+    continuations: Arc<Continuations>,
     /// `None`: nothing is kept, as stock Celery does.
     dead_letters: Option<DeadLetters>,
     rng: Mutex<fastrand::Rng>,
@@ -50,21 +45,18 @@ pub(crate) struct Finisher {
 
 impl Finisher {
     pub(crate) fn new(
-        metas: Metas,
-        writer: ResultWriter,
-        publisher: Publisher,
+        continuations: Arc<Continuations>,
         dead_letters: Option<DeadLetters>,
         clock: Clock,
         rng: fastrand::Rng,
     ) -> Self {
-        let states = Arc::new(States { writer: writer.clone(), metas: metas.clone(), extension: Map::new() });
-        let cold = CancellationToken::new();
-        Finisher { clock, cold, metas, writer, publisher, states, dead_letters, rng: Mutex::new(rng) }
+        let results = Arc::clone(&continuations.results);
+        Finisher { clock, cold: results.cold.clone(), results, continuations, dead_letters, rng: Mutex::new(rng) }
     }
 
     /// The worker's node name.
     pub(crate) fn hostname(&self) -> &str {
-        &self.metas.hostname
+        &self.results.metas.hostname
     }
 
     /// Runs one task from reserved to settled.
@@ -81,8 +73,8 @@ impl Finisher {
         if work.is_expired(self.clock.now()) {
             return self.expire(work).await;
         }
-        let body = match work.take_body() {
-            Ok(body) => body,
+        let arguments = match work.begin() {
+            Ok(arguments) => arguments,
             // A held message whose body no longer decodes, though it did when it came.
             Err(error) => return self.give_up(work, &error.to_string()).await,
         };
@@ -90,24 +82,33 @@ impl Finisher {
             work.settle(Settlement::Ack);
         }
         if work.task.policy.track_started && !work.ignore_result {
-            self.store_started(work);
+            self.results.started(work);
         }
         let began = Instant::now();
         // The place in the pool is kept until the message is settled: while broker or backend are away, no more is begun
         // than they will be told of.
         let mut slot = Some(slot);
-        let ran = self.execute(work, Arguments { args: body.args, kwargs: body.kwargs }, &mut slot).await;
+        let sink = self.sink(work);
+        let ran = self.execute(work, arguments, &sink, &mut slot).await;
         let conclusion = {
             let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
             conclude(ran, work, began.elapsed(), self.clock.now(), &mut rng)
         };
-        self.carry_out(work, conclusion).await;
+        self.carry_out(work, conclusion, &sink).await;
         drop(slot);
     }
 
-    async fn execute(&self, work: &Work, arguments: Arguments, slot: &mut Option<Slot>) -> Ran {
+    /// What the handler asks of its worker.
+    fn sink(&self, work: &Work) -> Arc<Sink> {
+        let sender = Arc::clone(&self.continuations.sender);
+        Sink::new(Arc::clone(&self.results), self.results.metas.extension(work), sender, work.embed())
+    }
+
+    async fn execute(&self, work: &Work, arguments: Arguments, sink: &Arc<Sink>, slot: &mut Option<Slot>) -> Ran {
         let soft = CancellationToken::new();
-        let context = TaskContext::new(Arc::clone(&work.request), self.states(work), soft.clone());
+        let states: Arc<dyn StateSink> = Arc::clone(sink) as _;
+        let context = TaskContext::new(Arc::clone(&work.request), states, soft.clone());
+        let context = context.with_signatures(Arc::clone(sink) as _);
         let run = begin(&*work.task.task, context.clone(), arguments);
         let leash = slot.as_ref().map(Slot::leash).unwrap_or_default();
         let ran = execute(run, work.limits, &context, &soft, &self.cold, &leash, |thread| {
@@ -128,99 +129,140 @@ impl Finisher {
         ran
     }
 
-    /// Where the handler's `update_state` goes.
-    fn states(&self, work: &Work) -> Arc<dyn StateSink> {
-        if !self.metas.extended {
-            return Arc::clone(&self.states);
-        }
-        let (writer, metas) = (self.writer.clone(), self.metas.clone());
-        Arc::new(States { writer, extension: metas.extension(work), metas })
-    }
-
-    /// Not waited for: the writer keeps the order of what it stores for one task.
-    fn store_started(&self, work: &Work) {
-        let meta = self.metas.started(work);
-        drop(self.writer.store(meta));
-    }
-
-    async fn carry_out(&self, work: &mut Work, conclusion: Conclusion) {
-        if !conclusion.publications.is_empty() {
-            let published = self.unless_cold(self.publisher.publish(conclusion.publications)).await;
-            if let Err(error) = published {
-                // Unsettled and unstored: a late-acknowledged message comes back, and nothing claims that it was done.
-                error!("Task {}[{}] cannot publish, and is given back: {error}", work.name, work.request.id);
-                return;
-            }
-        }
-        let Verdict { store, late } = verdict(conclusion.ending, &work.task.policy, work.ignore_result);
-        conclusion.report.log(work, &conclusion.result);
-        let mut late = late;
-        if let Some(state) = store {
-            match self.store(work, state, conclusion.result.clone(), conclusion.traceback).await {
-                Ok(()) => {}
-                // The backend is away and the worker stops without waiting for it.
-                Err(error) if error.is_connection() => return,
-                // To run it again would not help, and to acknowledge it would lose what it came to.
-                Err(_) => late = Late::DeadLetter,
-            }
-        }
-        self.settle(work, late, &conclusion.result, conclusion.ending);
-    }
-
-    /// Stores a state; a value that cannot be encoded is stored as the failure that it is.
-    async fn store(&self, work: &Work, state: State, result: MetaResult, traceback: Option<String>) -> Result<()> {
-        let request = self.metas.of_work(work, state, result, traceback);
-        let mut stored = self.unless_cold(self.writer.store(request)).await;
-        let encode_error = stored.as_ref().err().filter(|error| error.kind() == ErrorKind::Encode);
-        if let Some(error) = encode_error {
-            let exception = conclude::encode_error(&error.to_string());
-            let report = Report::Error(format!("raised unexpected: {exception}"), None);
-            let result = MetaResult::Exception(exception);
-            report.log(work, &result);
-            let request = self.metas.of_work(work, State::Failure, result, None);
-            stored = self.unless_cold(self.writer.store(request)).await;
-        }
-        stored.inspect_err(|error| {
-            error!("Task {}[{}]: the result cannot be stored: {error}", work.name, work.request.id);
-        })
-    }
-
-    /// What waits for the broker or the backend waits for as long as they are away, and through a cold shutdown for a
-    /// moment: what is on its way arrives.
-    async fn unless_cold<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let parting = async {
-            self.cold.cancelled().await;
-            tokio::time::sleep(PARTING).await;
+    async fn carry_out(&self, work: &mut Work, conclusion: Conclusion, sink: &Sink) {
+        let (conclusion, children) = match self.send(work, conclusion, sink).await {
+            Ok(sent) => sent,
+            // Unsettled and unstored: nothing claims that it was done.
+            Err(error) => return report::log_unsent(work, &error),
         };
-        tokio::select! {
-            biased;
-            done = work => done,
-            () = parting => {
-                Err(Error::new(ErrorKind::Connection, "the worker shuts down without waiting for it"))
+        let Conclusion { ending, result, traceback, report, .. } = conclusion;
+        let Verdict { store, part, late } = verdict(ending, &work.task.policy, work.ignore_result);
+        report.log(work, &result);
+        // A dead letter names the exception, and so do errbacks; a plain success is not copied.
+        let exception = match &result {
+            MetaResult::Exception(exception) => Some(exception.clone()),
+            MetaResult::Value(_) => None,
+        };
+        let (stores, fails) = (store.is_some(), part == Some(State::Failure));
+        let finding = Finding { store, part, result, traceback: traceback.clone(), children };
+        let late = match self.results.keep(work, finding).await {
+            Ok(progress) => {
+                match self.follow(work, progress, exception.as_ref().filter(|_| fails), traceback, stores).await {
+                    Ok(()) => late,
+                    // The worker stops: what is left is done when the message comes back.
+                    Err(_) => return,
+                }
             }
+            // The backend is away and the worker stops without waiting for it.
+            Err(error) if error.is_connection() => return,
+            // To run it again would not help, and to acknowledge it would lose what it came to.
+            Err(_) => Late::DeadLetter,
+        };
+        self.settle(work, late, exception.as_ref(), ending);
+    }
+
+    /// Sends what must be with the broker before anything is stored: the retry, the replacement, or what follows a
+    /// success. What cannot be sent makes the run a failure.
+    ///
+    /// # Errors
+    /// Those of a cold shutdown.
+    async fn send(
+        &self,
+        work: &Work,
+        mut conclusion: Conclusion,
+        sink: &Sink,
+    ) -> Result<(Conclusion, Vec<ResultTuple>)> {
+        let mut children = sink.take_children();
+        let sent = match conclusion.ending {
+            Ending::Retry => {
+                children.push(own_result(work));
+                let again = std::mem::take(&mut conclusion.publications).into_iter();
+                // Back to where it came from, which is there.
+                let again = again.map(|publication| Outgoing { publication, queue: None }).collect();
+                self.cold.bound(self.continuations.sender.publisher.publish(again)).await
+            }
+            Ending::Replaced => self.replace(work, conclusion.replacement.take(), &mut children).await,
+            Ending::Success => self.send_continuations(work, &conclusion.result, &mut children).await,
+            _ => Ok(()),
+        };
+        match sent {
+            Ok(()) => Ok((conclusion, children)),
+            Err(error) if error.is_connection() => Err(error),
+            // celery/app/task.py `Task.retry`: a retry that the broker refuses is a rejected message.
+            Err(error) if conclusion.ending == Ending::Retry => {
+                Ok((conclude::rejected(error.to_string(), false), sink.take_children()))
+            }
+            Err(error) => Ok((conclude::failed(conclude::encode_error(&error.to_string()), None), children)),
         }
     }
 
-    fn settle(&self, work: &mut Work, late: Late, result: &MetaResult, ending: Ending) {
+    async fn replace(
+        &self,
+        work: &Work,
+        signature: Option<Box<Signature>>,
+        children: &mut Vec<ResultTuple>,
+    ) -> Result<()> {
+        let Some(signature) = signature else { return Ok(()) };
+        let plan = self.continuations.replacing(&work.request, &work.embed(), *signature)?;
+        children.extend(self.cold.bound(self.continuations.sender.carry_out(plan)).await?);
+        Ok(())
+    }
+
+    async fn send_continuations(
+        &self,
+        work: &Work,
+        result: &MetaResult,
+        children: &mut Vec<ResultTuple>,
+    ) -> Result<()> {
+        let MetaResult::Value(value) = result else { return Ok(()) };
+        if !work.is_followed() {
+            return Ok(());
+        }
+        let plan = self.continuations.after_success(&work.request, &work.embed(), value)?;
+        children.extend(self.cold.bound(self.continuations.sender.carry_out(plan)).await?);
+        Ok(())
+    }
+
+    /// What follows when the result is stored: the body of a chord that this task has completed; for a failure also what
+    /// fails with it, and its errbacks.
+    async fn follow(
+        &self,
+        work: &Work,
+        progress: ChordProgress,
+        exception: Option<&Exception>,
+        traceback: Option<String>,
+        stores: bool,
+    ) -> Result<()> {
+        if !work.is_followed() {
+            return Ok(());
+        }
+        let embed = work.embed();
+        if let Some(body) = embed.chord.clone() {
+            self.continuations.after_part(&parent_of(&work.request), body, progress).await?;
+        }
+        let Some(exception) = exception else { return Ok(()) };
+        let traceback = traceback.as_deref();
+        let failed =
+            Failed { request: &work.request, embed: &embed, exception, traceback, stores, calls_errbacks: true };
+        self.continuations.after_failure(failed).await
+    }
+
+    fn settle(&self, work: &mut Work, late: Late, exception: Option<&Exception>, ending: Ending) {
         let settlement = match late {
             Late::Ack => Settlement::Ack,
             Late::Requeue => Settlement::Requeue,
             Late::Restore => Settlement::Restore,
             Late::DeadLetter if !work.is_unsettled() => return,
-            Late::DeadLetter => self.dead_letter(work, result, ending),
+            Late::DeadLetter => self.dead_letter(work, exception, ending),
         };
         work.settle(settlement);
     }
 
-    fn dead_letter(&self, work: &Work, result: &MetaResult, ending: Ending) -> Settlement {
+    fn dead_letter(&self, work: &Work, exception: Option<&Exception>, ending: Ending) -> Settlement {
         let reason = match ending {
             Ending::Reject { .. } => "the task rejected its message",
             Ending::Failure => "the task failed, and acks_on_failure is off",
             _ => "the task's result could not be stored",
-        };
-        let exception = match result {
-            MetaResult::Exception(exception) => Some(exception),
-            MetaResult::Value(_) => None,
         };
         self.bury(work, reason, exception)
     }
@@ -237,14 +279,20 @@ impl Finisher {
         self.revoke(work, "revoked").await;
     }
 
-    async fn revoke(&self, work: &mut Work, why: &str) {
-        let verdict = verdict(Ending::Revoked, &work.task.policy, work.ignore_result);
-        let exception = Exception::celery("TaskRevokedError", why);
-        let stored = match verdict.store {
-            Some(state) => self.store(work, state, MetaResult::Exception(exception), None).await,
-            None => Ok(()),
+    /// Ends work that is not to run: REVOKED with `TaskRevokedError(reason)`.
+    async fn revoke(&self, work: &mut Work, reason: &str) {
+        if !work.is_begun() {
+            // What is to follow is in the body; a body that does not decode any more has nothing to follow it.
+            let _ = work.begin();
+        }
+        let Verdict { store, part, .. } = verdict(Ending::Revoked, &work.task.policy, work.ignore_result);
+        let result = MetaResult::Exception(Exception::celery("TaskRevokedError", reason));
+        let finding = Finding { store, part, result, traceback: None, children: Vec::new() };
+        let followed = match self.results.keep(work, finding).await {
+            Ok(progress) => self.follow(work, progress, None, None, false).await,
+            Err(error) => Err(error),
         };
-        match stored {
+        match followed {
             Ok(()) => work.settle(Settlement::Ack),
             // The backend is away and the worker stops without waiting for it: the message comes back, and ends then.
             Err(error) if error.is_connection() => {}
@@ -259,9 +307,13 @@ impl Finisher {
     async fn give_up(&self, work: &mut Work, reason: &str) {
         error!("Task {}[{}] is given up: {reason}", work.name, work.request.id);
         let exception = Exception::new("RuntimeError", reason);
-        let failure = MetaResult::Exception(exception.clone());
+        let result = MetaResult::Exception(exception.clone());
+        let (store, part) = (Some(State::Failure), Some(State::Failure));
+        let finding = Finding { store, part, result, traceback: None, children: Vec::new() };
         // The dead letter is what must not be lost; a failure that cannot be stored is told in the log.
-        let _ = self.store(work, State::Failure, failure, None).await;
+        if let Ok(progress) = self.results.keep(work, finding).await {
+            let _ = self.follow(work, progress, Some(&exception), None, true).await;
+        }
         let letter = self.bury(work, reason, Some(&exception));
         work.settle(letter);
     }
@@ -275,13 +327,11 @@ impl Finisher {
     /// A message that cannot be run: logged, a FAILURE where there is an id, and kept as a dead letter.
     pub(crate) async fn refuse(&self, malformed: Malformed) {
         malformed.log();
-        if let Some(request) = &malformed.request {
-            let result = MetaResult::Exception(malformed.exception.clone());
-            let store = self.metas.of_request(request, State::Failure, result, None);
-            if let Err(error) = self.unless_cold(self.writer.store(store)).await {
-                // The dead letter is what must not be lost; the failure is told in the log.
-                error!("the failure of {} cannot be stored: {error}", request.id);
-            }
+        if let Some(request) = &malformed.request
+            && let Err(error) = self.fail(request, &malformed).await
+        {
+            // The dead letter is what must not be lost; the failure is told in the log.
+            error!("the failure of {} cannot be stored: {error}", request.id);
         }
         let death = Death {
             reason: &malformed.reason,
@@ -296,6 +346,28 @@ impl Finisher {
         let settlement = letter.map_or(Settlement::Reject, |letter| Settlement::DeadLetter(Box::new(letter)));
         malformed.delivery.settle(settlement);
     }
+}
+
+impl Finisher {
+    /// Stores the FAILURE of a message that cannot be run, tells its chord, and fails what was to follow it. Its errbacks
+    /// are not called (celery/worker/consumer/consumer.py `Consumer.on_unknown_task`).
+    async fn fail(&self, request: &Request, malformed: &Malformed) -> Result<()> {
+        let (embed, exception) = (&malformed.embed, &malformed.exception);
+        let result = MetaResult::Exception(exception.clone());
+        let part = embed.chord.as_ref().and_then(|_| part_of_request(request, State::Failure, &result));
+        let store = self.results.metas.of_request(request, State::Failure, result, None);
+        let progress = self.results.store(Some(store), part).await?;
+        if let Some(body) = embed.chord.clone() {
+            self.continuations.after_part(&parent_of(request), body, progress).await?;
+        }
+        let failed = Failed { request, embed, exception, traceback: None, stores: true, calls_errbacks: false };
+        self.continuations.after_failure(failed).await
+    }
+}
+
+/// The task's own result: a retry is a child of the run that asks for it (celery/app/task.py `Task.retry`).
+fn own_result(work: &Work) -> ResultTuple {
+    ResultTuple::task(work.request.id.as_str())
 }
 
 /// Prepares a run; a panic, while preparing or while running, is the task's failure and nothing else.

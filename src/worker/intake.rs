@@ -12,7 +12,7 @@ use super::policy::Policy;
 use super::request::Work;
 use super::unknown::Unknown;
 use crate::app::App;
-use crate::config::UnknownTasks;
+use crate::config::{Config, UnknownTasks};
 use crate::control::Rate;
 use crate::protocol::{AcceptContent, Body, Embed, HeaderError, Map, Message, TaskHeaders, Value};
 use crate::task::{Arguments, Request, RetryPolicy, Task};
@@ -62,22 +62,28 @@ impl Tasks {
     /// `Configuration`: `accept_content` names something that this worker cannot decode.
     pub(crate) fn new(app: &App, hostname: &str) -> Result<Self> {
         let accept = Arc::new(AcceptContent::new(&app.config().accept_content)?);
-        let known = |name: &str| {
-            let task = Arc::clone(app.tasks().task(name)?);
-            let options = task.options().annotated(name, &app.config().task_annotations);
-            let (policy, retries) = (Policy::new(&options, app.config()), RetryPolicy::from(&options));
-            Some((name.to_owned(), Arc::new(KnownTask { task, policy, retries, accept: Arc::clone(&accept) })))
-        };
-        let known = app.tasks().names().into_iter().filter_map(known).collect();
-        let default_limits = Limits { hard: app.config().task_time_limit, soft: app.config().task_soft_time_limit };
-        Ok(Tasks {
-            known,
+        let mut tasks = Tasks {
+            known: HashMap::default(),
             accept,
             hostname: hostname.to_owned(),
             unknown: app.config().unknown_tasks,
-            default_limits,
+            default_limits: Limits { hard: app.config().task_time_limit, soft: app.config().task_soft_time_limit },
             has_new_limits: false,
-        })
+        };
+        let names = app.tasks().names().into_iter();
+        tasks.add(names.filter_map(|name| app.tasks().task(name).cloned()).collect(), app.config());
+        Ok(tasks)
+    }
+
+    /// Adds tasks, except those whose names are taken.
+    pub(crate) fn add(&mut self, tasks: Vec<Arc<dyn Task>>, config: &Config) {
+        for task in tasks {
+            let name = task.name().to_owned();
+            let options = task.options().annotated(&name, &config.task_annotations);
+            let (policy, retries) = (Policy::new(&options, config), RetryPolicy::from(&options));
+            let known = KnownTask { task, policy, retries, accept: Arc::clone(&self.accept) };
+            self.known.entry(name).or_insert_with(|| Arc::new(known));
+        }
     }
 
     /// Whether there is a task of that name.
@@ -152,15 +158,16 @@ pub(crate) fn read(mut delivery: Delivery, tasks: &Tasks, now: Timestamp) -> Int
         Err((fault @ Fault::NotRegistered(_), id)) if tasks.unknown == UnknownTasks::HandBack => {
             match Unknown::new(delivery, message) {
                 Ok(unknown) => Intake::HandBack(Box::new(unknown)),
-                Err((delivery, message)) => malformed(delivery, message, fault, id),
+                Err((delivery, message)) => malformed(delivery, message, fault, id, &tasks.accept),
             }
         }
-        Err((fault, id)) => malformed(delivery, message, fault, id),
+        Err((fault, named)) => malformed(delivery, message, fault, named, &tasks.accept),
     }
 }
 
-fn malformed(delivery: Delivery, message: Message, fault: Fault, id: Named) -> Intake {
-    Intake::Malformed(Box::new(Malformed::new(delivery, message, fault, id)))
+fn malformed(delivery: Delivery, message: Message, fault: Fault, named: Named, accept: &AcceptContent) -> Intake {
+    let followed = named.as_ref().and_then(|_| followed(&message, accept));
+    Intake::Malformed(Box::new(Malformed::new(delivery, message, fault, named, followed)))
 }
 
 /// A message that can be run.
@@ -193,26 +200,18 @@ fn understand(message: &Message, tasks: &Tasks) -> Result<Understood, (Fault, Na
         Some(body) => body,
         None => decode(message, &tasks.accept).map_err(|fault| (fault, named()))?,
     };
-    if let Some(what) = canvas(&body.embed) {
-        return Err((Fault::Canvas(what), named()));
-    }
     Ok(Understood { task: Arc::clone(task), headers, body, rewritten })
+}
+
+/// What was to follow a message that cannot be run, as far as it can be read: its chord must not wait for it for ever.
+fn followed(message: &Message, accept: &AcceptContent) -> Option<(TaskHeaders, Embed)> {
+    let (headers, body) = (TaskHeaders::read(&message.headers).ok()?, decode(message, accept).ok()?);
+    (!body.embed.is_empty()).then_some((headers, body.embed))
 }
 
 fn named(headers: &Map) -> Named {
     let text = |name| headers.get(name).and_then(Value::as_str).map(str::to_owned);
     Some((text("id")?, text("task").unwrap_or_default()))
-}
-
-/// What is to follow the task, if anything is.
-fn canvas(embed: &Embed) -> Option<&'static str> {
-    let parts = [
-        ("link", &embed.callbacks),
-        ("link_error", &embed.errbacks),
-        ("a chain", &embed.chain),
-        ("a chord", &embed.chord),
-    ];
-    parts.into_iter().find(|(_, part)| part.is_some()).map(|(name, _)| name)
 }
 
 fn decode(message: &Message, accept: &AcceptContent) -> Result<Body, Fault> {
@@ -236,7 +235,7 @@ fn accept(delivery: Delivery, mut message: Message, understood: Understood, task
         // What is made of the message later, a retry or a dead letter, is of version 2 throughout.
         if let Err(error) = message.set_body(&body) {
             let named = Some((headers.id.clone(), headers.task.clone()));
-            return Intake::Malformed(Box::new(Malformed::new(delivery, message, Fault::Payload(error), named)));
+            return Intake::Malformed(Box::new(Malformed::new(delivery, message, Fault::Payload(error), named, None)));
         }
     }
     let limits = task.policy.limits_with(headers.time_limit, headers.soft_time_limit);
@@ -287,17 +286,6 @@ fn request(headers: TaskHeaders, message: &mut Message, delivery: &Delivery, hos
 }
 
 impl Work {
-    /// The handler's arguments, decoded when the message was held.
-    ///
-    /// # Errors
-    /// `Decode` or `Refused`, which they were not when the message came.
-    pub(crate) fn take_body(&mut self) -> Result<Body, Error> {
-        match self.body.take() {
-            Some(body) => Ok(body),
-            None => self.task.decode(&self.message),
-        }
-    }
-
     /// The arguments of the call, decoded once more: the handler has had them.
     pub(crate) fn arguments(&self) -> Arguments {
         let body = self.task.decode(&self.message).unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use tracing::{error, warn};
 
-use crate::protocol::{BodyError, Exception, HeaderError, Map, Message, Value, repr};
+use crate::protocol::{BodyError, Embed, Exception, HeaderError, Map, Message, TaskHeaders, Value, repr};
 use crate::task::Request;
 use crate::transport::{Delivery, Undecodable};
 use crate::{Error, ErrorKind};
@@ -19,6 +19,8 @@ pub(crate) struct Malformed {
     pub(crate) request: Option<Request>,
     /// What `AsyncResult.get()` raises.
     pub(crate) exception: Exception,
+    /// What was to follow it, where the body could be read.
+    pub(crate) embed: Embed,
     class: Class,
 }
 
@@ -37,8 +39,6 @@ pub(crate) enum Fault {
     Payload(Error),
     /// The body decodes to something else.
     Body(BodyError),
-    /// What is to follow the task is more than this worker can send: to run it would break the canvas silently.
-    Canvas(&'static str),
 }
 
 /// Which of Celery's four log messages fits.
@@ -69,7 +69,6 @@ impl Fault {
             Fault::NoContentType => "the message has no content type".to_owned(),
             Fault::Payload(error) => error.to_string(),
             Fault::Body(error) => error.to_string(),
-            Fault::Canvas(what) => format!("a task with {what} cannot be run by this worker yet"),
         }
     }
 
@@ -90,15 +89,28 @@ impl Fault {
                 let class = if error.kind() == ErrorKind::Refused { "ContentDisallowed" } else { "DecodeError" };
                 Exception::with_args(class, "kombu.exceptions", [self.reason()])
             }
-            Fault::Canvas(_) => Exception::new("NotImplementedError", self.reason()),
             _ => Exception::celery("InvalidTaskError", self.reason()),
         }
     }
 }
 
 impl Malformed {
-    pub(crate) fn new(delivery: Delivery, message: Message, fault: Fault, named: Option<(String, String)>) -> Self {
-        let request = named.map(|(id, task)| request(id, task, &message));
+    pub(crate) fn new(
+        delivery: Delivery,
+        message: Message,
+        fault: Fault,
+        named: Option<(String, String)>,
+        followed: Option<(TaskHeaders, Embed)>,
+    ) -> Self {
+        let mut request = named.map(|(id, task)| request(id, task, &message));
+        let embed = match (&mut request, followed) {
+            (Some(request), Some((headers, embed))) => {
+                (request.group, request.group_index) = (headers.group, headers.group_index);
+                (request.root_id, request.parent_id) = (headers.root_id, headers.parent_id);
+                embed
+            }
+            _ => Embed::default(),
+        };
         Malformed {
             reason: fault.reason(),
             exception: fault.exception(),
@@ -106,6 +118,7 @@ impl Malformed {
             delivery,
             message: Ok(message),
             request,
+            embed,
         }
     }
 
@@ -117,6 +130,7 @@ impl Malformed {
             class: Class::Undecodable,
             message: Err(undecodable),
             request: None,
+            embed: Embed::default(),
         }
     }
 

@@ -4,7 +4,8 @@ use jiff::tz::TimeZone;
 
 use super::request::Work;
 use crate::backend::StoreRequest;
-use crate::protocol::{DateTime, Map, MetaResult, State, TaskMeta, Value};
+use crate::canvas::continuation::FailedMember;
+use crate::protocol::{DateTime, Exception, Map, MetaResult, ResultTuple, State, TaskMeta, Value};
 use crate::task::Request;
 use crate::time::Clock;
 
@@ -28,8 +29,10 @@ impl Metas {
         state: State,
         result: MetaResult,
         traceback: Option<String>,
+        children: Vec<ResultTuple>,
     ) -> StoreRequest {
         let mut request = self.of_request(&work.request, state, result, traceback);
+        request.meta.children = Some(children.into_iter().map(Value::from).collect());
         request.meta.extended = self.extension(work);
         request
     }
@@ -42,7 +45,7 @@ impl Metas {
         result: MetaResult,
         traceback: Option<String>,
     ) -> StoreRequest {
-        let date_done = state.is_ready().then(|| DateTime::from(&self.clock.now().to_zoned(self.timezone.clone())));
+        let date_done = state.is_ready().then(|| self.now());
         let meta = TaskMeta {
             task_id: request.id.clone(),
             status: state,
@@ -69,7 +72,47 @@ impl Metas {
     pub(crate) fn started(&self, work: &Work) -> StoreRequest {
         let at =
             Map::from([("pid", Value::from(std::process::id())), ("hostname", Value::from(self.hostname.as_str()))]);
-        self.of_work(work, State::Started, MetaResult::Value(Value::Map(at)), None)
+        self.of_work(work, State::Started, MetaResult::Value(Value::Map(at)), None, Vec::new())
+    }
+
+    /// The failure of a task that will never run, because one before it in its chain has failed
+    /// (celery/backends/base.py `Backend._fail_chain`).
+    pub(crate) fn of_failed_member(
+        &self,
+        id: &str,
+        member: &FailedMember,
+        exception: Exception,
+        traceback: Option<String>,
+    ) -> StoreRequest {
+        let mut meta = TaskMeta::new(id, State::Failure, MetaResult::Exception(exception));
+        meta.traceback = traceback;
+        meta.children = Some(Vec::new());
+        meta.date_done = Some(self.now());
+        meta.group_id = member.group.clone();
+        meta.parent_id = member.parent_id.clone();
+        if self.extended {
+            meta.extended = Map::from([
+                ("name", Value::from(member.signature.task.as_str())),
+                ("args", Value::List(member.signature.args.clone())),
+                ("kwargs", Value::Map(member.signature.kwargs.clone())),
+                ("worker", Value::Null),
+                ("retries", Value::from(0)),
+                ("queue", Value::Null),
+            ]);
+        }
+        StoreRequest { meta, reply_to: None }
+    }
+
+    /// The failure of a chord's body (`Backend.fail_from_current_stack`); `children` are its errbacks.
+    pub(crate) fn of_failed_body(&self, id: &str, exception: Exception, children: Vec<ResultTuple>) -> StoreRequest {
+        let mut meta = TaskMeta::new(id, State::Failure, MetaResult::Exception(exception));
+        meta.children = Some(children.into_iter().map(Value::from).collect());
+        meta.date_done = Some(self.now());
+        StoreRequest { meta, reply_to: None }
+    }
+
+    fn now(&self) -> DateTime {
+        DateTime::from(&self.clock.now().to_zoned(self.timezone.clone()))
     }
 
     /// What `result_extended` adds: nothing where it is off.

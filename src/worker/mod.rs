@@ -7,11 +7,15 @@
 //!
 //! Nothing here names a broker or a backend: those are behind the seams of `transport` and `backend`.
 
+mod builtin;
 mod chores;
+mod cold;
 mod conclude;
 mod consumer;
+mod continuations;
 mod control;
 mod dead_letter;
+mod errback;
 mod event;
 mod execute;
 mod finish;
@@ -29,12 +33,14 @@ mod rate_limit;
 mod remote;
 mod report;
 mod request;
+mod results;
 mod retry;
 mod revoked;
 mod running;
+mod sender;
 mod settle;
+mod sink;
 mod state_file;
-mod states;
 mod unknown;
 mod waiting;
 
@@ -55,7 +61,10 @@ use crate::time::Clock;
 use crate::transport::{Backoff, Prefetch, Queue, Transport};
 
 pub(crate) use crate::app::parts::transport;
+use builtin::Builtins;
+use cold::Cold;
 use consumer::{Consumer, Parts};
+use continuations::Continuations;
 use dead_letter::DeadLetters;
 pub(crate) use dead_letter::{HEADER as DEATH_HEADER, Note as DeathNote, revived};
 use event::Event;
@@ -68,7 +77,9 @@ use mailbox::{Mailbox, MailboxDoor};
 use metas::Metas;
 use publisher::{Current, Publisher};
 use remote::Remote;
+use results::Results;
 use revoked::Revoked;
+use sender::Sender;
 use state_file::{Remembered, StateFile};
 
 /// How many handlers run at a time unless `worker_concurrency` says otherwise. Handlers on Tokio cost a few kilobytes
@@ -228,13 +239,18 @@ impl Worker {
 
         let dead_letters = config.dead_letter_queue.clone();
         let dead_letters = dead_letters.map(|queue| DeadLetters { queue, hostname: self.options.hostname.clone() });
-        let concurrency = self.concurrency();
+        let (concurrency, revoked, mut tasks) = (self.concurrency(), self.revoked(), self.tasks);
+        let sender =
+            Arc::new(Sender::new(&self.app, publisher, Arc::clone(&self.backend), self.clock.clone(), rng.u64(..))?);
+        let results = Arc::new(Results { metas: self.metas, writer: writer.clone(), cold: Cold::default() });
+        let continuations = Arc::new(Continuations { sender, results, tasks: self.app.tasks().clone() });
+        tasks.add(Builtins::new(Arc::clone(&continuations), config).tasks(), config);
         let parts = Parts {
             remote,
-            revoked: self.revoked(),
+            revoked,
             disable_rate_limits: config.worker_disable_rate_limits,
-            finisher: Finisher::new(self.metas, writer.clone(), publisher, dead_letters, self.clock, rng),
-            tasks: self.tasks,
+            finisher: Finisher::new(continuations, dead_letters, self.clock, rng),
+            tasks,
             rates: self.rates,
             state_file: self.state_file,
         };

@@ -1,11 +1,13 @@
 //! [`Publisher`]: messages that the worker itself sends, batched, over whichever connection is up.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Weak};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::warn;
 
-use crate::transport::{Connection, Publication};
+use crate::app::Outgoing;
+use crate::transport::{Connection, Queue, QueueName};
 use crate::{Error, ErrorKind, Result};
 
 /// How many messages one publication to the broker carries at most.
@@ -19,7 +21,7 @@ pub(crate) struct Publisher {
 
 #[derive(Debug)]
 struct Order {
-    publications: Vec<Publication>,
+    messages: Vec<Outgoing>,
     done: oneshot::Sender<Result<()>>,
 }
 
@@ -33,34 +35,34 @@ impl Publisher {
         (Publisher { orders }, tokio::spawn(serve(receiver, connection)))
     }
 
-    /// Sends the messages; returns when the broker has accepted all of them. While no connection is up it waits.
-    pub(crate) async fn publish(&self, publications: Vec<Publication>) -> Result<()> {
+    /// Sends the messages; returns when the broker has accepted all of them. The queues are declared before, once on each
+    /// connection. While no connection is up it waits; a batch whose fate a lost connection hides is sent again.
+    pub(crate) async fn publish(&self, messages: Vec<Outgoing>) -> Result<()> {
         let (done, answer) = oneshot::channel();
         let stopped = || Error::new(ErrorKind::Connection, "cannot publish: the worker has stopped");
-        self.orders.send(Order { publications, done }).map_err(|_| stopped())?;
+        self.orders.send(Order { messages, done }).map_err(|_| stopped())?;
         answer.await.unwrap_or_else(|_| Err(stopped()))
     }
 }
 
 async fn serve(mut orders: mpsc::UnboundedReceiver<Order>, mut connection: Current) {
-    let mut batch = Vec::with_capacity(BATCH);
+    let (mut batch, mut declared) = (Vec::with_capacity(BATCH), Declared::default());
     while orders.recv_many(&mut batch, BATCH).await > 0 {
-        if !send(&mut batch, &mut connection).await {
+        if !send(&mut batch, &mut connection, &mut declared).await {
             return;
         }
     }
 }
 
 /// Sends one batch, over the next connection if this one breaks; `false` when there will be no further connection.
-async fn send(batch: &mut Vec<Order>, current: &mut Current) -> bool {
+async fn send(batch: &mut Vec<Order>, current: &mut Current, declared: &mut Declared) -> bool {
     loop {
         let connection = match current.wait_for(Option::is_some).await {
             Ok(connection) => connection.clone(),
             Err(_) => return false,
         };
         let Some(connection) = connection else { continue };
-        let messages = batch.iter().flat_map(|order| order.publications.iter().cloned()).collect();
-        match connection.publish(messages).await {
+        match attempt(batch, &connection, declared).await {
             Err(error) if error.is_connection() => {
                 warn!("cannot publish, waiting for the next connection: {error}");
                 if !changed_from(current, &connection).await {
@@ -79,6 +81,39 @@ async fn send(batch: &mut Vec<Order>, current: &mut Current) -> bool {
     }
 }
 
+async fn attempt(
+    batch: &[Order],
+    connection: &Arc<dyn Connection>,
+    declared: &mut Declared,
+) -> Result<Vec<Result<()>>> {
+    let messages = || batch.iter().flat_map(|order| &order.messages);
+    declared.declare(messages().filter_map(|message| message.queue.as_ref()), connection).await?;
+    connection.publish(messages().map(|message| message.publication.clone()).collect()).await
+}
+
+/// The queues that are declared on a connection.
+#[derive(Default)]
+struct Declared {
+    connection: Option<Weak<dyn Connection>>,
+    names: HashSet<QueueName>,
+}
+
+impl Declared {
+    async fn declare(&mut self, queues: impl Iterator<Item = &Queue>, on: &Arc<dyn Connection>) -> Result<()> {
+        let same =
+            |connection: &Weak<dyn Connection>| connection.upgrade().is_some_and(|known| Arc::ptr_eq(&known, on));
+        if !self.connection.as_ref().is_some_and(same) {
+            (self.connection, self.names) = (Some(Arc::downgrade(on)), HashSet::new());
+        }
+        let new: Vec<Queue> = queues.filter(|queue| !self.names.contains(&queue.name)).cloned().collect();
+        if !new.is_empty() {
+            on.declare(&new).await?;
+            self.names.extend(new.into_iter().map(|queue| queue.name));
+        }
+        Ok(())
+    }
+}
+
 /// Waits until another connection than `failed` is current, or none; `false` when there will be none again.
 async fn changed_from(current: &mut Current, failed: &Arc<dyn Connection>) -> bool {
     let is_other = |now: &Option<Arc<dyn Connection>>| !now.as_ref().is_some_and(|now| Arc::ptr_eq(now, failed));
@@ -89,7 +124,7 @@ async fn changed_from(current: &mut Current, failed: &Arc<dyn Connection>) -> bo
 fn answer_each(batch: &mut Vec<Order>, accepted: Vec<Result<()>>) {
     let mut accepted = accepted.into_iter();
     for order in batch.drain(..) {
-        let own: Vec<_> = accepted.by_ref().take(order.publications.len()).collect();
+        let own: Vec<_> = accepted.by_ref().take(order.messages.len()).collect();
         // Who asked may have been cancelled: nobody is left to tell.
         let _ = order.done.send(own.into_iter().collect());
     }

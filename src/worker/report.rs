@@ -7,7 +7,8 @@ use tracing::{error, info, warn};
 
 use super::request::Work;
 use super::revoked::Reason;
-use crate::protocol::{MetaResult, repr};
+use crate::Error;
+use crate::protocol::{MetaResult, Value, repr};
 
 /// One log line about a task.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,7 +31,8 @@ impl Report {
         let (name, id) = (&work.name, &work.request.id);
         match self {
             Report::Succeeded(runtime) => {
-                info!("Task {name}[{id}] succeeded in {}s: {}", seconds(*runtime), shown(result));
+                let runtime = repr::repr(&Value::Float(runtime.as_secs_f64()));
+                info!("Task {name}[{id}] succeeded in {runtime}s: {}", shown(result));
             }
             Report::Silent => {}
             Report::Info(text) => info!("Task {name}[{id}] {text}"),
@@ -79,4 +81,16 @@ pub(crate) fn log_stray(work: &Work) {
          pool until it does",
         work.name, work.request.id
     );
+}
+
+/// The broker is away and the worker stops: what the task sends is not sent.
+pub(crate) fn log_unsent(work: &Work, error: &Error) {
+    let (name, id) = (&work.name, &work.request.id);
+    if work.is_unsettled() {
+        error!("Task {name}[{id}] cannot send what follows it, and is given back: {error}");
+    } else {
+        error!(
+            "Task {name}[{id}] cannot send what follows it, which is lost, for its message is acknowledged: {error}"
+        );
+    }
 }

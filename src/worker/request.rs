@@ -6,8 +6,10 @@ use jiff::Timestamp;
 
 use super::execute::Limits;
 use super::intake::KnownTask;
-use crate::protocol::{Body, Message};
-use crate::task::Request;
+use crate::Result;
+use crate::canvas::Parent;
+use crate::protocol::{Body, Embed, Message, Value};
+use crate::task::{Arguments, Request};
 use crate::transport::{Delivery, QueueName, Settlement};
 
 /// A message that is to be run, with everything that running it takes.
@@ -21,6 +23,10 @@ pub(crate) struct Work {
     pub(crate) message: Message,
     /// The decoded body; `None` while the message is held, to save memory, and once the handler has it.
     pub(crate) body: Option<Body>,
+    /// What is to follow, kept from the body when the handler gets the rest of it.
+    embed: Option<Arc<Embed>>,
+    /// The body has been taken.
+    is_begun: bool,
     /// The task that it calls.
     pub(crate) task: Arc<KnownTask>,
     /// What the handler can know.
@@ -47,6 +53,8 @@ impl Work {
             delivery: Some(delivery),
             message,
             body: Some(body),
+            embed: None,
+            is_begun: false,
             limits: task.policy.limits,
             ignore_result: task.policy.ignore_result,
             task,
@@ -58,6 +66,35 @@ impl Work {
     /// The message as it came: a retry is made from it, and so is a dead letter.
     pub(crate) fn whole_message(&self) -> Message {
         Message { headers: self.request.headers.clone(), ..self.message.clone() }
+    }
+
+    /// The handler's arguments, decoded when the message was held; what is to follow is kept.
+    ///
+    /// # Errors
+    /// `Decode` or `Refused`, which they were not when the message came.
+    pub(crate) fn begin(&mut self) -> Result<Arguments> {
+        let body = match self.body.take() {
+            Some(body) => body,
+            None => self.task.decode(&self.message)?,
+        };
+        self.is_begun = true;
+        self.embed = (!body.embed.is_empty()).then(|| Arc::new(body.embed));
+        Ok(Arguments { args: body.args, kwargs: body.kwargs })
+    }
+
+    /// Whether its body has been taken: [`Work::embed`] is known.
+    pub(crate) fn is_begun(&self) -> bool {
+        self.is_begun
+    }
+
+    /// What is to follow, once the body has been taken.
+    pub(crate) fn embed(&self) -> Arc<Embed> {
+        self.embed.clone().unwrap_or_default()
+    }
+
+    /// Whether anything is to follow.
+    pub(crate) fn is_followed(&self) -> bool {
+        self.embed.is_some()
     }
 
     /// Whether its time has passed: `now > expires` (celery/worker/request.py `Request.maybe_expire`).
@@ -75,5 +112,14 @@ impl Work {
     /// Whether the broker still waits for a settlement.
     pub(crate) fn is_unsettled(&self) -> bool {
         self.delivery.is_some()
+    }
+}
+
+/// The task as the parent of what it sends.
+pub(crate) fn parent_of(request: &Request) -> Parent {
+    Parent {
+        id: request.id.clone(),
+        root_id: request.root_id.clone(),
+        priority: request.delivery_info.get("priority").and_then(Value::as_i64),
     }
 }

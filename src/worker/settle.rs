@@ -22,8 +22,10 @@ pub(crate) enum Ending {
     },
     /// The hard limit passed.
     TimeLimit,
-    /// It expired, or was revoked, before it ran.
+    /// It expired, or was revoked.
     Revoked,
+    /// Another task or canvas, which is sent, took its place.
+    Replaced,
     /// A cold shutdown ended the run.
     Cancelled,
 }
@@ -33,6 +35,8 @@ pub(crate) enum Ending {
 pub(crate) struct Verdict {
     /// The state to store, if any.
     pub(crate) store: Option<State>,
+    /// What the chord is told that the task is a member of, whether anything is stored or not.
+    pub(crate) part: Option<State>,
     /// What happens to the message if it was not acknowledged before the run.
     pub(crate) late: Late,
 }
@@ -62,7 +66,7 @@ pub(crate) fn verdict(ending: Ending, policy: &Policy, ignore_result: bool) -> V
         Ending::Failure if policy.acks_on_failure => (error(State::Failure), Late::Ack),
         Ending::Failure => (error(State::Failure), Late::DeadLetter),
         Ending::Retry => (error(State::Retry), Late::Ack),
-        Ending::Ignore => (None, Late::Ack),
+        Ending::Ignore | Ending::Replaced => (None, Late::Ack),
         Ending::Reject { requeue: true } => (None, Late::Requeue),
         Ending::Reject { requeue: false } => (error(State::Failure), Late::DeadLetter),
         Ending::TimeLimit if policy.acks_on_timeout => (error(State::Failure), Late::Ack),
@@ -73,7 +77,20 @@ pub(crate) fn verdict(ending: Ending, policy: &Policy, ignore_result: bool) -> V
         Ending::Cancelled if policy.acks_late => (None, Late::Restore),
         Ending::Cancelled => (error(State::Retry), Late::Restore),
     };
-    Verdict { store, late }
+    Verdict { store, part: part(ending), late }
+}
+
+/// Retries and what is put in a task's place report later (celery/backends/base.py `Backend.mark_as_done`,
+/// `mark_as_failure`, `mark_as_revoked`).
+fn part(ending: Ending) -> Option<State> {
+    match ending {
+        Ending::Success => Some(State::Success),
+        Ending::Failure | Ending::TimeLimit | Ending::Reject { requeue: false } => Some(State::Failure),
+        Ending::Revoked => Some(State::Revoked),
+        Ending::Retry | Ending::Ignore | Ending::Replaced | Ending::Cancelled | Ending::Reject { requeue: true } => {
+            None
+        }
+    }
 }
 
 #[cfg(test)]
@@ -103,9 +120,13 @@ mod tests {
             (Ending::Revoked, &throw, Some(State::Revoked), Late::Ack),
             (Ending::Cancelled, &keep, Some(State::Retry), Late::Restore),
             (Ending::Cancelled, &late, None, Late::Restore),
+            (Ending::Replaced, &keep, None, Late::Ack),
         ];
         for (ending, policy, store, late) in rows {
-            assert_eq!(verdict(ending, policy, false), Verdict { store, late }, "{ending:?}");
+            let verdict = verdict(ending, policy, false);
+            assert_eq!((verdict.store.clone(), verdict.late), (store, late), "{ending:?}");
+            // What is stored as final is told to a chord, and nothing else is.
+            assert_eq!(verdict.part, verdict.store.filter(State::is_ready), "{ending:?}");
         }
     }
 
@@ -116,6 +137,8 @@ mod tests {
             assert_eq!(verdict(ending, &policy(true, true, false), true).store, None, "{ending:?}");
             let kept = verdict(ending, &policy(true, true, true), true).store.is_some();
             assert_eq!(kept, ending != Ending::Success, "{ending:?}");
+            let told = verdict(ending, &policy(true, true, false), true).part.is_some();
+            assert_eq!(told, ending != Ending::Retry, "{ending:?}");
         }
     }
 }

@@ -38,6 +38,11 @@ impl Signature {
         &self.parameters[..count]
     }
 
+    /// Whether it takes any number of arguments by position.
+    pub fn takes_all_positions(&self) -> bool {
+        self.has(Kind::Args)
+    }
+
     /// Whether there is a parameter of `kind`.
     pub(super) fn has(&self, kind: Kind) -> bool {
         self.parameters.iter().any(|parameter| parameter.kind == kind)

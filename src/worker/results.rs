@@ -1,0 +1,92 @@
+//! [`Results`]: stores what tasks come to, and counts them as members of their chords.
+
+use super::cold::Cold;
+use super::conclude::encode_error;
+use super::metas::Metas;
+use super::report::Report;
+use super::request::Work;
+use crate::backend::{ChordPart, ChordProgress, ResultWriter, StoreRequest};
+use crate::protocol::{MetaResult, ResultTuple, State};
+use crate::task::Request;
+use crate::{ErrorKind, Result};
+
+/// Stores what tasks come to.
+#[derive(Debug)]
+pub(crate) struct Results {
+    pub(crate) metas: Metas,
+    pub(crate) writer: ResultWriter,
+    pub(crate) cold: Cold,
+}
+
+/// What a task came to, to be stored and told to its chord.
+#[derive(Debug)]
+pub(crate) struct Finding {
+    /// `None`: nothing is stored.
+    pub(crate) store: Option<State>,
+    /// What the chord is told that the task is a member of: SUCCESS, FAILURE, REVOKED or nothing.
+    pub(crate) part: Option<State>,
+    pub(crate) result: MetaResult,
+    pub(crate) traceback: Option<String>,
+    /// What the task has sent.
+    pub(crate) children: Vec<ResultTuple>,
+}
+
+impl Results {
+    /// Stores STARTED. Not waited for: the writer keeps the order of what it stores for one task.
+    pub(crate) fn started(&self, work: &Work) {
+        drop(self.writer.store(self.metas.started(work)));
+    }
+
+    /// Stores what a run came to and tells its chord; a value that cannot be encoded is stored as the failure that it is.
+    pub(crate) async fn keep(&self, work: &Work, finding: Finding) -> Result<ChordProgress> {
+        let (stores, tells) = (finding.store.is_some(), finding.part.is_some());
+        let mut stored = self.write(work, finding).await;
+        let unencodable = stored.as_ref().err().filter(|error| error.kind() == ErrorKind::Encode);
+        if let Some(error) = unencodable {
+            let exception = encode_error(&error.to_string());
+            let report = Report::Error(format!("raised unexpected: {exception}"), None);
+            let result = MetaResult::Exception(exception);
+            report.log(work, &result);
+            let failure = |wanted: bool| wanted.then_some(State::Failure);
+            let (store, part) = (failure(stores), failure(tells));
+            let failure = Finding { store, part, result, traceback: None, children: Vec::new() };
+            stored = self.write(work, failure).await;
+        }
+        stored.inspect_err(|error| {
+            tracing::error!("Task {}[{}]: the result cannot be stored: {error}", work.name, work.request.id);
+        })
+    }
+
+    async fn write(&self, work: &Work, finding: Finding) -> Result<ChordProgress> {
+        let Finding { store, part, result, traceback, children } = finding;
+        let part = part.and_then(|state| part_of(work, state, &result));
+        let request = store.map(|state| self.metas.of_work(work, state, result, traceback, children));
+        self.store(request, part).await
+    }
+
+    /// Stores a result, if there is one, and tells a chord, if there is one.
+    pub(crate) async fn store(&self, request: Option<StoreRequest>, part: Option<ChordPart>) -> Result<ChordProgress> {
+        match (request, part) {
+            (None, None) => Ok(ChordProgress::Waiting),
+            (Some(request), None) => self.cold.bound(self.writer.store(request)).await.map(|()| ChordProgress::Waiting),
+            (request, Some(part)) => self.cold.bound(self.writer.store_with_part(request, &part)).await,
+        }
+    }
+}
+
+/// What a member of a chord reports.
+fn part_of(work: &Work, state: State, result: &MetaResult) -> Option<ChordPart> {
+    work.embed().chord.as_ref()?;
+    part_of_request(&work.request, state, result)
+}
+
+/// What the member of a chord reports whose request this is.
+pub(crate) fn part_of_request(request: &Request, state: State, result: &MetaResult) -> Option<ChordPart> {
+    Some(ChordPart {
+        group_id: request.group.clone()?,
+        task_id: request.id.clone(),
+        group_index: request.group_index,
+        state,
+        result: result.clone(),
+    })
+}

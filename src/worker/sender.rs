@@ -1,0 +1,150 @@
+//! [`Sender`]: plans and carries out what a worker sends on behalf of its tasks.
+//!
+//! Nothing of a plan leaves before all of it has been routed and encoded: what cannot be sent whole is not sent in part.
+//! While the broker is away it waits; a batch whose fate a lost connection hides is sent again, under the same ids.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::publisher::Publisher;
+use crate::app::{App, Messages, Outgoing, chords, new_id, origin};
+use crate::backend::{ChordClaim, NativeChords, ResultBackend};
+use crate::canvas::{Given, Parent, Plan, Planner, Rules, Step};
+use crate::config::RetryPolicy;
+use crate::protocol::{ResultTuple, Signature};
+use crate::time::Clock;
+use crate::transport::Backoff;
+use crate::{Error, ErrorKind, Result};
+
+/// Sends what follows tasks, and what they send themselves.
+pub(crate) struct Sender {
+    pub(crate) publisher: Publisher,
+    pub(crate) backend: Arc<dyn ResultBackend>,
+    messages: Messages,
+    rules: Rules,
+    clock: Clock,
+    /// `task_publish_retry_policy`.
+    publish_retry_policy: RetryPolicy,
+    /// `broker_connection_timeout`.
+    connection_timeout: Duration,
+    /// Seeds the jitter of what is tried again.
+    seed: u64,
+}
+
+/// What is to be done, encoded.
+enum Ready {
+    Publish(Vec<Outgoing>),
+    SaveHeader(ResultTuple),
+    StartChord { group_id: String, size: u64 },
+}
+
+impl Sender {
+    /// # Errors
+    /// `Configuration`: a setting of what is sent that cannot be used.
+    pub(crate) fn new(
+        app: &App,
+        publisher: Publisher,
+        backend: Arc<dyn ResultBackend>,
+        clock: Clock,
+        seed: u64,
+    ) -> Result<Self> {
+        let (config, reply_to) = (app.config(), new_id());
+        Ok(Sender {
+            publisher,
+            messages: Messages::new(app, origin(), reply_to.as_str())?,
+            rules: Rules {
+                reply_to,
+                inherit_parent_priority: config.task_inherit_parent_priority,
+                allow_error_cb_on_chord_header: config.task_allow_error_cb_on_chord_header,
+                chords: chords(&*backend),
+            },
+            backend,
+            clock,
+            publish_retry_policy: config.task_publish_retry_policy.clone(),
+            connection_timeout: config.broker_connection_timeout,
+            seed,
+        })
+    }
+
+    /// What sending a signature comes to; `parent` is the task that sends it.
+    ///
+    /// # Errors
+    /// A signature that is none, or that nests too deeply.
+    pub(crate) fn plan(&self, parent: Option<&Parent>, signature: Signature, given: Given) -> Result<Plan> {
+        self.with_planner(parent, |planner| planner.apply(signature, given))
+    }
+
+    /// Lends a planner for what `parent` sends.
+    pub(crate) fn with_planner<T>(&self, parent: Option<&Parent>, plan: impl FnOnce(&mut Planner<'_>) -> T) -> T {
+        let mut ids = new_id;
+        let planner = Planner::new(&self.rules, &mut ids);
+        match parent {
+            Some(parent) => plan(&mut planner.within(parent)),
+            None => plan(&mut { planner }),
+        }
+    }
+
+    /// Does what a plan says, and returns the children that it makes.
+    ///
+    /// # Errors
+    /// `Encode`, `Configuration`: nothing was sent. The broker's refusal, or the backend's: what came before in the plan
+    /// is sent.
+    pub(crate) async fn carry_out(&self, plan: Plan) -> Result<Vec<ResultTuple>> {
+        for step in self.prepare(plan.steps)? {
+            match step {
+                Ready::Publish(messages) => self.publisher.publish(messages).await?,
+                Ready::SaveHeader(header) => self.insist(|chords| chords.save_header(&header)).await?,
+                Ready::StartChord { group_id, size } => {
+                    self.insist(|chords| chords.start_chord(&group_id, size)).await?;
+                }
+            }
+        }
+        Ok(plan.children)
+    }
+
+    /// For how long to keep the claim on a chord while its body is being sent.
+    pub(crate) fn publish_lease(&self, claim: &ChordClaim) -> Duration {
+        claim.publish_lease(Some(&self.publish_retry_policy), Some(self.connection_timeout))
+    }
+
+    fn prepare(&self, steps: Vec<Step>) -> Result<Vec<Ready>> {
+        let (mut ready, now) = (Vec::new(), self.clock.now());
+        for step in steps {
+            match step {
+                Step::Send(call) => {
+                    let message = self.messages.message(*call, now)?;
+                    match ready.last_mut() {
+                        Some(Ready::Publish(batch)) => batch.push(message),
+                        _ => ready.push(Ready::Publish(vec![message])),
+                    }
+                }
+                Step::SaveGroup { result, .. } => ready.push(Ready::SaveHeader(result)),
+                Step::StartChord { group_id, size } => ready.push(Ready::StartChord { group_id, size }),
+            }
+        }
+        Ok(ready)
+    }
+
+    /// Asks the backend's chords, again and again while the backend is away.
+    pub(crate) async fn insist<'a, T, F>(&'a self, ask: impl Fn(&'a dyn NativeChords) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let chords = self.backend.native_chords().ok_or_else(|| unsendable("this backend does not count chords"))?;
+        let mut backoff = Backoff::new(self.seed);
+        loop {
+            match ask(chords).await {
+                Err(error) if error.is_connection() => {
+                    let pause = backoff.next_pause();
+                    tracing::warn!("{error}: trying again in {:.2} seconds", pause.as_secs_f64());
+                    tokio::time::sleep(pause).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+}
+
+fn unsendable(why: &str) -> Error {
+    Error::new(ErrorKind::Configuration, why)
+}

@@ -1,0 +1,82 @@
+//! [`Sink`]: what one running handler asks of its worker.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+
+use super::request::parent_of;
+use super::results::Results;
+use super::sender::Sender;
+use crate::canvas::continuation::Replaced;
+use crate::canvas::{Given, Plan};
+use crate::protocol::{Embed, Map, MetaResult, ResultTuple, Signature, State, Value};
+use crate::task::{Request, SignatureSink, StateSink};
+use crate::{Error, ErrorKind, Result};
+
+/// What one running handler asks of its worker: states to store and tasks to send.
+pub(crate) struct Sink {
+    results: Arc<Results>,
+    /// What `result_extended` adds to what the run stores.
+    extension: Map,
+    sender: Arc<Sender>,
+    embed: Arc<Embed>,
+    /// What the handler has sent so far.
+    children: Mutex<Vec<ResultTuple>>,
+}
+
+impl Sink {
+    pub(crate) fn new(results: Arc<Results>, extension: Map, sender: Arc<Sender>, embed: Arc<Embed>) -> Arc<Self> {
+        Arc::new(Sink { results, extension, sender, embed, children: Mutex::default() })
+    }
+
+    /// What the handler has sent: the `children` of its result.
+    pub(crate) fn take_children(&self) -> Vec<ResultTuple> {
+        std::mem::take(&mut *self.children.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn carry_out(&self, plan: Plan) -> Result<ResultTuple> {
+        let nothing = || Error::new(ErrorKind::Configuration, "send a signature: there is nothing in it");
+        let result = plan.result.clone().ok_or_else(nothing)?;
+        let children = self.sender.carry_out(plan).await?;
+        self.children.lock().unwrap_or_else(PoisonError::into_inner).extend(children);
+        Ok(result)
+    }
+}
+
+#[async_trait]
+impl StateSink for Sink {
+    async fn update_state(&self, request: &Request, state: State, meta: Value) -> Result<()> {
+        let mut store = self.results.metas.of_request(request, state, MetaResult::Value(meta), None);
+        store.meta.extended = self.extension.clone();
+        self.results.writer.store(store).await
+    }
+}
+
+#[async_trait]
+impl SignatureSink for Sink {
+    async fn send(&self, request: &Request, signature: Signature) -> Result<ResultTuple> {
+        self.carry_out(self.sender.plan(Some(&parent_of(request)), signature, Given::default())?).await
+    }
+
+    async fn add_to_chord(&self, request: &Request, signature: Signature) -> Result<ResultTuple> {
+        let of = replaced(request, &self.embed);
+        let added =
+            self.sender.with_planner(Some(&parent_of(request)), |planner| planner.add_to_chord(of, signature))?;
+        // First the count and then the member, which may have ended before the count otherwise.
+        self.sender.insist(|chords| chords.add_to_chord(&added.group_id)).await?;
+        self.carry_out(added.plan).await
+    }
+}
+
+/// What `replace` and `add_to_chord` need to know of the run.
+pub(crate) fn replaced(request: &Request, embed: &Embed) -> Replaced {
+    let nesting = request.headers.get("replaced_task_nesting").and_then(Value::as_i64);
+    Replaced {
+        id: request.id.clone(),
+        root_id: request.root_id.clone(),
+        group: request.group.clone(),
+        group_index: request.group_index,
+        replaced_task_nesting: nesting.unwrap_or_default(),
+        embed: embed.clone(),
+    }
+}
