@@ -203,3 +203,62 @@ fn value_of_part(codec: &Codec, part: &[u8]) -> Result<Value, ChordFailure> {
         MetaResult::Exception(exception) => exception.to_map().into(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::BackendOptions;
+
+    #[test]
+    fn a_lease_for_publishing_is_celerys_estimate() {
+        let seconds = Duration::from_secs;
+        let policy = |max_retries, start, step, interval_max| RetryPolicy {
+            max_retries,
+            interval_start: Duration::from_secs_f64(start),
+            interval_step: Duration::from_secs_f64(step),
+            interval_max: Duration::from_secs_f64(interval_max),
+        };
+        let usual = policy(Some(3), 0.0, 0.2, 1.0);
+        let rows = [
+            (6, Some(&usual), Some(seconds(4)), 21),
+            (30, Some(&usual), Some(seconds(4)), 30),
+            (6, None, Some(seconds(4)), 8),
+            (6, None, Some(Duration::ZERO), 6),
+            (6, Some(&usual), None, 12),
+            (6, Some(&policy(None, 0.0, 0.2, 1.0)), Some(seconds(4)), 21),
+            (6, Some(&policy(Some(10), 1.0, 1.0, 3.0)), Some(seconds(1)), 39),
+        ];
+        for (lease, retries, timeout, expected) in rows {
+            let claim =
+                ChordClaim { group_id: "g".into(), token: "t".into(), count: 1, lease: Duration::from_secs(lease) };
+            assert_eq!(claim.publish_lease(retries, timeout).as_secs(), expected, "{lease} {retries:?} {timeout:?}");
+        }
+        let endless = policy(Some(u32::MAX), f64::from(u32::MAX), 1e12, 1e12);
+        let claim = ChordClaim { group_id: "g".into(), token: "t".into(), count: 1, lease: seconds(6) };
+        assert!(claim.publish_lease(Some(&endless), Some(Duration::MAX)) > seconds(1_000_000));
+    }
+
+    #[test]
+    fn parts_that_stock_workers_could_not_unpack_fail_the_chord_as_there() {
+        let codec = Codec::new(&BackendOptions::default()).unwrap();
+        let rows = [
+            (r#"[1, "a", "FAILURE", null]"#, "Dependency a raised None"),
+            (r#"[1, "a", "FAILURE", {"exc_type": "E", "exc_message": "m"}]"#, "Dependency a raised E('m')"),
+            (r#"[1, "a", "REVOKED", {"exc_type": "E", "exc_message": []}]"#, "Dependency a raised E()"),
+            (r#"[1, "a", "FAILURE", {"exc_message": 1}]"#, "Join error: ValueError('Exception information must"),
+            (r#"[1, "a", "FAILURE", 5]"#, "Join error: TypeError("),
+            (r#"[1, "a", "SUCCESS"]"#, "Join error: "),
+            (r#"{"a": 1}"#, "Join error: "),
+            ("[1, 2, 3, 4]", "Join error: "),
+            ("", "Join error: "),
+            ("\u{0}celery-compressed\u{0}application/x-gzip\u{0}x", "Join error: DecodeError("),
+        ];
+        for (part, expected) in rows {
+            let good: &[u8] = br#"[1, "b", "SUCCESS", 1]"#;
+            let ChordOutcome::Failed(failure) = outcome_of_parts(&codec, [good, part.as_bytes()].into_iter()) else {
+                panic!("{part}")
+            };
+            assert!(failure.message.starts_with(expected), "{part}: {}", failure.message);
+        }
+    }
+}

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use celeriac::ErrorKind;
-use celeriac::backend::{BackendOptions, ResultWriter, WriterOptions};
+use celeriac::backend::{BackendOptions, ChordProgress, ResultWriter, WriterOptions};
 use celeriac::protocol::{Exception, MetaResult, State, Value};
 use redis::{Commands, Connection};
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
+use crate::chords;
 use crate::open;
 use crate::suite::{meta, success};
 use crate::support::proxy::Proxy;
@@ -379,4 +380,67 @@ async fn refusals_that_pass_are_retried_and_others_are_not() {
     redis::cmd("ACL").arg(&["SETUSER", "default", "-evalsha"]).exec(&mut connection).unwrap();
     let error = backend.store(&[success("b", 1)]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Backend, "{error}");
+}
+
+#[tokio::test]
+async fn keys_of_another_type_are_the_trouble_of_one_chord() {
+    let Some(server) = RedisServer::start().await else { return };
+    let mut connection = connection(&server);
+    let backend = open(&server.url(0), &BackendOptions::default());
+    let chords = chords::chords(&backend);
+    for (group, suffix) in [("j", ".j"), ("d", ".d"), ("c", ".c")] {
+        let _: () = connection.hset(format!("celery-taskset-meta-{group}{suffix}"), "a", "b").unwrap();
+    }
+    for (group, suffix, value) in [("s", ".s", "one"), ("t", ".t", "many"), ("t", ".s", "1")] {
+        let _: () = connection.set(format!("celery-taskset-meta-{group}{suffix}"), value).unwrap();
+    }
+    chords.start_chord("good", 1).await.unwrap();
+    let groups = ["j", "s", "d", "t", "c", "good"];
+    let parts: Vec<_> = groups.iter().map(|group| chords.encode_part(&chords::part(group, 0)).unwrap()).collect();
+    let counted = chords.store_with_parts(&[backend.encode(&success("m0", 1)).unwrap()], &parts).await.unwrap();
+    let shown: Vec<String> = counted
+        .iter()
+        .map(|progress| match progress {
+            Ok(ChordProgress::Complete(_)) => "complete".to_owned(),
+            Ok(other) => format!("{other:?}").to_lowercase(),
+            Err(error) => format!("{:?}", error.kind()),
+        })
+        .collect();
+    assert_eq!(shown, ["Backend", "waiting", "Backend", "complete", "Backend", "complete"]);
+    let error = counted[0].as_ref().unwrap_err().to_string();
+    assert!(error.contains("cannot count the chord j: ") && error.contains("WRONGTYPE"), "{error}");
+    assert!(backend.fetch("m0").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn chords_are_counted_through_restarts_and_full_servers() {
+    let Some(mut server) = RedisServer::start().await else { return };
+    let backend = open(&server.url(0), &BackendOptions::default());
+    let chords = chords::chords(&backend);
+    let writer = ResultWriter::start(backend.clone(), WriterOptions { batch_items: 20, ..WriterOptions::default() });
+    chords.start_chord("g", 300).await.unwrap();
+    let members = (0..300).map(|member| tokio::spawn(writer.store_with_part(None, &chords::part("g", member))));
+    let members: Vec<_> = members.collect();
+    restart(&mut server).await;
+    let mut claims = Vec::new();
+    for member in members {
+        claims.extend(match member.await.unwrap().unwrap() {
+            ChordProgress::Complete(claim) => Some(claim),
+            other => {
+                assert_eq!(other, ChordProgress::Waiting);
+                None
+            }
+        });
+    }
+    assert_eq!(claims.len(), 1);
+    let expected: Vec<i64> = (0..300).map(|member| member * 10).collect();
+    assert_eq!(chords::results(chords.claimed(&claims[0]).await.unwrap()), expected);
+
+    let mut connection = connection(&server);
+    let mut config = |value: &str| redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(value).exec(&mut connection);
+    config("1").unwrap();
+    let parts = [chords.encode_part(&chords::part("other", 0)).unwrap()];
+    assert!(chords.store_with_parts(&[], &parts).await.unwrap_err().is_connection());
+    config("0").unwrap();
+    assert_eq!(chords.store_with_parts(&[], &parts).await.unwrap()[0].as_ref().unwrap(), &ChordProgress::Waiting);
 }

@@ -10,7 +10,6 @@ use async_trait::async_trait;
 use redis::{Pipeline, Value};
 
 use super::RedisBackend;
-use super::link::can_pass_text;
 use crate::backend::chord::outcome_of_parts;
 use crate::backend::join::join_header;
 use crate::backend::{
@@ -161,11 +160,6 @@ impl RedisBackend {
             let Value::Array(answers) = answer else { return Err(self.link.unexpected()) };
             for (Members { parts }, answer) in chords.iter().zip(answers) {
                 let (code, ready, lease) = answered(answer).ok_or_else(|| self.link.unexpected())?;
-                if let Err(error) = &code
-                    && can_pass_text(error)
-                {
-                    return Err(Error::new(ErrorKind::Connection, format!("{} refused a request: {error}", self.link)));
-                }
                 for (at, part) in parts {
                     let is_last = parts.last().is_some_and(|(last, _)| last == at);
                     progress[*at] = match &code {

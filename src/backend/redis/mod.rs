@@ -196,7 +196,11 @@ impl ResultBackend for RedisBackend {
         limit: Option<Duration>,
     ) -> Result<Vec<Option<TaskMeta>>> {
         let mut gathering = Gathering::new(task_ids, until);
-        self.gather_stored(&mut gathering).await?;
+        match self.gather_stored(&mut gathering).await {
+            // Whoever waits goes on waiting through an outage.
+            Err(error) if error.is_connection() => {}
+            outcome => outcome?,
+        }
         match limit {
             None => self.gather(&mut gathering).await?,
             Some(limit) => timeout(limit, self.gather(&mut gathering)).await.unwrap_or(Ok(()))?,

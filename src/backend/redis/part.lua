@@ -61,11 +61,19 @@ local function count(first_key, token, first, last)
   return {2, ready, call('PTTL', claim)}
 end
 
+-- Keys of another type are the trouble of one chord; everything else the server refuses is everybody's.
 local answers = {}
 for chord = 1, #KEYS / 6 do
   local token, last = ARGV[at], at + 1 + 3 * tonumber(ARGV[at + 1])
   local worked, answer = pcall(count, chord * 6 - 5, token, at + 2, last)
-  answers[chord] = worked and answer or {tostring(type(answer) == 'table' and answer.err or answer), 0, 0}
+  if not worked then
+    local text = type(answer) == 'table' and answer.err or tostring(answer)
+    if not string.find(text, 'WRONGTYPE', 1, true) then
+      return redis.error_reply(string.match(text, '%-(%u+ .*)') or text)
+    end
+    answer = {text, 0, 0}
+  end
+  answers[chord] = answer
   at = last + 1
 end
 return answers

@@ -258,3 +258,24 @@ impl io::Write for Log {
         Ok(())
     }
 }
+
+#[test]
+fn settings_say_how_lost_connections_are_retried() {
+    let policy = RetryPolicy { max_retries: Some(7), interval_start: Duration::from_secs(2), ..RetryPolicy::default() };
+    // The policy, result_backend_always_retry, result_backend_max_retries: how often, and the first pause in seconds.
+    let rows = [
+        (None, false, None, None, 0),
+        (None, false, Some(5), None, 0),
+        (None, true, Some(5), Some(5), 0),
+        (Some(policy.clone()), false, Some(5), Some(7), 2),
+        (Some(policy.clone()), true, None, None, 2),
+        (Some(policy), true, Some(5), Some(5), 2),
+    ];
+    for (retry_policy, always_retry, max_retries, expected, start) in rows {
+        let mut config = Config { result_backend_always_retry: always_retry, ..Config::default() };
+        config.result_backend_max_retries = max_retries;
+        config.result_backend_transport_options.retry_policy = retry_policy;
+        let policy = WriterOptions::from(&config).retry_policy;
+        assert_eq!((policy.max_retries, policy.interval_start.as_secs()), (expected, start), "{config:?}");
+    }
+}
