@@ -1,6 +1,6 @@
 //! [`RedisServer`]: a Redis of the test's own, gone with it.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -189,7 +189,8 @@ fn openssl(arguments: impl FnOnce(&mut Command)) -> io::Result<()> {
 }
 
 fn skipped<T>(program: &str, error: &io::Error) -> Option<T> {
-    eprintln!("skipped: {program} is not installed ({error})");
+    // Not `eprintln`, which is shown for failing tests alone.
+    let _ = writeln!(io::stderr(), "skipped: {program} is not installed ({error})");
     None
 }
 

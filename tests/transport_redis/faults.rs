@@ -315,8 +315,8 @@ async fn closing_takes_as_long_as_giving_back_gets_on() {
     let Some(rig) = Rig::start().await else { return };
     let proxy = Proxy::start(rig.server.port()).await;
     let options = RedisOptions {
-        socket_timeout: Duration::from_millis(600),
-        socket_connect_timeout: Duration::from_millis(100),
+        socket_timeout: Duration::from_millis(1500),
+        socket_connect_timeout: Duration::from_millis(500),
         ..RedisOptions::default()
     };
     let transport = rig.transport_at(&format!("redis://127.0.0.1:{}/0", proxy.port()), options);
@@ -325,15 +325,16 @@ async fn closing_takes_as_long_as_giving_back_gets_on() {
     send(&connection, "q", &sent.iter().map(String::as_str).collect::<Vec<_>>()).await;
     let held = take(&mut *consumer, sent.len()).await;
     drop(consumer);
-    proxy.delay(Duration::from_millis(25));
+    proxy.delay(Duration::from_millis(45));
     drop(held);
     let started = Clock::system().epoch_seconds();
     connection.close().await.unwrap();
-    assert!(Clock::system().epoch_seconds() - started > 0.7, "it took longer than it may stand still");
+    assert!(Clock::system().epoch_seconds() - started > 2.0, "it took longer than it may stand still");
     assert_eq!(rig.reserved().await, 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+/// On one thread, so that nothing is written before everything is dropped.
+#[tokio::test]
 async fn however_many_go_back_they_keep_their_order() {
     let Some(rig) = Rig::start().await else { return };
     let (connection, mut consumer, _) = consume(&rig.transport(RedisOptions::default()), &["q"], 0).await;

@@ -228,7 +228,8 @@ impl Link {
 /// Gives the server our scripts, registers what could not be registered before, and turns tracking on if wanted; says
 /// whether it is on.
 async fn prepare(shared: &Shared, connection: &mut MultiplexedConnection, track: bool) -> Result<bool, RedisError> {
-    for script in [&shared.scripts.reserve, &shared.scripts.moving, &shared.scripts.release] {
+    let scripts = &shared.scripts;
+    for script in [&scripts.reserve, &scripts.moving, &scripts.wrap, &scripts.release] {
         script.load(connection).await?;
     }
     let unregistered = shared.ledger.take_unregistered();

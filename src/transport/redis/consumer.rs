@@ -12,11 +12,11 @@ use tokio_util::sync::CancellationToken;
 use super::connection::{Link, register};
 use super::ledger::Pause;
 use super::reserve::{Reserved, Reserver};
-use super::unacked::entry;
+use super::unacked::{entry, is_written_in_vain};
 use super::wake::{Wake, Woken};
 use crate::protocol::envelope;
 use crate::transport::cycle::Cycle;
-use crate::transport::{Consumer, Delivery, Prefetch, Queue};
+use crate::transport::{Consumer, Delivery, Prefetch, Queue, Undecodable};
 use crate::{Error, Result};
 
 /// The most that one script call reserves: more would cost more each, since it no longer fits the processors' caches.
@@ -51,9 +51,34 @@ impl Consumer for RedisConsumer {
         if self.unread.len() > READ_AT_ONCE {
             yield_now().await;
         }
-        let mut deliveries = std::mem::take(&mut self.unread);
-        deliveries.iter_mut().for_each(|delivery| delivery.decode(envelope::parse));
-        Ok(deliveries)
+        self.unread.iter_mut().for_each(|delivery| delivery.decode(envelope::parse));
+        self.wrap().await;
+        Ok(std::mem::take(&mut self.unread))
+    }
+}
+
+impl RedisConsumer {
+    /// Wraps what stands in `unacked` and what no stock worker could restore from there, if this one died now.
+    async fn wrap(&self) {
+        let shared = &self.link.shared;
+        let mut call = shared.scripts.wrap.call(1);
+        call.arg(&shared.keys.unacked);
+        let mut wrapped = 0;
+        for delivery in &self.unread {
+            let Err(Undecodable { raw, .. }) = delivery.message() else { continue };
+            if is_written_in_vain(raw)
+                && let Ok(entry) = entry(raw, delivery.queue().as_str())
+            {
+                call.arg(shared.ledger.field(delivery.tag())).arg(entry);
+                wrapped += 1;
+            }
+        }
+        if wrapped == 0 {
+            return;
+        }
+        if let Err(error) = shared.scripts.wrap.run(&mut self.link.connection.clone(), &call).await {
+            tracing::warn!("{}", self.link.refused("cannot wrap what is no message at", error));
+        }
     }
 }
 
@@ -138,7 +163,7 @@ impl Driver {
         let room = tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(Vec::new()),
-            room = self.room() => room,
+            room = room(&self.prefetch, self.more) => room,
         };
         self.wake.looking();
         let Reserved { mut deliveries, drained } = self.reserver.reserve(room).await?;
@@ -153,22 +178,6 @@ impl Driver {
         Ok(deliveries)
     }
 
-    /// How many messages there is room for: at least one.
-    async fn room(&self) -> usize {
-        loop {
-            let room = self.prefetch.available().min(BATCH);
-            let worthwhile = (self.prefetch.base() / 4).clamp(1, BATCH / 4);
-            if room >= worthwhile || (room > 0 && (!self.more || self.prefetch.out() == 0)) {
-                return room;
-            }
-            if room > 0 {
-                sleep(GATHER).await;
-                return self.prefetch.available().clamp(1, BATCH);
-            }
-            self.prefetch.changed().await;
-        }
-    }
-
     /// Waits for messages to arrive. Brings the one that was popped while waiting, if waiting pops.
     async fn wait(&mut self) -> Result<Option<Delivery>> {
         // A pop may bring a message, so there must be room for it.
@@ -176,7 +185,7 @@ impl Driver {
         tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(None),
-            _ = self.room() => {}
+            _ = room(&self.prefetch, self.more) => {}
         }
         let lists = if self.wake.is_tracking() { Vec::new() } else { self.reserver.lists().collect() };
         match self.wake.wait(&self.link.connection, lists, &stop).await {
@@ -225,5 +234,45 @@ impl Driver {
             }
         }
         Ok(())
+    }
+}
+
+/// Waits until there is room for messages, and says for how many: at least one. Where there is `more` to take than fits,
+/// a window that is nearly full is given a moment to empty itself.
+async fn room(prefetch: &Prefetch, more: bool) -> usize {
+    let mut gathered = false;
+    loop {
+        let room = prefetch.available().min(BATCH);
+        let worthwhile = (prefetch.base() / 4).clamp(1, BATCH / 4);
+        if room == 0 {
+            prefetch.changed().await;
+        } else if gathered || !more || room >= worthwhile || prefetch.out() == 0 {
+            return room;
+        } else {
+            sleep(GATHER).await;
+            gathered = true;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_window_that_closes_while_it_is_given_a_moment_is_waited_for() {
+        let prefetch = Prefetch::new(8);
+        let mut out: Vec<_> = (0..7).map(|_| prefetch.take()).collect();
+        assert_eq!(room(&prefetch, false).await, 1);
+        let mut waiting = std::pin::pin!(room(&prefetch, true));
+        assert!(timeout(GATHER / 2, &mut waiting).await.is_err(), "one is not worth a request yet");
+        prefetch.set_limit(7);
+        assert!(timeout(GATHER * 10, &mut waiting).await.is_err(), "there is no room at all");
+        drop(out.pop());
+        assert_eq!(waiting.await, 1);
+        out.truncate(3);
+        assert_eq!(room(&prefetch, true).await, 4);
     }
 }

@@ -123,6 +123,7 @@ impl Shared {
 struct Scripts {
     reserve: Script,
     moving: Script,
+    wrap: Script,
     release: Script,
     take: Script,
 }
@@ -132,6 +133,7 @@ impl Scripts {
         Scripts {
             reserve: Script::new(include_str!("reserve.lua")),
             moving: Script::new(include_str!("move.lua")),
+            wrap: Script::new(include_str!("wrap.lua")),
             release: Script::new(include_str!("release.lua")),
             take: Script::new(include_str!("take.lua")),
         }

@@ -7,7 +7,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, RedisError, Value};
 
 use super::Shared;
-use super::unacked::suffix;
+use super::unacked::{suffix, unwrapped};
 use crate::Result;
 use crate::redis_client::failure;
 use crate::transport::cycle::Cycle;
@@ -137,7 +137,7 @@ impl Reserver {
 
     /// A delivery whose message is still to be read.
     fn delivery(&self, Popped { tag, queue, raw }: Popped) -> Delivery {
-        let message = Err(Undecodable { reason: String::new(), raw });
+        let message = Err(Undecodable { reason: String::new(), raw: unwrapped(raw) });
         Delivery::new(message, queue, tag, Arc::clone(&self.shared.ledger) as _, self.prefetch.take())
     }
 

@@ -1,5 +1,7 @@
 //! What stands in `unacked`: `[envelope, exchange, routing_key]` (kombu/transport/redis.py `QoS.append`).
 
+use bytes::Bytes;
+
 use crate::protocol::{Value, envelope, json};
 use crate::{Error, ErrorKind, Result};
 
@@ -21,14 +23,44 @@ pub(super) fn suffix(queue: &str) -> Result<Vec<u8>> {
     Ok(text)
 }
 
-/// The entry of a message that was taken from `queue`, as `reserve.lua` writes it.
+/// The entry of a message that was taken from `queue`: JSON that any worker can restore, whatever the message is.
 pub(super) fn entry(raw: &[u8], queue: &str) -> Result<Vec<u8>> {
     let suffix = suffix(queue)?;
-    if raw.first() == Some(&b'{') && raw.last() == Some(&b'}') {
+    if looks_like_an_object(raw) && is_restorable(raw) {
         return Ok([b"[", raw, &suffix].concat());
     }
-    let digits: String = raw.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok([b"[", WRAPPER.0, digits.as_bytes(), WRAPPER.1, &suffix].concat())
+    let mut entry = [b"[", WRAPPER.0].concat();
+    entry.reserve(2 * raw.len() + WRAPPER.1.len() + suffix.len());
+    for byte in raw {
+        entry.extend([byte >> 4, byte & 15].map(|digit| HEX[usize::from(digit)]));
+    }
+    entry.extend([WRAPPER.1, &suffix].concat());
+    Ok(entry)
+}
+
+/// Whether `reserve.lua`, which cannot afford to read messages, has written these bytes as they are into an entry that a
+/// stock worker cannot restore.
+pub(super) fn is_written_in_vain(raw: &[u8]) -> bool {
+    looks_like_an_object(raw) && !is_restorable(raw)
+}
+
+fn looks_like_an_object(raw: &[u8]) -> bool {
+    raw.first() == Some(&b'{') && raw.last() == Some(&b'}')
+}
+
+/// Whether a stock worker puts these bytes back. It fails at each sweep over what is no JSON, and throws away what it
+/// cannot mark as redelivered (kombu/transport/redis.py `QoS.restore_by_tag`, `Channel._do_restore_message`).
+fn is_restorable(raw: &[u8]) -> bool {
+    let Ok(Value::Map(message)) = json::parse(raw) else { return false };
+    let is_object = |value: Option<&Value>| value.is_none_or(|value| value.as_map().is_some());
+    let properties = message.get("properties");
+    let delivery_info = properties.and_then(Value::as_map).and_then(|properties| properties.get("delivery_info"));
+    is_object(message.get("headers")) && is_object(properties) && is_object(delivery_info)
+}
+
+/// The bytes that were meant, if these are what a stock worker has made of our wrapper.
+pub(super) fn unwrapped(raw: Bytes) -> Bytes {
+    if raw.starts_with(WRAPPER.0) { unwrap(&raw).map(Bytes::from).unwrap_or(raw) } else { raw }
 }
 
 impl Entry {
@@ -67,13 +99,17 @@ impl Entry {
     }
 }
 
+const HEX: &[u8; 16] = b"0123456789abcdef";
 /// What `reserve.lua` makes of bytes that are no object.
 const WRAPPER: (&[u8], &[u8]) = (b"{\"celeriac-raw\": \"", b"\"}");
 
 /// The bytes that were wrapped, if they were.
 fn unwrap(object: &[u8]) -> Option<Vec<u8>> {
     let digits = object.strip_prefix(WRAPPER.0)?.strip_suffix(WRAPPER.1)?;
-    let digits = str::from_utf8(digits).ok().filter(|digits| digits.is_ascii() && digits.len() % 2 == 0)?;
+    let digits = str::from_utf8(digits).ok().filter(|digits| digits.len() % 2 == 0)?;
+    if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
     (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).ok()).collect()
 }
 
@@ -107,11 +143,44 @@ mod tests {
     #[test]
     fn our_own_entries_are_read_back_even_if_the_envelope_is_broken() {
         for queue in ["celery", "odd, \"name\"", "\u{6}\u{16}", "é→"] {
-            for raw in [b"{\"headers\": broken}".as_slice(), b"", b"\x00\xff, \"", b"[]"] {
-                let parsed = Entry::parse(&entry(raw, queue).unwrap()).unwrap();
+            for raw in [b"{\"headers\": broken}".as_slice(), b"", b"\x00\xff, \"", b"[]", b"{\"a\": \"\xff\"}"] {
+                let written = entry(raw, queue).unwrap();
+                assert!(json::parse(&written).is_ok(), "{written:?}");
+                let parsed = Entry::parse(&written).unwrap();
                 assert_eq!((parsed.raw.as_slice(), parsed.routing_key.as_str()), (raw, queue));
                 assert_eq!(parsed.redelivery(), (raw.to_vec(), 0));
             }
+        }
+    }
+
+    #[test]
+    fn what_a_stock_worker_cannot_restore_is_wrapped() {
+        let rows = [
+            (r#"{"body": "%", "headers": {}, "properties": {"delivery_info": {}}}"#, false),
+            (r#"{"body": 1}"#, false),
+            (r#"{"headers": tru}"#, true),
+            (r#"{"a": 1}{}"#, true),
+            (r#"{"headers": []}"#, true),
+            (r#"{"headers": {}, "properties": null}"#, true),
+            (r#"{"headers": {}, "properties": {"delivery_info": "x"}}"#, true),
+            ("no object, which the script wraps itself", false),
+        ];
+        for (raw, expected) in rows {
+            assert_eq!(is_written_in_vain(raw.as_bytes()), expected, "{raw}");
+        }
+    }
+
+    #[test]
+    fn a_wrapper_that_a_stock_worker_has_put_back_is_taken_off() {
+        let rows = [
+            (r#"{"celeriac-raw": "7b00ff"}"#, "{\0\u{ff}"),
+            (r#"{"celeriac-raw": "7b0"}"#, r#"{"celeriac-raw": "7b0"}"#),
+            (r#"{"celeriac-raw": "+f"}"#, r#"{"celeriac-raw": "+f"}"#),
+            ("{}", "{}"),
+        ];
+        for (raw, expected) in rows {
+            let latin: Vec<u8> = expected.chars().map(|letter| letter as u8).collect();
+            assert_eq!(unwrapped(Bytes::from_static(raw.as_bytes())), latin, "{raw}");
         }
     }
 
