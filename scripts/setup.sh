@@ -5,7 +5,7 @@
 #
 # compiler    a C compiler and pkg-config, for the compression and TLS libraries
 # lint        rustfmt and clippy
-# redis       the redis-server program; no service is started and none is left running
+# redis       the redis-server and openssl programs; no service is started and none is left running
 # python      .build/venv: Celery 5.7, Django and pytest, with pinned versions
 # old-client  .build/venv-5.3: an older Celery, to prove that its messages and results work too
 # old-worker  .build/venv-5.5: an older Celery, whose workers stand beside ours in mixed fleets
@@ -63,6 +63,8 @@ lint() {
 
 # Debian starts a server that it installs, unless policy-rc.d says no: the tests start their own, on free ports.
 redis() {
+    # The tests of encrypted connections make their certificates with it.
+    command -v openssl >/dev/null || apt_install openssl
     command -v redis-server >/dev/null && return
     local policy=/usr/sbin/policy-rc.d ours=
     if [ ! -e "$policy" ] && as_root true; then

@@ -98,6 +98,7 @@ fn options_without_effect_are_refused() {
         "--include",
         "-I",
         "--autoscale",
+        "--heartbeat-interval",
         "--schedule-filename",
         "--schedule",
         "-s",

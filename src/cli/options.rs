@@ -194,9 +194,6 @@ pub(super) struct FeatureOptions {
     /// Accepted: this worker sends no heartbeats yet.
     #[arg(long)]
     pub(super) without_heartbeat: bool,
-    /// Accepted: this worker sends no heartbeats yet.
-    #[arg(long, value_name = "SECONDS", env = "CELERY_WORKER_HEARTBEAT_INTERVAL", hide_env = true)]
-    pub(super) heartbeat_interval: Option<u32>,
 }
 
 #[derive(Debug, Args)]

@@ -39,6 +39,7 @@ const WORKER: &[Refused] = &[
     option("pool-start-method", None, "METHOD", "Pool Options"),
     option("include", Some('I'), "MODULES", "Queue Options"),
     option("autoscale", None, "MAX,MIN", "Features"),
+    option("heartbeat-interval", None, "SECONDS", "Features"),
     flag("beat", Some('B'), "Embedded Beat Options"),
     Refused { alias: Some("schedule"), ..option("schedule-filename", Some('s'), "FILE", "Embedded Beat Options") },
     option("scheduler", None, "CLASS", "Embedded Beat Options"),
