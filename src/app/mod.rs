@@ -12,7 +12,7 @@ pub(crate) mod parts;
 mod producer;
 mod result;
 mod result_error;
-mod revoke;
+pub(crate) mod revoke;
 
 use std::sync::{Arc, OnceLock};
 

@@ -6,7 +6,7 @@ use crate::transport::Publication;
 
 /// What tells all workers to revoke tasks (celery/app/control.py `Control.revoke`, kombu/pidbox.py `Mailbox._publish`);
 /// with a signal, to end those that run as well.
-pub(super) fn publication(
+pub(crate) fn publication(
     control_exchange: &str,
     task_ids: Vec<String>,
     signal: Option<&str>,

@@ -234,6 +234,7 @@ impl Continuations {
                     .store(Some(self.results.metas.of_failed_body(&id, exception.clone(), Vec::new())), None)
                     .await?;
             }
+            self.sender.revoke(planned.revoke).await;
             self.fail_members(parent, planned.chain, &chord_error, None, true).await
         })
     }

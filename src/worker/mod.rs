@@ -79,7 +79,7 @@ use publisher::{Current, Publisher};
 use remote::Remote;
 use results::Results;
 use revoked::Revoked;
-use sender::Sender;
+use sender::{Broadcasts, Sender};
 use state_file::{Remembered, StateFile};
 
 /// How many handlers run at a time unless `worker_concurrency` says otherwise. Handlers on Tokio cost a few kilobytes
@@ -226,6 +226,7 @@ impl Worker {
         let mut rng = fastrand::Rng::with_seed(self.options.seed);
         let clock = Arc::new(LamportClock::new(self.remembered.clock));
         let remote = self.remote(writer.clone(), current.subscribe(), Arc::clone(&clock))?;
+        let broadcasts = Broadcasts { connection: current.subscribe(), clock: Arc::clone(&clock) };
         let link = Link {
             queues: self.queues(),
             prefetch: Arc::clone(&prefetch),
@@ -240,8 +241,14 @@ impl Worker {
         let dead_letters = config.dead_letter_queue.clone();
         let dead_letters = dead_letters.map(|queue| DeadLetters { queue, hostname: self.options.hostname.clone() });
         let (concurrency, revoked, mut tasks) = (self.concurrency(), self.revoked(), self.tasks);
-        let sender =
-            Arc::new(Sender::new(&self.app, publisher, Arc::clone(&self.backend), self.clock.clone(), rng.u64(..))?);
+        let sender = Arc::new(Sender::new(
+            &self.app,
+            publisher,
+            Arc::clone(&self.backend),
+            self.clock.clone(),
+            broadcasts,
+            rng.u64(..),
+        )?);
         let results = Arc::new(Results { metas: self.metas, writer: writer.clone(), cold: Cold::default() });
         let continuations = Arc::new(Continuations { sender, results, tasks: self.app.tasks().clone() });
         tasks.add(Builtins::new(Arc::clone(&continuations), config).tasks(), config);

@@ -6,11 +6,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::publisher::Publisher;
-use crate::app::{App, Messages, Outgoing, chords, new_id, origin};
+use super::publisher::{Current, Publisher};
+use crate::app::{App, Messages, Outgoing, chords, new_id, origin, revoke};
 use crate::backend::{ChordClaim, NativeChords, ResultBackend};
 use crate::canvas::{Given, Parent, Plan, Planner, Rules, Step};
 use crate::config::RetryPolicy;
+use crate::control::LamportClock;
 use crate::protocol::{ResultTuple, Signature};
 use crate::time::Clock;
 use crate::transport::Backoff;
@@ -29,6 +30,16 @@ pub(crate) struct Sender {
     connection_timeout: Duration,
     /// Seeds the jitter of what is tried again.
     seed: u64,
+    /// `control_exchange`.
+    control_exchange: String,
+    broadcasts: Broadcasts,
+}
+
+/// How a worker speaks to all others.
+pub(crate) struct Broadcasts {
+    pub(crate) connection: Current,
+    /// What control commands are stamped with.
+    pub(crate) clock: Arc<LamportClock>,
 }
 
 /// What is to be done, encoded.
@@ -46,6 +57,7 @@ impl Sender {
         publisher: Publisher,
         backend: Arc<dyn ResultBackend>,
         clock: Clock,
+        broadcasts: Broadcasts,
         seed: u64,
     ) -> Result<Self> {
         let (config, reply_to) = (app.config(), new_id());
@@ -63,6 +75,8 @@ impl Sender {
             publish_retry_policy: config.task_publish_retry_policy.clone(),
             connection_timeout: config.broker_connection_timeout,
             seed,
+            control_exchange: config.control_exchange.clone(),
+            broadcasts,
         })
     }
 
@@ -100,6 +114,20 @@ impl Sender {
             }
         }
         Ok(plan.children)
+    }
+
+    /// Tells all workers not to run these tasks. A worker that does not hear it meets results that are final already.
+    pub(crate) async fn revoke(&self, ids: Vec<String>) {
+        let connection = self.broadcasts.connection.borrow().clone();
+        let (Some(connection), false) = (connection, ids.is_empty()) else { return };
+        let command = revoke::publication(&self.control_exchange, ids, None, self.broadcasts.clock.forward());
+        let sent = match command {
+            Ok(command) => connection.broadcast(vec![command]).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = sent {
+            tracing::warn!("cannot revoke the members of a chord's body: {error}");
+        }
     }
 
     /// For how long to keep the claim on a chord while its body is being sent.
