@@ -52,7 +52,7 @@ fn header(message: &Message, name: &str) -> Value {
 }
 
 fn body(message: &Message) -> Body {
-    let accept = AcceptContent::new(&["json", "msgpack"]).unwrap();
+    let accept = AcceptContent::new(["json", "msgpack"]).unwrap();
     Body::read(message.payload(&accept).unwrap()).unwrap()
 }
 

@@ -3,6 +3,59 @@
 //! [`Messages`] makes messages of calls, for producers and workers alike; a [`Producer`] sends them and hands out
 //! [`AsyncResult`]s and [`GroupResult`]s, whose `get` fails with a [`ResultError`].
 //!
+//! # From Rust
+//!
+//! A program that only sends needs an [`App`] with a broker and, to see results, a result backend; nothing is connected to
+//! before the first task is sent. What it sends, workers in Python and in Rust run alike: the messages are Celery 5.7's.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use celeriac::{App, GroupResult, args, chain, chord, group, signature};
+//!
+//! #[celeriac::task(name = "shop.tasks.add")]
+//! async fn add(x: i64, y: i64) -> i64 {
+//!     x + y
+//! }
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut app = App::new("shop").task(add);
+//! app.config_mut().merge_environment(|name| std::env::var(name).ok())?; // CELERY_BROKER_URL, CELERY_RESULT_BACKEND
+//! app.config_mut().merge_toml(
+//!     "task_routes = { 'shop.mail.*' = 'mail', 'shop.*' = { queue = 'shop', priority = 3 } }",
+//!     "built in",
+//! )?;
+//! let timeout = Duration::from_secs(10);
+//!
+//! // A task of this crate: its arguments have types. A task in Python: by its name.
+//! let sum: i64 = app.send(add::s(2, 3)).await?.get(timeout).await?;
+//! app.send(signature("shop.mail.welcome", args!["ann@example.org"]).kwarg("lang", "en").countdown(60.0)).await?;
+//!
+//! // Canvases, with tasks of both kinds.
+//! let ten = chain([add::s(1, 2), add::partial(3), signature("shop.tasks.add", args![4])]);
+//! let ten: i64 = app.send(ten).await?.get(timeout).await?;
+//! let total = chord((0..10).map(|i| add::s(i, i)), signature("shop.tasks.total", args![]));
+//! let total: i64 = app.send(total).await?.get(timeout).await?;
+//! let sums: GroupResult = app.send(group((0..10).map(|i| add::s(i, 1)))).await?.try_into()?;
+//! let sums: Vec<i64> = sums.join(timeout).await?;
+//!
+//! // What the task raised, by the name of its Python class.
+//! let failed = app.send(signature("shop.tasks.fail", args![])).await?.get::<i64>(timeout).await;
+//! match failed {
+//!     Err(error) if error.is_timeout() => println!("not ready"),
+//!     Err(error) => match error.task_error() {
+//!         Some(raised) => println!("{}: {}", raised.exc_type(), raised.message()),
+//!         None => return Err(error.into()),
+//!     },
+//!     Ok(value) => println!("{value}"),
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A task in Rust sends from within with [`TaskContext::send`](crate::TaskContext::send), puts another in its place with
+//! [`TaskContext::replace`](crate::TaskContext::replace), and makes its chord larger with
+//! [`TaskContext::add_to_chord`](crate::TaskContext::add_to_chord).
+//!
 //! Nothing here decides what a canvas comes to (that is `canvas`) or where a message goes (that is `routing`).
 
 mod group_result;

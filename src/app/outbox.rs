@@ -37,7 +37,7 @@ enum What {
     /// To queues.
     Messages(Vec<Outgoing>),
     /// To everybody who listens.
-    Broadcast(Publication),
+    Broadcast(Box<Publication>),
     /// Close the connection.
     Close,
 }
@@ -66,7 +66,7 @@ impl Outbox {
     /// # Errors
     /// As [`Outbox::send`].
     pub(super) async fn broadcast(&self, publication: Publication) -> Result<()> {
-        self.order(What::Broadcast(publication)).await
+        self.order(What::Broadcast(Box::new(publication))).await
     }
 
     /// Closes the connection when what was ordered before is sent; the next message opens another.
@@ -119,7 +119,7 @@ impl Sender {
             for Order { what, done } in batch.drain(..) {
                 match what {
                     What::Messages(outgoing) => messages.push((outgoing, done)),
-                    What::Broadcast(publication) => answer(done, self.broadcast(publication).await),
+                    What::Broadcast(publication) => answer(done, self.broadcast(*publication).await),
                     What::Close => {
                         self.send_all(std::mem::take(&mut messages)).await;
                         self.close().await;

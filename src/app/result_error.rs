@@ -12,7 +12,7 @@ use crate::protocol::{Exception, State};
 pub enum ResultError {
     /// The task raised, or was revoked.
     #[error(transparent)]
-    Task(#[from] TaskError),
+    Task(Box<TaskError>),
     /// It was not ready in time (celery.exceptions.TimeoutError).
     #[error("task {task_id} was not ready within {timeout:?}")]
     Timeout {
@@ -71,6 +71,12 @@ impl TaskError {
     /// What Python's `str()` makes of the exception.
     pub fn message(&self) -> String {
         self.exception.message()
+    }
+}
+
+impl From<TaskError> for ResultError {
+    fn from(error: TaskError) -> Self {
+        ResultError::Task(Box::new(error))
     }
 }
 

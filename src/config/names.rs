@@ -27,15 +27,12 @@ pub(super) fn without_effect(config: &Config) -> Vec<String> {
     let broker_options = NOT_YET_BROKER_OPTIONS.iter().copied().filter(|name| !broker.is_default(name));
     let broker_options = broker_options.chain(broker.other.keys().map(String::as_str));
     let broker_options = broker_options.map(|name| format!("broker_transport_options.{name}"));
-    let result_options = NOT_YET_RESULT_OPTIONS.iter().copied().filter(|name| !result.is_default(name));
-    let result_options = result_options.chain(result.other.keys().map(String::as_str));
-    let result_options = result_options.map(|name| format!("result_backend_transport_options.{name}"));
+    let result_options = result.other.keys().map(|name| format!("result_backend_transport_options.{name}"));
     changed.chain(broker_options).chain(result_options).collect()
 }
 
 /// Read for the sake of what comes next: a name leaves this list when something heeds it.
 const NOT_YET: &[&str] = &[
-    "broker_write_url",
     "control_queue_durable",
     "control_queue_exclusive",
     "control_queue_expires",
@@ -49,25 +46,13 @@ const NOT_YET: &[&str] = &[
     "event_serializer",
     "redis_socket_keepalive",
     "result_accept_content",
-    "result_backend_always_retry",
     "result_backend_base_sleep_between_retries_ms",
-    "result_backend_max_retries",
     "result_backend_max_sleep_between_retries_ms",
     "result_chord_retry_interval",
-    "task_allow_error_cb_on_chord_header",
-    "task_compression",
-    "task_default_delivery_mode",
-    "task_default_priority",
-    "task_inherit_parent_priority",
     "task_protocol",
-    "task_publish_retry",
-    "task_publish_retry_policy",
     "task_reject_on_worker_lost",
-    "task_repr_maxlevels",
     "task_retry_on_worker_lost",
     "task_send_sent_event",
-    "task_serializer",
-    "unknown_tasks",
     "worker_cancel_long_running_tasks_on_connection_loss",
     "worker_direct",
     "worker_enable_prefetch_count_reduction",
@@ -77,8 +62,6 @@ const NOT_YET: &[&str] = &[
 ];
 
 const NOT_YET_BROKER_OPTIONS: &[&str] = &["max_connections", "socket_keepalive"];
-
-const NOT_YET_RESULT_OPTIONS: &[&str] = &["retry_policy"];
 
 /// The known name that is most like `name`, if one is alike at all.
 pub(super) fn nearest(name: &str) -> Option<&'static str> {
@@ -244,7 +227,7 @@ const UNSUPPORTED: &[(&str, &str)] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{BrokerTransportOptions, ResultTransportOptions};
+    use crate::config::BrokerTransportOptions;
 
     #[test]
     fn the_table_is_sorted_and_its_defaults_are_read() {
@@ -256,9 +239,6 @@ mod tests {
         }
         for name in NOT_YET_BROKER_OPTIONS {
             assert!(BrokerTransportOptions::NAMES.contains(name), "{name}");
-        }
-        for name in NOT_YET_RESULT_OPTIONS {
-            assert!(ResultTransportOptions::NAMES.contains(name), "{name}");
         }
         for (name, _) in UNSUPPORTED {
             assert!(!Config::NAMES.contains(name), "{name} is both honoured and not");

@@ -218,7 +218,7 @@ impl Worker {
         let config = self.app.config();
         let prefetch = self.prefetch();
         let (writer, current) =
-            (ResultWriter::start(Arc::clone(&self.backend), WriterOptions::default()), watch::Sender::new(None));
+            (ResultWriter::start(Arc::clone(&self.backend), WriterOptions::from(config)), watch::Sender::new(None));
         let (publisher, publishing) = Publisher::start(current.subscribe());
         // Whoever drops this future takes the link down with it.
         let stop = CancellationToken::new();
