@@ -5,8 +5,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac::app::{Producer, ResultError};
+use celeriac::app::{Messages, Producer, ResultError};
 use celeriac::backend::{BackendOptions, MemoryBackend, ResultBackend, StoreRequest};
+use celeriac::canvas::Call;
 use celeriac::protocol::{AcceptContent, Body, Exception, Map, Message, MetaResult, State, TaskMeta, Value};
 use celeriac::time::Clock;
 use celeriac::transport::MemoryTransport;
@@ -84,6 +85,23 @@ async fn options_of_a_call_win_over_the_task_and_the_route() {
     assert_eq!((mine[0].properties.priority, mine[1].properties.priority), (Some(2), Some(4)));
     assert_eq!(mine[1].content_type.as_deref(), Some("application/json"));
     assert_eq!(header(&mine[0], "ignore_result"), Value::Null);
+}
+
+/// celery/app/base.py `Celery.send_task` sets the parent's priority last, where there is none.
+#[test]
+fn an_inherited_priority_is_the_last_that_is_asked() {
+    let check = |toml: &str, task: &str, expected: i64| {
+        let mut app = App::new("test").task(add);
+        app.config_mut().merge_toml(toml, "test.toml").unwrap();
+        let messages = Messages::new(&app, "gen1@h", "").unwrap();
+        let call = Call { task: task.into(), id: "i".into(), inherited_priority: Some(9), ..Call::default() };
+        let sent = messages.message(call, Clock::system().now()).unwrap();
+        assert_eq!(sent.publication.message.properties.priority, Some(expected), "{toml} {task}");
+    };
+    check("", "t", 9);
+    check("", "ours.add", 4);
+    check("task_default_priority = 7", "t", 7);
+    check("task_routes = { t = { priority = 1 } }", "t", 1);
 }
 
 #[tokio::test]

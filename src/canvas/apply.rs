@@ -60,7 +60,9 @@ impl Draft<'_> {
         let add_to_parent = options.remove("add_to_parent").is_none_or(|add| add.is_truthy());
         let route_name = take_text(&mut options, "route_name").or(route_name);
         let (chord, chain) = (given.chord.or(chord), given.chain.or(chain));
-        let mut call = Call { task, id, args, kwargs, root_id, parent_id, chord, chain, route_name, options };
+        let inherited_priority = None;
+        let mut call =
+            Call { task, id, args, kwargs, root_id, parent_id, chord, chain, route_name, inherited_priority, options };
         self.inherit(&mut call);
         let result = self.results.task(call.id.clone());
         if add_to_parent {
@@ -75,9 +77,7 @@ impl Draft<'_> {
         let Some(parent) = self.parent.filter(|_| call.root_id.is_none() || call.parent_id.is_none()) else { return };
         call.root_id.get_or_insert_with(|| parent.root_id.clone().unwrap_or_else(|| parent.id.clone()));
         call.parent_id.get_or_insert_with(|| parent.id.clone());
-        if let Some(priority) = parent.priority.filter(|_| self.rules.inherit_parent_priority) {
-            call.options.get_or_insert_with("priority", || priority.into());
-        }
+        call.inherited_priority = parent.priority.filter(|_| self.rules.inherit_parent_priority);
     }
 
     /// Sends the first step with the others as its `chain` (celery/canvas.py `_chain.run`).

@@ -33,6 +33,9 @@ pub struct Call {
     pub chain: Option<Arc<Vec<Value>>>,
     /// The name that routes are looked up under, if it is not the task's: that of the task that `celery.map` calls.
     pub route_name: Option<String>,
+    /// The priority of the task that sends it (`task_inherit_parent_priority`): for a message that gets none from its
+    /// options, its task or its route.
+    pub inherited_priority: Option<i64>,
     /// Every other option of `apply_async`, under Celery's names.
     pub options: Map,
 }
@@ -151,7 +154,7 @@ impl Call {
             stamps,
             headers: take(options, "headers").and_then(Value::into_map).unwrap_or_default(),
             reply_to: take_text(options, "reply_to").unwrap_or_else(|| defaults.reply_to.clone()),
-            priority: take(options, "priority").and_then(|priority| priority.as_i64()),
+            priority: take(options, "priority").and_then(|priority| priority.as_i64()).or(self.inherited_priority),
             transient: take(options, "delivery_mode").map_or(defaults.transient, |mode| is_transient(&mode)),
             exchange: exchange.into(),
             routing_key: routing_key.into(),
