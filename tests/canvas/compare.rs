@@ -4,20 +4,14 @@ use std::collections::HashMap;
 
 use celeriac::protocol::{Map, Value, json};
 
-use crate::record::Row;
-
 /// One comparison: which of our ids stands for which of Celery's.
+#[derive(Default)]
 pub struct Comparison {
     ours: HashMap<String, String>,
     theirs: HashMap<String, String>,
 }
 
 impl Comparison {
-    /// Ids that the canvas names itself stand for themselves.
-    pub fn new(_row: &Row) -> Self {
-        Comparison { ours: HashMap::new(), theirs: HashMap::new() }
-    }
-
     pub fn compare(&mut self, expected: &Value, planned: &Value) -> Result<(), String> {
         self.values(expected, planned, true, "")
     }
@@ -77,6 +71,23 @@ impl Comparison {
         }
         !strict || self.theirs.entry(planned.to_owned()).or_insert_with(|| expected.to_owned()) == expected
     }
+}
+
+/// What is sent at once, without what is to follow.
+pub fn skeleton(done: Value) -> Value {
+    let steps = done.as_map().and_then(|done| done.get("steps")?.as_list()).unwrap_or_default();
+    steps.iter().filter_map(Value::as_map).filter_map(bare).collect()
+}
+
+fn bare(step: &Map) -> Option<Value> {
+    let Some(message) = step.get("send").and_then(Value::as_map) else {
+        return step.get("size").map(|size| size.clone());
+    };
+    let headers = message.get("headers")?.as_map()?;
+    let body = message.get("body")?.as_list()?;
+    let header = |name: &str| headers.get(name).cloned().unwrap_or_default();
+    let names = ["task", "group_index", "root_id", "parent_id", "eta"];
+    Some(names.into_iter().map(header).chain(body.iter().take(2).cloned()).collect())
 }
 
 fn is_id(text: &str) -> bool {

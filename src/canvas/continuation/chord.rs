@@ -36,7 +36,7 @@ impl Planner<'_> {
             self.fail_group(body, &mut failure, is_inline)?;
             return Ok(failure);
         }
-        let id = body.option("task_id").unwrap_or_else(|| self.ids.next_id());
+        let id = result_id(&body).unwrap_or_else(|| self.ids.next_id());
         let errbacks = body.options.remove("link_error");
         failure.bodies.push(BodyFailure { errbacks: self.errbacks(&id, None, errbacks, is_inline)?, id });
         failure.chain.splice(0..0, inner_body(body)?);
@@ -68,6 +68,14 @@ impl Planner<'_> {
         failure.revoke = ids;
         Ok(())
     }
+}
+
+/// The id of what clients wait for. Before 5.6 a chain had none itself: it is that of its last step.
+fn result_id(node: &Node) -> Option<String> {
+    node.option("task_id").or_else(|| match &node.parts {
+        Parts::Chain(tasks) => result_id(tasks.last()?),
+        _ => None,
+    })
 }
 
 /// The errbacks of what a signature's result is the result of: a chord's own and its body's; those of a group's tasks
