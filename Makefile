@@ -23,6 +23,7 @@ bench: ## throughput, latency and memory beside stock Celery and the crate `cele
 fixtures: ## record the golden messages again from real Celery versions
 	@scripts/setup.sh redis python
 	@.build/venv/bin/python scripts/fixtures/record.py
+	@.build/venv/bin/python scripts/fixtures/canvas.py
 
 clean: ## remove what the commands made, except Cargo's target directory
 	rm -rf .build

@@ -5,6 +5,8 @@
 mod builders;
 #[path = "canvas/compare.rs"]
 mod compare;
+#[path = "canvas/hostile.rs"]
+mod hostile;
 #[path = "canvas/record.rs"]
 mod record;
 #[path = "canvas/replay.rs"]

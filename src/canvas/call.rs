@@ -301,3 +301,71 @@ fn properties(options: Map, stamps: &Map) -> Map {
     let consumed = |name: &str| CONSUMED.contains(&name) || stamps.contains_key(name);
     options.into_iter().filter(|(name, value)| !value.is_null() && !consumed(name)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: &str = "2026-01-02T03:04:05.5Z";
+
+    fn outgoing(options: &[(&str, Value)]) -> Result<OutgoingTask> {
+        let options = options.iter().map(|(name, value)| (*name, value.clone())).collect();
+        let call = Call { task: "t".into(), id: "i".into(), options, ..Call::default() };
+        let timezone = TimeZone::fixed(jiff::tz::offset(2));
+        call.into_outgoing("", "celery", &Defaults { timezone, ..Defaults::default() }, NOW.parse().unwrap())
+    }
+
+    #[test]
+    fn times_are_written_as_celery_writes_them() {
+        let check = |options: &[(&str, Value)], eta: &str, expires: &str, expiration: Option<u64>| {
+            let task = outgoing(options).unwrap();
+            assert_eq!(task.expiration, expiration.map(Duration::from_millis), "{options:?}");
+            let headers = task.into_message().unwrap().headers;
+            let header = |name: &str| headers.get(name).and_then(Value::as_str).unwrap_or("").to_owned();
+            assert_eq!((header("eta").as_str(), header("expires").as_str()), (eta, expires), "{options:?}");
+        };
+        let date = Value::from("2030-01-01T00:00:00");
+        check(&[("countdown", 0.into())], "", "", None);
+        check(&[("countdown", 90.into())], "2026-01-02T05:05:35.500000+02:00", "", None);
+        check(&[("countdown", (-0.5).into()), ("eta", date.clone())], "2026-01-02T05:04:05+02:00", "", None);
+        check(&[("eta", date.clone()), ("expires", Value::Null)], "2030-01-01T00:00:00", "", None);
+        check(&[("expires", 1.5.into())], "", "2026-01-02T05:04:07+02:00", Some(1500));
+        check(&[("expires", (-5).into())], "", "2026-01-02T05:04:00.500000+02:00", Some(0));
+        check(&[("expires", "2026-01-02T03:05:05.5".into())], "", "2026-01-02T03:05:05.5", Some(60_000));
+    }
+
+    #[test]
+    fn what_is_no_time_and_no_serializer_is_refused() {
+        for (name, value) in [
+            ("countdown", Value::from("soon")),
+            ("countdown", f64::NAN.into()),
+            ("countdown", 1e300.into()),
+            ("eta", 5.into()),
+            ("expires", "soon".into()),
+            ("expires", f64::INFINITY.into()),
+            ("expires", Value::List(vec![])),
+            ("serializer", "none".into()),
+            ("compression", 1.into()),
+        ] {
+            let refused = outgoing(&[(name, value.clone())]).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::Configuration, "{name} {value:?}");
+        }
+    }
+
+    #[test]
+    fn options_are_fields_and_the_rest_properties() {
+        let stamps = [("stamped_headers", Value::from(["a", "missing"])), ("a", 1.into())];
+        let others = [("user_id", "u".into()), ("retry", false.into()), ("queue", "q".into()), ("none", Value::Null)];
+        let task = outgoing(&[&stamps[..], &others[..]].concat()).unwrap();
+        assert_eq!(task.stamped_headers, Some(vec!["a".to_owned(), "missing".to_owned()]));
+        assert_eq!(task.stamps, Map::from([("a", 1)]));
+        assert_eq!(task.properties, Map::from([("user_id", "u")]));
+    }
+
+    #[test]
+    fn what_a_task_was_declared_with_fills_what_the_call_leaves_open() {
+        let mut call = Call { options: Map::from([("queue", "own")]), ..Call::default() };
+        call.fill(Map::from([("queue", Value::from("declared")), ("priority", 3.into()), ("expires", Value::Null)]));
+        assert_eq!(call.options, Map::from([("queue", Value::from("own")), ("priority", 3.into())]));
+    }
+}
