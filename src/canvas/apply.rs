@@ -50,7 +50,11 @@ impl Draft<'_> {
     /// Nulls among the given options say nothing (celery/canvas.py `Signature.apply_async`).
     fn apply_task(&mut self, mut node: Node, given: Applied) -> Result<ResultId> {
         let route_name = route_name(&node);
-        node.add_arguments(&given.args, &given.kwargs);
+        if !node.immutable {
+            let own = std::mem::replace(&mut node.args, given.args);
+            node.args.extend(own);
+            node.kwargs.extend(given.kwargs);
+        }
         node.merge_options(given.options.into_iter().filter(|(_, value)| !value.is_null()).collect());
         let Node { task, args, kwargs, mut options, chord, chain, .. } = node;
         let id = take_text(&mut options, "task_id").filter(|id| !id.is_empty());

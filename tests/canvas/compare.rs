@@ -81,7 +81,7 @@ pub fn skeleton(done: Value) -> Value {
 
 fn bare(step: &Map) -> Option<Value> {
     let Some(message) = step.get("send").and_then(Value::as_map) else {
-        return step.get("size").map(|size| size.clone());
+        return step.get("size").cloned();
     };
     let headers = message.get("headers")?.as_map()?;
     let body = message.get("body")?.as_list()?;
