@@ -127,6 +127,13 @@ async fn append_line(path: String, line: String) -> Result<(), Interrupt> {
     Ok(tokio::task::spawn_blocking(write).await??)
 }
 
+/// Takes the worker along, without a word.
+#[celeriac::task(name = "rust.abort", acks_late)]
+async fn abort(#[default] pause: f64) -> Result<(), Interrupt> {
+    tokio::time::sleep(Duration::try_from_secs_f64(pause)?).await;
+    std::process::abort()
+}
+
 /// Refuses its message.
 #[celeriac::task(name = "rust.reject")]
 async fn reject(#[default("rejected".to_owned())] reason: String, #[default] requeue: bool) -> Result<(), Interrupt> {
@@ -197,6 +204,7 @@ fn app() -> App {
         .task(types)
         .task(append)
         .task(append_late)
+        .task(abort)
         .task(reject)
         .task(ignore)
         .task(noop)

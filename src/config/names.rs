@@ -57,7 +57,6 @@ const NOT_YET: &[&str] = &[
     "worker_direct",
     "worker_enable_prefetch_count_reduction",
     "worker_enable_soft_shutdown_on_idle",
-    "worker_lost_limit",
     "worker_send_task_events",
 ];
 

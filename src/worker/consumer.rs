@@ -16,6 +16,7 @@ use super::event::{Event, Shutdown};
 use super::finish::Finisher;
 use super::held::Held;
 use super::intake::{self, Intake, Tasks};
+use super::poison::Quarantine;
 use super::rate_limit::RateLimits;
 use super::remote::Remote;
 use super::request::Work;
@@ -41,7 +42,7 @@ pub(crate) struct Consumer {
     pub(super) finisher: Arc<Finisher>,
     pub(super) prefetch: Arc<Prefetch>,
     clock: Clock,
-    handle: WorkerHandle,
+    pub(super) handle: WorkerHandle,
     /// Waits for its ETA; the guard widens the prefetch window meanwhile.
     pub(super) held: Held<(Box<Work>, Growth)>,
     /// Waits for a slot.
@@ -50,9 +51,11 @@ pub(crate) struct Consumer {
     pub(super) limits: RateLimits<(Box<Work>, Option<Growth>)>,
     /// Set: limits are accepted, and without effect (`worker_disable_rate_limits`).
     pub(super) disable_rate_limits: bool,
+    /// Keeps those apart that may have killed a worker; `None`: nobody counts.
+    pub(super) quarantine: Option<Quarantine>,
     /// What runs; each gives back its place by [`Event::Freed`].
     pub(super) running: Running,
-    concurrency: usize,
+    pub(super) concurrency: usize,
     pub(super) revoked: Revoked,
     pub(super) remote: Arc<Remote>,
     pub(super) state_file: Option<StateFile>,
@@ -63,7 +66,7 @@ pub(crate) struct Consumer {
     /// Ends when the last clone is dropped.
     settled: mpsc::Receiver<Infallible>,
     stop_consuming: CancellationToken,
-    stopping: Option<Shutdown>,
+    pub(super) stopping: Option<Shutdown>,
     /// Nothing is left to settle.
     is_done: bool,
 }
@@ -78,6 +81,7 @@ pub(crate) struct Parts {
     pub(crate) rates: Vec<(String, Rate)>,
     pub(crate) disable_rate_limits: bool,
     pub(crate) state_file: Option<StateFile>,
+    pub(super) quarantine: Option<Quarantine>,
 }
 
 impl Consumer {
@@ -88,7 +92,7 @@ impl Consumer {
         stop_consuming: CancellationToken,
         handle: &WorkerHandle,
     ) -> Self {
-        let Parts { tasks, finisher, remote, revoked, rates, disable_rate_limits, state_file } = parts;
+        let Parts { tasks, finisher, remote, revoked, rates, disable_rate_limits, state_file, quarantine } = parts;
         let (unsettled, settled) = mpsc::channel(1);
         Consumer {
             tasks,
@@ -100,6 +104,7 @@ impl Consumer {
             reserved: VecDeque::new(),
             limits: RateLimits::new(rates, Instant::now()),
             disable_rate_limits,
+            quarantine,
             running: Running::new(handle.events.clone()),
             concurrency,
             revoked,
@@ -127,7 +132,7 @@ impl Consumer {
     async fn take_events(&mut self, events: &mut mpsc::UnboundedReceiver<Event>) -> Result<()> {
         let mut batch = Vec::with_capacity(EVENTS);
         while !self.is_done && self.stopping != Some(Shutdown::Cold) {
-            let chore = self.next_chore();
+            let chore = [self.next_chore(), self.next_suspect()].into_iter().flatten().min();
             tokio::select! {
                 biased;
                 _ = events.recv_many(&mut batch, EVENTS) => {}
@@ -141,6 +146,7 @@ impl Consumer {
             self.release_due();
             self.do_chores();
             self.start_reserved();
+            self.look_up();
         }
         Ok(())
     }
@@ -157,6 +163,8 @@ impl Consumer {
     fn on(&mut self, event: Event) -> Result<()> {
         match event {
             Event::Received(deliveries) => deliveries.into_iter().for_each(|delivery| self.receive(delivery)),
+            Event::Judged(judged) => self.judged(judged),
+            Event::Left => self.left(),
             Event::Freed(place) => self.running.freed(place),
             Event::Control(request) => self.control(*request),
             Event::Connected => self.connected(),
@@ -229,15 +237,14 @@ impl Consumer {
 
     fn start_reserved(&mut self) {
         while self.running.len() < self.concurrency {
-            let Some(mut work) = self.reserved.pop_front() else { return };
+            let Some((mut work, alone)) = self.next_work() else { return };
             // What was revoked since it came is met here at the latest.
             if let Some(reason) = self.reason(&work) {
                 self.discard(work, reason);
                 continue;
             }
             self.tasks.renew_limits(&mut work);
-            let slot = self.running.begin(&work.request);
-            self.spawn(|finisher| finisher.run(work, slot));
+            self.begin(work, alone);
         }
     }
 
@@ -261,12 +268,14 @@ impl Consumer {
         }
         self.stopping = Some(how);
         self.stop_consuming.cancel();
-        let given_back = self.reserved.len() + self.held.len() + self.limits.waiting();
+        let suspects = self.quarantine.as_ref().map_or(0, Quarantine::len);
+        let given_back = self.reserved.len() + self.held.len() + self.limits.waiting() + suspects;
         if given_back > 0 {
             info!("Restoring {given_back} unacknowledged message(s)");
         }
         // What has not begun goes back to its queue at once, as each delivery drops.
         self.reserved.clear();
+        self.quarantine.iter_mut().for_each(Quarantine::clear);
         self.held.drain().for_each(drop);
         drop(self.limits.extract(|_| true));
         self.unsettled = None;

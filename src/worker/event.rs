@@ -4,6 +4,9 @@ use crate::Error;
 use crate::control::ControlRequest;
 use crate::transport::Delivery;
 
+use super::poison::Judgement;
+use super::request::Work;
+
 /// All that can happen to a worker; its loop takes one at a time.
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -13,6 +16,10 @@ pub(crate) enum Event {
     Connected,
     /// The connection is gone; the next one is being sought.
     Disconnected,
+    /// It is known which messages may have killed a worker.
+    Judged(Vec<(Box<Work>, Judgement)>),
+    /// A suspect is no longer alone.
+    Left,
     /// This place in the pool is free again.
     Freed(usize),
     /// A client asks for something.

@@ -129,6 +129,14 @@ impl Finisher {
         ran
     }
 
+    /// Ends work that is not run, as if it had come to this.
+    pub(crate) async fn end(&self, work: &mut Work, conclusion: Conclusion) {
+        match work.begin() {
+            Ok(_) => self.carry_out(work, conclusion, &self.sink(work)).await,
+            Err(error) => self.give_up(work, &error.to_string()).await,
+        }
+    }
+
     async fn carry_out(&self, work: &mut Work, conclusion: Conclusion, sink: &Sink) {
         let (conclusion, children) = match self.send(work, conclusion, sink).await {
             Ok(sent) => sent,
@@ -262,6 +270,7 @@ impl Finisher {
         let reason = match ending {
             Ending::Reject { .. } => "the task rejected its message",
             Ending::Failure => "the task failed, and acks_on_failure is off",
+            Ending::WorkerLost => "the task has killed its worker too often",
             _ => "the task's result could not be stored",
         };
         self.bury(work, reason, exception)

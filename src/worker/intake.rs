@@ -155,11 +155,8 @@ pub(crate) fn read(mut delivery: Delivery, tasks: &Tasks, now: Timestamp) -> Int
     };
     match understand(&message, tasks) {
         Ok(understood) => accept(delivery, message, understood, tasks, now),
-        Err((fault @ Fault::NotRegistered(_), id)) if tasks.unknown == UnknownTasks::HandBack => {
-            match Unknown::new(delivery, message) {
-                Ok(unknown) => Intake::HandBack(Box::new(unknown)),
-                Err((delivery, message)) => malformed(delivery, message, fault, id, &tasks.accept),
-            }
+        Err((Fault::NotRegistered(_), _)) if tasks.unknown == UnknownTasks::HandBack && Unknown::may_go(&message) => {
+            Intake::HandBack(Box::new(Unknown::new(delivery, message)))
         }
         Err((fault, named)) => malformed(delivery, message, fault, named, &tasks.accept),
     }

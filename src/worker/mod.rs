@@ -27,6 +27,7 @@ mod mailbox;
 mod malformed;
 mod metas;
 mod patience;
+mod poison;
 mod policy;
 mod publisher;
 mod rate_limit;
@@ -41,6 +42,7 @@ mod sender;
 mod settle;
 mod sink;
 mod state_file;
+mod suspects;
 mod unknown;
 mod waiting;
 
@@ -75,6 +77,7 @@ use limited_set::Bounds;
 use link::{Connector, Link};
 use mailbox::{Mailbox, MailboxDoor};
 use metas::Metas;
+use poison::{Poison, Quarantine};
 use publisher::{Current, Publisher};
 use remote::Remote;
 use results::Results;
@@ -220,6 +223,7 @@ impl Worker {
         let (writer, current) =
             (ResultWriter::start(Arc::clone(&self.backend), WriterOptions::from(config)), watch::Sender::new(None));
         let (publisher, publishing) = Publisher::start(current.subscribe());
+        let (poison, recording) = self.poison(current.subscribe()).unzip();
         // Whoever drops this future takes the link down with it.
         let stop = CancellationToken::new();
         let (stop_consuming, _stops) = (stop.child_token(), stop.clone().drop_guard());
@@ -260,12 +264,16 @@ impl Worker {
             tasks,
             rates: self.rates,
             state_file: self.state_file,
+            quarantine: poison.map(|poison| Quarantine::new(poison, self.handle.events.clone())),
         };
         let consumer = Consumer::new(parts, prefetch, concurrency, stop_consuming, &self.handle);
         let ended = consumer.run(self.events).await;
 
         // After a cold shutdown the backend may be away for good; what waits for it then is not waited for.
         let _ = tokio::time::timeout(LAST_WORDS, writer.stop()).await;
+        if let Some(recording) = recording {
+            let _ = tokio::time::timeout(LAST_WORDS, recording).await;
+        }
         stop.cancel();
         let _ = link.await;
         // A handler that does not yield keeps its publisher; there is nothing left that it could publish over.
@@ -288,6 +296,16 @@ impl Worker {
             limit => limit.min(concurrency),
         };
         Prefetch::bounded(limit, config.worker_eta_task_limit.map(|limit| limit as usize))
+    }
+
+    /// What counts lost workers, if that is wanted and the broker can.
+    fn poison(&self, current: Current) -> Option<(Poison, tokio::task::JoinHandle<()>)> {
+        let limit = self.app.config().worker_lost_limit?;
+        if !self.transport.capabilities().keeps_notes {
+            tracing::warn!("worker_lost_limit has no effect: {} keeps no notes", self.transport.uri());
+            return None;
+        }
+        Some(Poison::start(limit, current))
     }
 
     /// What was revoked before this run.

@@ -115,7 +115,7 @@ impl Declared {
 }
 
 /// Waits until another connection than `failed` is current, or none; `false` when there will be none again.
-async fn changed_from(current: &mut Current, failed: &Arc<dyn Connection>) -> bool {
+pub(crate) async fn changed_from(current: &mut Current, failed: &Arc<dyn Connection>) -> bool {
     let is_other = |now: &Option<Arc<dyn Connection>>| !now.as_ref().is_some_and(|now| Arc::ptr_eq(now, failed));
     current.wait_for(is_other).await.is_ok()
 }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::execute::Limits;
 use super::intake::KnownTask;
+use super::poison::Record;
 use crate::Result;
 use crate::canvas::Parent;
 use crate::protocol::{Body, Embed, Message, Value};
@@ -37,6 +38,8 @@ pub(crate) struct Work {
     pub(crate) limits: Limits,
     /// The message's wish, or the task's.
     pub(crate) ignore_result: bool,
+    /// Of its runs that did not end; `None`: nobody counts them.
+    pub(crate) record: Option<Record>,
 }
 
 impl Work {
@@ -57,6 +60,7 @@ impl Work {
             is_begun: false,
             limits: task.policy.limits,
             ignore_result: task.policy.ignore_result,
+            record: None,
             task,
             request: Arc::new(request),
             name,

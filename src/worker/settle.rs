@@ -28,6 +28,8 @@ pub(crate) enum Ending {
     Replaced,
     /// A cold shutdown ended the run.
     Cancelled,
+    /// Its handling has killed as many workers as it may: it is not run again.
+    WorkerLost,
 }
 
 /// What is done about an [`Ending`].
@@ -72,6 +74,7 @@ pub(crate) fn verdict(ending: Ending, policy: &Policy, ignore_result: bool) -> V
         Ending::TimeLimit if policy.acks_on_timeout => (error(State::Failure), Late::Ack),
         Ending::TimeLimit => (error(State::Failure), Late::Requeue),
         Ending::Revoked => (error(State::Revoked), Late::Ack),
+        Ending::WorkerLost => (error(State::Failure), Late::DeadLetter),
         // A late-acknowledged task will be run again by whoever gets it, so only an early-acknowledged one, which will
         // not, leaves a trace (celery/worker/request.py `Request._announce_cancelled`).
         Ending::Cancelled if policy.acks_late => (None, Late::Restore),
@@ -85,7 +88,9 @@ pub(crate) fn verdict(ending: Ending, policy: &Policy, ignore_result: bool) -> V
 fn part(ending: Ending) -> Option<State> {
     match ending {
         Ending::Success => Some(State::Success),
-        Ending::Failure | Ending::TimeLimit | Ending::Reject { requeue: false } => Some(State::Failure),
+        Ending::Failure | Ending::TimeLimit | Ending::WorkerLost | Ending::Reject { requeue: false } => {
+            Some(State::Failure)
+        }
         Ending::Revoked => Some(State::Revoked),
         Ending::Retry | Ending::Ignore | Ending::Replaced | Ending::Cancelled | Ending::Reject { requeue: true } => {
             None
@@ -118,6 +123,7 @@ mod tests {
             (Ending::TimeLimit, &keep, Some(State::Failure), Late::Ack),
             (Ending::TimeLimit, &throw, Some(State::Failure), Late::Requeue),
             (Ending::Revoked, &throw, Some(State::Revoked), Late::Ack),
+            (Ending::WorkerLost, &keep, Some(State::Failure), Late::DeadLetter),
             (Ending::Cancelled, &keep, Some(State::Retry), Late::Restore),
             (Ending::Cancelled, &late, None, Late::Restore),
             (Ending::Replaced, &keep, None, Late::Ack),

@@ -34,12 +34,14 @@ pub(crate) struct Unknown {
 }
 
 impl Unknown {
-    /// The message as one to hand back, or as it was, if that was done often enough.
-    pub(crate) fn new(delivery: Delivery, message: Message) -> Result<Self, (Delivery, Message)> {
-        match count(&message.headers) {
-            count if count < LIMIT => Ok(Unknown { delivery, message, count }),
-            _ => Err((delivery, message)),
-        }
+    /// Whether a message may be handed back once more.
+    pub(crate) fn may_go(message: &Message) -> bool {
+        count(&message.headers) < LIMIT
+    }
+
+    /// The message as one to hand back.
+    pub(crate) fn new(delivery: Delivery, message: Message) -> Self {
+        Unknown { delivery, count: count(&message.headers), message }
     }
 
     /// How long to hold it.
@@ -106,7 +108,8 @@ mod tests {
     fn a_message_is_passed_round_for_about_a_quarter_of_an_hour() {
         let unknown = |count| {
             let headers = Map::from([(HEADER, Map::from([("count", count), ("retries", 0)]))]);
-            Unknown::new(delivery(), Message { headers, ..Message::default() }).ok()
+            let message = Message { headers, ..Message::default() };
+            Unknown::may_go(&message).then(|| Unknown::new(delivery(), message))
         };
         let delays: Vec<_> = (0..).map_while(|count| Some(unknown(count)?.delay())).collect();
         assert_eq!(delays[..3], [50, 100, 200].map(Duration::from_millis));

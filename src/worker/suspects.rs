@@ -1,0 +1,78 @@
+//! What begins next, and how the loop keeps apart what may have killed a worker: see [`super::poison`].
+
+use tokio::time::Instant;
+
+use super::consumer::Consumer;
+use super::event::Event;
+use super::poison::{Alone, Judgement, Quarantine, Turn};
+use super::request::Work;
+
+impl Consumer {
+    /// What is to begin now; with it, that it is to be alone.
+    pub(super) fn next_work(&mut self) -> Option<(Box<Work>, Option<Alone>)> {
+        let Some(quarantine) = &mut self.quarantine else { return Some((self.reserved.pop_front()?, None)) };
+        match quarantine.turn(self.running.len(), Instant::now()) {
+            Turn::Closed => None,
+            Turn::Alone(work, alone) => Some((work, Some(alone))),
+            Turn::Open => loop {
+                // What is to be looked up begins later.
+                if let Some(work) = quarantine.ask(self.reserved.pop_front()?) {
+                    return Some((work, None));
+                }
+            },
+        }
+    }
+
+    /// Begins to run it, and counts that if it is to be counted.
+    pub(super) fn begin(&mut self, work: Box<Work>, alone: Option<Alone>) {
+        let slot = self.running.begin(&work.request);
+        match &self.quarantine {
+            Some(quarantine) if work.record.is_some() => {
+                let poison = quarantine.poison.clone();
+                self.spawn(|finisher| poison.run(finisher, work, slot, alone));
+            }
+            _ => self.spawn(|finisher| finisher.run(work, slot)),
+        }
+    }
+
+    /// Looks up, in one go, all that waits for it.
+    pub(super) fn look_up(&mut self) {
+        let Some(quarantine) = &mut self.quarantine else { return };
+        let (asked, poison) = (quarantine.asked(), quarantine.poison.clone());
+        if asked.is_empty() {
+            return;
+        }
+        let events = self.handle.events.clone();
+        self.spawn(|_| async move {
+            // The loop is gone only when the worker is; then the messages go back.
+            let _ = events.send(Event::Judged(poison.look_up(asked).await));
+        });
+    }
+
+    pub(super) fn judged(&mut self, judged: Vec<(Box<Work>, Judgement)>) {
+        let Some(quarantine) = self.quarantine.as_mut().filter(|_| self.stopping.is_none()) else { return };
+        let (mut innocent, mut guilty) = (Vec::new(), Vec::new());
+        for (work, judgement) in judged {
+            match judgement {
+                Judgement::Innocent => innocent.push(work),
+                Judgement::Suspect => quarantine.admit(work),
+                Judgement::Guilty => guilty.push((work, quarantine.poison.clone())),
+            }
+        }
+        innocent.into_iter().rev().for_each(|work| self.reserved.push_front(work));
+        for (work, poison) in guilty {
+            self.spawn(|finisher| poison.condemn(finisher, work));
+        }
+    }
+
+    /// A suspect is no longer alone.
+    pub(super) fn left(&mut self) {
+        self.quarantine.iter_mut().for_each(Quarantine::leave);
+    }
+
+    /// When a suspect may begin though others run.
+    pub(super) fn next_suspect(&self) -> Option<Instant> {
+        let has_room = self.running.len() < self.concurrency;
+        self.quarantine.as_ref().filter(|_| has_room)?.opens()
+    }
+}

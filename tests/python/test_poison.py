@@ -1,0 +1,143 @@
+"""A message that kills its worker, with `worker_lost_limit`, beside others that do not."""
+
+import gc
+import json
+import signal
+
+import pytest
+
+from faults import Broker, Lines, Messages, RustWorker, eventually, options
+from support import DEAD_LETTERS
+
+QUEUE = "poisoned"
+TIMEOUT = 1.5  # Of visibility: what a killed worker held is back within it.
+
+
+@pytest.fixture(scope="module")
+def broker(folder):
+    broker = Broker(folder)
+    yield broker
+    gc.collect()  # Results tell Redis that nobody waits for them any more: while it is there.
+    broker.shut_down()
+
+
+@pytest.fixture
+def app(broker):
+    broker.client.flushall()
+    return broker.application()
+
+
+@pytest.fixture
+def start(broker, tmp_path):
+    workers = []
+
+    def start(limit, *arguments):
+        settings = {"worker_lost_limit": limit} if limit else {}
+        workers.append(RustWorker(broker, tmp_path, QUEUE, options(TIMEOUT), *arguments, **settings))
+        return workers[-1]
+
+    yield start
+    for worker in workers:
+        if not worker.is_stopped:
+            worker.kill()
+
+
+def supervise(start, limit, done, *arguments):
+    """Starts the worker again and again, as a service manager does, until it is done; how often it died."""
+    deaths, worker = 0, start(limit, *arguments)
+    while True:
+        eventually(lambda: done() or not worker.is_running(), worker.output.text, timeout=120)
+        if worker.is_running():
+            assert worker.stop() == 0, worker.output.text()
+            return deaths
+        worker.is_stopped = True
+        deaths += 1
+        assert deaths <= 20
+        worker = start(limit, *arguments)
+
+
+def poison(broker, app, pause=0):
+    task_id, message = Messages(broker, app, "rust.abort").message(QUEUE, pause)
+    return task_id, message
+
+
+def records(broker):
+    return broker.client.keys("celeriac.notes.*")
+
+
+def check_given_up(broker, app, task_id, deaths):
+    error = app.AsyncResult(task_id).result
+    assert type(error).__name__ == "WorkerLostError" and f"{deaths} workers" in str(error)
+    letter = json.loads(broker.client.lindex(DEAD_LETTERS, 0))
+    assert letter["headers"]["id"] == task_id and "killed its worker" in letter["headers"]["x-celeriac-death"]["reason"]
+
+
+def test_one_poison_among_ten_thousand_good_ones(broker, app, start, tmp_path):
+    lines, messages = Lines(tmp_path), Messages(broker, app, "rust.append_late")
+    good = [messages.message(QUEUE, str(lines.path), str(nth))[1] for nth in range(10_000)]
+    task_id, bad = poison(broker, app, 0.2)
+    batch = [*good[:700], bad, *good[700:]]
+    for at in range(0, len(batch), 1000):
+        broker.client.lpush(QUEUE, *batch[at:at + 1000])
+
+    def done():
+        lines.wait_for(0)
+        return broker.left(QUEUE, DEAD_LETTERS) == (0, 0, 0, 1)
+
+    assert supervise(start, 3, done) == 3
+    assert set(lines.all()) == {str(nth) for nth in range(10_000)}
+    check_given_up(broker, app, task_id, 3)
+    assert records(broker) == []
+
+
+def test_several_poisons_and_their_slow_neighbours(broker, app, start, tmp_path):
+    """Each kills as often as it may; no neighbour is taken for one of them, though they run while others kill."""
+    lines, messages = Lines(tmp_path), Messages(broker, app, "rust.append_late")
+    good = [messages.message(QUEUE, str(lines.path), str(nth), 0.3)[1] for nth in range(40)]
+    bad = [poison(broker, app, 0.1 * nth) for nth in range(3)]
+    for nth, (_, message) in enumerate(bad):
+        good.insert(nth * 15, message)
+    broker.client.lpush(QUEUE, *good)
+    deaths = supervise(start, 3, lambda: broker.left(QUEUE, DEAD_LETTERS) == (0, 0, 0, 3))
+    assert 3 <= deaths <= 9
+    assert set(lines.all()) == {str(nth) for nth in range(40)}
+    letters = [json.loads(raw)["headers"]["id"] for raw in broker.client.lrange(DEAD_LETTERS, 0, -1)]
+    assert sorted(letters) == sorted(task_id for task_id, _ in bad)
+    assert records(broker) == []
+
+
+def test_what_kills_late_is_found_too(broker, app, start):
+    """It dies of what it does after it was alone for a second: the next time it is alone for longer."""
+    task_id, bad = poison(broker, app, 1.5)
+    broker.client.lpush(QUEUE, bad)
+    deaths = supervise(start, 2, lambda: broker.left(QUEUE, DEAD_LETTERS) == (0, 0, 0, 1))
+    check_given_up(broker, app, task_id, deaths)
+    assert deaths == 3  # In the second run it was no longer alone.
+
+
+def test_a_killed_worker_is_one_death_and_a_stopped_one_is_none(broker, app, start, tmp_path):
+    lines, messages = Lines(tmp_path), Messages(broker, app, "rust.append_late")
+    broker.client.lpush(QUEUE, messages.message(QUEUE, str(lines.path), "slow", 3)[1])
+    for stop in ["kill", "kill", "cold", "cold", "cold"]:
+        worker = start(4)
+        worker.output.wait_for("received", timeout=60)
+        if stop == "kill":
+            worker.kill()
+        else:
+            worker.send(signal.SIGQUIT)
+            worker.ended()
+            assert records(broker) == []
+    worker = start(4)
+    lines.wait_for(1)
+    eventually(lambda: broker.left(QUEUE, DEAD_LETTERS) == (0, 0, 0, 0), lambda: broker.left(QUEUE))
+    assert worker.stop() == 0
+    assert records(broker) == []
+
+
+def test_without_a_limit_nothing_is_counted(broker, app, start):
+    broker.client.lpush(QUEUE, poison(broker, app, 0.5)[1])
+    for _ in range(4):
+        worker = start(None)
+        worker.ended()
+        assert records(broker) == []
+    assert broker.client.llen(DEAD_LETTERS) == 0
