@@ -65,6 +65,13 @@ def records(broker):
     return broker.client.keys("celeriac.notes.*")
 
 
+def check_records(broker, *given_up):
+    """What was given up has no record any more. One that was settled just before its worker died may have, for a while."""
+    left = records(broker)
+    assert not [key for key in left for task_id in given_up if task_id.encode() in key]
+    assert all(broker.client.ttl(key) > 0 for key in left)
+
+
 def check_given_up(broker, app, task_id, deaths):
     error = app.AsyncResult(task_id).result
     assert type(error).__name__ == "WorkerLostError" and f"{deaths} workers" in str(error)
@@ -87,7 +94,7 @@ def test_one_poison_among_ten_thousand_good_ones(broker, app, start, tmp_path):
     assert supervise(start, 3, done) == 3
     assert set(lines.all()) == {str(nth) for nth in range(10_000)}
     check_given_up(broker, app, task_id, 3)
-    assert records(broker) == []
+    check_records(broker, task_id)
 
 
 def test_several_poisons_and_their_slow_neighbours(broker, app, start, tmp_path):
@@ -103,7 +110,7 @@ def test_several_poisons_and_their_slow_neighbours(broker, app, start, tmp_path)
     assert set(lines.all()) == {str(nth) for nth in range(40)}
     letters = [json.loads(raw)["headers"]["id"] for raw in broker.client.lrange(DEAD_LETTERS, 0, -1)]
     assert sorted(letters) == sorted(task_id for task_id, _ in bad)
-    assert records(broker) == []
+    check_records(broker, *letters)
 
 
 def test_what_kills_late_is_found_too(broker, app, start):
