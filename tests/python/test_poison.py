@@ -101,7 +101,7 @@ def test_several_poisons_and_their_slow_neighbours(broker, app, start, tmp_path)
     """Each kills as often as it may; no neighbour is taken for one of them, though they run while others kill."""
     lines, messages = Lines(tmp_path), Messages(broker, app, "rust.append_late")
     good = [messages.message(QUEUE, str(lines.path), str(nth), 0.3)[1] for nth in range(40)]
-    bad = [poison(broker, app, 0.1 * nth) for nth in range(3)]
+    bad = [poison(broker, app, 0.3 + 0.1 * nth) for nth in range(3)]
     for nth, (_, message) in enumerate(bad):
         good.insert(nth * 15, message)
     broker.client.lpush(QUEUE, *good)
