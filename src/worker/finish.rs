@@ -15,6 +15,7 @@ use super::cold::Cold;
 use super::conclude::{self, Conclusion, conclude};
 use super::continuations::{Continuations, Failed};
 use super::dead_letter::{DeadLetters, Death};
+use super::duplicates::{Before, Duplicates};
 use super::execute::{Ran, execute};
 use super::malformed::Malformed;
 use super::report;
@@ -27,7 +28,7 @@ use super::sink::Sink;
 use crate::Result;
 use crate::app::Outgoing;
 use crate::backend::ChordProgress;
-use crate::protocol::{Exception, MetaResult, ResultTuple, Signature, State};
+use crate::protocol::{Exception, MetaResult, ResultTuple, Signature, State, TaskMeta};
 use crate::task::{Arguments, Request, Run, StateSink, Task, TaskContext, outcome_of_panic};
 use crate::time::Clock;
 use crate::transport::Settlement;
@@ -40,6 +41,7 @@ pub(crate) struct Finisher {
     continuations: Arc<Continuations>,
     /// `None`: nothing is kept, as stock Celery does.
     dead_letters: Option<DeadLetters>,
+    duplicates: Duplicates,
     rng: Mutex<fastrand::Rng>,
 }
 
@@ -47,11 +49,20 @@ impl Finisher {
     pub(crate) fn new(
         continuations: Arc<Continuations>,
         dead_letters: Option<DeadLetters>,
+        duplicates: Duplicates,
         clock: Clock,
         rng: fastrand::Rng,
     ) -> Self {
         let results = Arc::clone(&continuations.results);
-        Finisher { clock, cold: results.cold.clone(), results, continuations, dead_letters, rng: Mutex::new(rng) }
+        Finisher {
+            clock,
+            cold: results.cold.clone(),
+            results,
+            continuations,
+            dead_letters,
+            duplicates,
+            rng: Mutex::new(rng),
+        }
     }
 
     /// The worker's node name.
@@ -78,6 +89,10 @@ impl Finisher {
             // A held message whose body no longer decodes, though it did when it came.
             Err(error) => return self.give_up(work, &error.to_string()).await,
         };
+        match self.duplicates.before(work).await {
+            Before::No => {}
+            before => return self.resume(work, before).await,
+        }
         if !work.task.policy.acks_late {
             work.settle(Settlement::Ack);
         }
@@ -166,7 +181,44 @@ impl Finisher {
             // To run it again would not help, and to acknowledge it would lose what it came to.
             Err(_) => Late::DeadLetter,
         };
+        if ending == Ending::Success {
+            self.duplicates.succeeded(work);
+        }
         self.settle(work, late, exception.as_ref(), ending);
+    }
+
+    /// The message of a task that has succeeded before: what a crash left undone after the result was stored is done, and
+    /// the task is not run (celery/app/trace.py `build_tracer`).
+    async fn resume(&self, work: &mut Work, before: Before) {
+        report::log_duplicate(work);
+        let resumed = match before {
+            Before::Stored(meta) => self.follow_again(work, *meta).await,
+            Before::Here | Before::No => Ok(()),
+        };
+        match resumed {
+            Ok(()) => {
+                self.duplicates.succeeded(work);
+                work.settle(Settlement::Ack);
+            }
+            // The worker stops: what is left is done when the message comes back.
+            Err(error) if error.is_connection() => {}
+            Err(error) => {
+                error!("Failed to dispatch chain/callbacks for deduplicated task {}: {error}", work.request.id);
+                work.settle(Settlement::Requeue);
+            }
+        }
+    }
+
+    /// Sends what follows the success unless its result says that this was sent, and tells the chord, which counts each
+    /// of its members once.
+    async fn follow_again(&self, work: &Work, meta: TaskMeta) -> Result<()> {
+        if meta.children.is_none_or(|children| children.is_empty()) {
+            self.send_continuations(work, &meta.result, &mut Vec::new()).await?;
+        }
+        let (store, part) = (None, Some(State::Success));
+        let finding = Finding { store, part, result: meta.result, traceback: None, children: Vec::new() };
+        let progress = self.results.keep(work, finding).await?;
+        self.follow(work, progress, None, None, false).await
     }
 
     /// Sends what must be with the broker before anything is stored: the retry, the replacement, or what follows a

@@ -15,6 +15,7 @@ mod consumer;
 mod continuations;
 mod control;
 mod dead_letter;
+mod duplicates;
 mod errback;
 mod event;
 mod execute;
@@ -69,6 +70,7 @@ use consumer::{Consumer, Parts};
 use continuations::Continuations;
 use dead_letter::DeadLetters;
 pub(crate) use dead_letter::{HEADER as DEATH_HEADER, Note as DeathNote, revived};
+use duplicates::Duplicates;
 use event::Event;
 pub use event::Shutdown;
 use finish::Finisher;
@@ -256,11 +258,15 @@ impl Worker {
         let results = Arc::new(Results { metas: self.metas, writer: writer.clone(), cold: Cold::default() });
         let continuations = Arc::new(Continuations { sender, results, tasks: self.app.tasks().clone() });
         tasks.add(Builtins::new(Arc::clone(&continuations), config).tasks(), config);
+        let successes =
+            Bounds { max: config.worker_successful_max as usize, expires: config.worker_successful_expires };
+        let deduplicate = config.worker_deduplicate_successful_tasks;
+        let duplicates = Duplicates::new(deduplicate, successes, Arc::clone(&self.backend));
         let parts = Parts {
             remote,
             revoked,
             disable_rate_limits: config.worker_disable_rate_limits,
-            finisher: Finisher::new(continuations, dead_letters, self.clock, rng),
+            finisher: Finisher::new(continuations, dead_letters, duplicates, self.clock, rng),
             tasks,
             rates: self.rates,
             state_file: self.state_file,

@@ -74,6 +74,11 @@ pub(crate) fn log_discarded(work: &Work, reason: Option<&Reason>) {
     info!("Discarding revoked task: {}[{}]{by}", work.name, work.request.id);
 }
 
+/// What became of a message whose task has succeeded before.
+pub(crate) fn log_duplicate(work: &Work) {
+    info!("Task {}[{}] Task already completed successfully.", work.name, work.request.id);
+}
+
 /// What `terminate` did to a handler that blocks its thread.
 pub(crate) fn log_stray(work: &Work) {
     warn!(

@@ -1,5 +1,6 @@
 """Stock Celery's remote control against the example worker: revoking, terminating, limiting, pinging."""
 
+import base64
 import json
 import shelve
 import subprocess
@@ -259,6 +260,42 @@ def test_stamps(app, tasks, worker):
     assert revoked(running) == "terminated"
 
 
+# What comes again.
+
+
+def test_a_success_that_comes_again_is_not_run_again(app, server, folder, start_worker):
+    worker = start_worker("again", "-n", "again@test", worker_deduplicate_successful_tasks=True)
+    tasks = Caller(app, server, "again")
+    path = folder / "again"
+
+    def deliver_again(result):
+        """As a worker does that was killed after the task and before the acknowledgement."""
+        since = worker.mark()
+        properties = {"correlation_id": result.id, "delivery_tag": "x", "body_encoding": "base64", "priority": 0}
+        properties["delivery_info"] = {"exchange": "", "routing_key": "again", "redelivered": True}
+        headers = {"task": "rust.append_late", "id": result.id, "lang": "py", "redelivered": True}
+        body = base64.b64encode(json.dumps([[str(path), "line"], {}, {}]).encode()).decode()
+        types = {"content-type": "application/json", "content-encoding": "utf-8"}
+        server.broker.lpush("again", json.dumps({"body": body, "headers": headers, "properties": properties, **types}))
+        return since
+
+    result = tasks.send("append_late", str(path), "line")
+    tasks.value(result)
+    again = rf"Task rust\.append_late\[{result.id}\] Task already completed successfully\."
+    worker.wait_for(again, deliver_again(result))
+    # Another process asks the backend.
+    assert worker.stop() == 0
+    worker = start_worker("again", "-n", "again@test", worker_deduplicate_successful_tasks=True)
+    worker.wait_for(again, deliver_again(result))
+    assert path.read_text() == "line\n"
+    # What has not succeeded is run.
+    result.forget()
+    since = deliver_again(app.AsyncResult(str(uuid.uuid4())))
+    worker.wait_for("succeeded in", since)
+    assert path.read_text() == "line\nline\n"
+    eventually(lambda: server.broker.hlen("unacked") == 0, "all is acknowledged")
+
+
 # What a restart remembers.
 
 
@@ -359,3 +396,34 @@ def test_time_limits_change(app, tasks, worker):
     assert tasks.value(tasks.send_with("sleep", (0.5,), time_limit=30)) == 0.5
     ask(app, "time_limit", task_name="rust.sleep")
     assert tasks.call("sleep", 0.5) == 0.5
+
+
+# The window.
+
+
+@pytest.mark.parametrize("option", ["--disable-prefetch", "worker.disable_prefetch=yes"])
+def test_nothing_is_reserved_that_cannot_run(app, server, start_worker, option):
+    worker = start_worker("unfetched", "-n", "unfetched@test", "-c", "2", "-O", "fair", option, task_track_started=True)
+    tasks = Caller(app, server, "unfetched")
+    running = [tasks.stored("sleep", 60, until="STARTED")[1] for _ in range(2)]
+    waiting = tasks.send("add", 1, 2)
+    # An ETA takes no place among those that run.
+    held = tasks.send_with("add", (1, 2), countdown=3600)
+    app.control.ping(destination=["unfetched@test"], timeout=SECONDS)
+    assert server.broker.llen("unfetched") == 2
+    ask(app, "revoke", "unfetched@test", task_id=[result.id for result in running], terminate=True)
+    assert tasks.value(waiting) == 3
+    worker.wait_for(f"{held.id}\\] received")
+    assert worker.stop() == 0
+    server.broker.delete("unfetched")
+
+
+def test_no_more_etas_are_held_than_the_limit_says(app, server, start_worker):
+    few = ["-n", "few@test", "-c", "1", "--prefetch-multiplier", "1"]
+    worker = start_worker("few", *few, worker_eta_task_limit=3)
+    tasks = Caller(app, server, "few")
+    for _ in range(10):
+        tasks.send_with("add", (1, 2), countdown=3600)
+    eventually(lambda: server.broker.llen("few") == 7, "three are held")
+    assert worker.stop() == 0
+    assert server.broker.llen("few") == 10
