@@ -15,8 +15,8 @@ pub struct Delivery {
     /// Where the settlement goes; taken by `settle`, so that `drop` knows whether there was one.
     settler: Option<Arc<dyn Settler>>,
     tag: Tag,
-    /// The unit of prefetch that this delivery holds.
-    _credit: Credit,
+    /// The unit of prefetch that this delivery holds, unless somebody took it.
+    credit: Option<Credit>,
 }
 
 /// A transport's own number of a delivery.
@@ -62,7 +62,7 @@ impl Delivery {
         settler: Arc<dyn Settler>,
         credit: Credit,
     ) -> Self {
-        Delivery { message, queue, settler: Some(settler), tag, _credit: credit }
+        Delivery { message, queue, settler: Some(settler), tag, credit: Some(credit) }
     }
 
     /// Reads the message from the bytes that stand for it so far: for transports whose deliveries are made before
@@ -84,6 +84,11 @@ impl Delivery {
     /// Takes the message out, to be worked on without a copy.
     pub fn take_message(&mut self) -> Result<Message, Undecodable> {
         std::mem::replace(&mut self.message, Ok(Message::default()))
+    }
+
+    /// Takes its unit of prefetch, which then is not given back with the settlement but when the unit is dropped.
+    pub fn take_credit(&mut self) -> Option<Credit> {
+        self.credit.take()
     }
 
     /// The queue it was taken from.

@@ -53,6 +53,8 @@ pub(crate) struct Consumer {
     pub(super) disable_rate_limits: bool,
     /// Keeps those apart that may have killed a worker; `None`: nobody counts.
     pub(super) quarantine: Option<Quarantine>,
+    /// Set: what runs counts as reserved although its message is acknowledged (`worker_disable_prefetch`).
+    pub(super) disable_prefetch: bool,
     /// What runs; each gives back its place by [`Event::Freed`].
     pub(super) running: Running,
     pub(super) concurrency: usize,
@@ -80,6 +82,7 @@ pub(crate) struct Parts {
     /// The rate limits of tasks that have one.
     pub(crate) rates: Vec<(String, Rate)>,
     pub(crate) disable_rate_limits: bool,
+    pub(crate) disable_prefetch: bool,
     pub(crate) state_file: Option<StateFile>,
     pub(super) quarantine: Option<Quarantine>,
 }
@@ -92,7 +95,17 @@ impl Consumer {
         stop_consuming: CancellationToken,
         handle: &WorkerHandle,
     ) -> Self {
-        let Parts { tasks, finisher, remote, revoked, rates, disable_rate_limits, state_file, quarantine } = parts;
+        let Parts {
+            tasks,
+            finisher,
+            remote,
+            revoked,
+            rates,
+            disable_rate_limits,
+            disable_prefetch,
+            state_file,
+            quarantine,
+        } = parts;
         let (unsettled, settled) = mpsc::channel(1);
         Consumer {
             tasks,
@@ -105,6 +118,7 @@ impl Consumer {
             limits: RateLimits::new(rates, Instant::now()),
             disable_rate_limits,
             quarantine,
+            disable_prefetch,
             running: Running::new(handle.events.clone()),
             concurrency,
             revoked,

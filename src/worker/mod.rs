@@ -266,6 +266,7 @@ impl Worker {
             remote,
             revoked,
             disable_rate_limits: config.worker_disable_rate_limits,
+            disable_prefetch: config.worker_disable_prefetch,
             finisher: Finisher::new(continuations, dead_letters, duplicates, self.clock, rng),
             tasks,
             rates: self.rates,

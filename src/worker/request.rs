@@ -11,7 +11,7 @@ use crate::Result;
 use crate::canvas::Parent;
 use crate::protocol::{Body, Embed, Message, Value};
 use crate::task::{Arguments, Request};
-use crate::transport::{Delivery, QueueName, Settlement};
+use crate::transport::{Credit, Delivery, QueueName, Settlement};
 
 /// A message that is to be run, with everything that running it takes.
 #[derive(Debug)]
@@ -111,6 +111,11 @@ impl Work {
         if let Some(delivery) = self.delivery.take() {
             delivery.settle(settlement);
         }
+    }
+
+    /// The unit of the prefetch window that it holds.
+    pub(crate) fn take_credit(&mut self) -> Option<Credit> {
+        self.delivery.as_mut().and_then(Delivery::take_credit)
     }
 
     /// Whether the broker still waits for a settlement.

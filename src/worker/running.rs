@@ -7,6 +7,7 @@ use tokio::sync::{Notify, mpsc};
 use super::event::Event;
 use crate::control::Signal;
 use crate::task::Request;
+use crate::transport::Credit;
 
 /// The places in the pool that are taken. The loop owns it; places come back by [`Event::Freed`].
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(crate) struct Slot {
     place: usize,
     leash: Arc<Leash>,
     events: mpsc::UnboundedSender<Event>,
+    /// Held here, no message is taken before there is a place for it.
+    _credit: Option<Credit>,
 }
 
 /// By which a run is ended.
@@ -43,8 +46,8 @@ impl Running {
         Running { places: Vec::new(), free: Vec::new(), events }
     }
 
-    /// Takes a place.
-    pub(crate) fn begin(&mut self, request: &Arc<Request>) -> Slot {
+    /// Takes a place. The unit of the prefetch window that comes with it, if one does, is given back with the place.
+    pub(crate) fn begin(&mut self, request: &Arc<Request>, credit: Option<Credit>) -> Slot {
         let leash = Arc::<Leash>::default();
         let run = Some(Run { request: Arc::clone(request), leash: Arc::clone(&leash) });
         let place = match self.free.pop() {
@@ -57,7 +60,7 @@ impl Running {
                 self.places.len() - 1
             }
         };
-        Slot { place, leash, events: self.events.clone() }
+        Slot { place, leash, events: self.events.clone(), _credit: credit }
     }
 
     /// A place is free again.
@@ -122,7 +125,7 @@ mod tests {
         let (events, mut freed) = mpsc::unbounded_channel();
         let mut running = Running::new(events);
         let request = Arc::new(Request::default());
-        let (one, two) = (running.begin(&request), running.begin(&request));
+        let (one, two) = (running.begin(&request, None), running.begin(&request, None));
         assert_eq!(running.len(), 2);
         running.iter().for_each(|run| run.terminate(Signal::default()));
         running.iter().for_each(|run| run.terminate(Signal::default()));
@@ -132,7 +135,7 @@ mod tests {
         running.freed(place);
         running.freed(place);
         assert_eq!(running.len(), 1);
-        let three = running.begin(&request);
+        let three = running.begin(&request, None);
         assert_eq!((running.len(), running.places.len()), (2, 2));
         assert!(three.leash().signal.get().is_none());
     }

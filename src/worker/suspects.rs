@@ -24,8 +24,9 @@ impl Consumer {
     }
 
     /// Begins to run it, and counts that if it is to be counted.
-    pub(super) fn begin(&mut self, work: Box<Work>, alone: Option<Alone>) {
-        let slot = self.running.begin(&work.request);
+    pub(super) fn begin(&mut self, mut work: Box<Work>, alone: Option<Alone>) {
+        let credit = if self.disable_prefetch { work.take_credit() } else { None };
+        let slot = self.running.begin(&work.request, credit);
         match &self.quarantine {
             Some(quarantine) if work.record.is_some() => {
                 let poison = quarantine.poison.clone();

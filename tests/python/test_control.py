@@ -268,13 +268,13 @@ def test_a_success_that_comes_again_is_not_run_again(app, server, folder, start_
     tasks = Caller(app, server, "again")
     path = folder / "again"
 
-    def deliver_again(result):
+    def deliver_again(result, **embed):
         """As a worker does that was killed after the task and before the acknowledgement."""
         since = worker.mark()
         properties = {"correlation_id": result.id, "delivery_tag": "x", "body_encoding": "base64", "priority": 0}
         properties["delivery_info"] = {"exchange": "", "routing_key": "again", "redelivered": True}
         headers = {"task": "rust.append_late", "id": result.id, "lang": "py", "redelivered": True}
-        body = base64.b64encode(json.dumps([[str(path), "line"], {}, {}]).encode()).decode()
+        body = base64.b64encode(json.dumps([[str(path), "line"], {}, embed]).encode()).decode()
         types = {"content-type": "application/json", "content-encoding": "utf-8"}
         server.broker.lpush("again", json.dumps({"body": body, "headers": headers, "properties": properties, **types}))
         return since
@@ -288,6 +288,11 @@ def test_a_success_that_comes_again_is_not_run_again(app, server, folder, start_
     worker = start_worker("again", "-n", "again@test", worker_deduplicate_successful_tasks=True)
     worker.wait_for(again, deliver_again(result))
     assert path.read_text() == "line\n"
+    # What follows the success was not sent, says its result: it is now, and only once.
+    link = tasks.app.signature("rust.add", (1, 2), immutable=True, queue="again")
+    link.freeze()
+    deliver_again(result, callbacks=[link])
+    assert tasks.value(app.AsyncResult(link.id)) == 3
     # What has not succeeded is run.
     result.forget()
     since = deliver_again(app.AsyncResult(str(uuid.uuid4())))
@@ -403,19 +408,19 @@ def test_time_limits_change(app, tasks, worker):
 
 @pytest.mark.parametrize("option", ["--disable-prefetch", "worker.disable_prefetch=yes"])
 def test_nothing_is_reserved_that_cannot_run(app, server, start_worker, option):
+    server.broker.delete("unfetched")
     worker = start_worker("unfetched", "-n", "unfetched@test", "-c", "2", "-O", "fair", option, task_track_started=True)
     tasks = Caller(app, server, "unfetched")
     running = [tasks.stored("sleep", 60, until="STARTED")[1] for _ in range(2)]
     waiting = tasks.send("add", 1, 2)
     # An ETA takes no place among those that run.
     held = tasks.send_with("add", (1, 2), countdown=3600)
-    app.control.ping(destination=["unfetched@test"], timeout=SECONDS)
+    assert ask(app, "ping", "unfetched@test") == {"ok": "pong"}
     assert server.broker.llen("unfetched") == 2
     ask(app, "revoke", "unfetched@test", task_id=[result.id for result in running], terminate=True)
     assert tasks.value(waiting) == 3
     worker.wait_for(f"{held.id}\\] received")
     assert worker.stop() == 0
-    server.broker.delete("unfetched")
 
 
 def test_no_more_etas_are_held_than_the_limit_says(app, server, start_worker):
