@@ -283,21 +283,20 @@ def test_a_success_that_comes_again_is_not_run_again(app, server, folder, start_
     tasks.value(result)
     again = rf"Task rust\.append_late\[{result.id}\] Task already completed successfully\."
     worker.wait_for(again, deliver_again(result))
-    # Another process asks the backend.
+    # Another process asks the backend. What follows the success was not sent, says the result: it is now, once.
     assert worker.stop() == 0
     worker = start_worker("again", "-n", "again@test", worker_deduplicate_successful_tasks=True)
-    worker.wait_for(again, deliver_again(result))
-    assert path.read_text() == "line\n"
-    # What follows the success was not sent, says its result: it is now, and only once.
-    link = tasks.app.signature("rust.add", (1, 2), immutable=True, queue="again")
+    link = tasks.app.signature("rust.append", (str(path), "link"), immutable=True, queue="again")
     link.freeze()
-    deliver_again(result, callbacks=[link])
-    assert tasks.value(app.AsyncResult(link.id)) == 3
+    for _ in range(2):
+        worker.wait_for(again, deliver_again(result, callbacks=[link]))
+    assert tasks.value(app.AsyncResult(link.id)) is None
+    assert path.read_text() == "line\nlink\n"
     # What has not succeeded is run.
     result.forget()
     since = deliver_again(app.AsyncResult(str(uuid.uuid4())))
     worker.wait_for("succeeded in", since)
-    assert path.read_text() == "line\nline\n"
+    assert path.read_text() == "line\nlink\nline\n"
     eventually(lambda: server.broker.hlen("unacked") == 0, "all is acknowledged")
 
 
