@@ -47,12 +47,7 @@ def options(visibility_timeout, restore_every=0.1, **others):
 
 
 class Faulty(Process):
-    """A process that may be killed."""
-
-    def kill(self):
-        self.is_stopped = True
-        self.send(signal.SIGKILL)
-        self._process.wait()
+    """A process that is sent signals."""
 
     def send(self, number):
         self._process.send_signal(number)

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 
 import redis
 
@@ -85,6 +86,11 @@ class Process:
             self._process.wait()
             raise AssertionError("it did not end by itself:\n" + self.output.text()) from None
 
+    def kill(self):
+        self.is_stopped = True
+        self._process.kill()
+        self._process.wait()
+
 
 class Redis(Process):
     """A Redis of our own that writes nothing to disk: broker in database 0, results in 1."""
@@ -104,6 +110,13 @@ class Redis(Process):
         popped = self.broker.brpop([queue], timeout=timeout)
         assert popped, f"nothing came into {queue}"
         return popped[1]
+
+    def holds_nothing(self):
+        """Waits until no message is registered as reserved: settlements are written in batches, after the results."""
+        deadline = time.monotonic() + SECONDS
+        while (self.broker.hlen("unacked"), self.broker.zcard("unacked_index")) != (0, 0):
+            assert time.monotonic() < deadline, f"reserved and not settled: {self.broker.hgetall('unacked')}"
+            time.sleep(0.01)
 
     def dead_letter(self):
         """The oldest dead letter's envelope."""

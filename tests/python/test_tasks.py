@@ -52,8 +52,7 @@ def test_what_a_result_says(tasks):
     assert result.get(timeout=SECONDS) == 5
     assert (result.state, result.ready(), result.successful(), result.failed()) == ("SUCCESS", True, True, False)
     assert (result.result, result.traceback, result.children) == (5, None, [])
-    done = result.date_done if isinstance(result.date_done, datetime.datetime) else None
-    assert done is None or abs((datetime.datetime.now(UTC) - done.replace(tzinfo=done.tzinfo or UTC)).total_seconds()) < 60
+    assert abs(now() - result.date_done) < datetime.timedelta(seconds=60)
     result.forget()
     assert tasks.app.AsyncResult(result.id).state == "PENDING"
 
@@ -161,8 +160,7 @@ def test_a_group(tasks):
     result = group(members).apply_async()
     assert result.get(timeout=SECONDS) == list(range(1, 51))
     assert result.successful() and result.completed_count() == 50
-    meta, = [meta for meta in [result.children[0]._get_task_meta()]]
-    assert meta.get("group_id", result.id) == result.id
+    assert result.children[0]._get_task_meta()["group_id"] == result.id
 
 
 # Failures.
@@ -175,7 +173,9 @@ def test_fail_raises_the_class(tasks):
             result.get(timeout=SECONDS)
         assert raised.value.args == ("bad 'quoted'",)
         assert result.state == "FAILURE" and result.failed()
-        assert result.traceback is None or name in result.traceback
+        first, *_, last = result.traceback.splitlines()
+        assert first == "Traceback (most recent call last):"
+        assert last.startswith(f"{name}: ") and "bad 'quoted'" in last
 
 
 def test_fail_raises_a_class_of_the_project(tasks):
