@@ -7,9 +7,9 @@ use jiff::Timestamp;
 
 use super::{App, parts};
 use crate::Result;
-use crate::canvas::{Call, Defaults};
+use crate::canvas::{Call, Defaults, Step};
 use crate::config::Config;
-use crate::protocol::{Compression, Map, Serializer, Value, repr};
+use crate::protocol::{Compression, Map, ResultTuple, Serializer, Value, repr};
 use crate::routing::Router;
 use crate::task::TaskOptions;
 use crate::transport::{Publication, Queue};
@@ -37,7 +37,39 @@ pub struct Outgoing {
     pub queue: Option<Queue>,
 }
 
+/// One step of a plan, with everything encoded.
+pub(crate) enum Prepared {
+    /// Messages that leave together.
+    Send(Vec<Outgoing>),
+    /// Save the structure of a chord's header.
+    SaveHeader(ResultTuple),
+    /// Announce a chord: its header's id and how many members report.
+    StartChord(String, u64),
+}
+
 impl Messages {
+    /// Encodes all that a plan sends, before anything of it leaves: what cannot be sent is not sent in part.
+    ///
+    /// # Errors
+    /// As [`Messages::message`].
+    pub(crate) fn prepare(&self, steps: Vec<Step>, now: Timestamp) -> Result<Vec<Prepared>> {
+        let mut prepared = Vec::new();
+        for step in steps {
+            match step {
+                Step::Send(call) => {
+                    let message = self.message(*call, now)?;
+                    match prepared.last_mut() {
+                        Some(Prepared::Send(batch)) => batch.push(message),
+                        _ => prepared.push(Prepared::Send(vec![message])),
+                    }
+                }
+                Step::SaveGroup { result, .. } => prepared.push(Prepared::SaveHeader(result)),
+                Step::StartChord { group_id, size } => prepared.push(Prepared::StartChord(group_id, size)),
+            }
+        }
+        Ok(prepared)
+    }
+
     /// The messages of an app. `origin` names the sender (`gen<pid>@<host>`), `reply_to` is where results for it arrive
     /// with `rpc://`.
     ///

@@ -60,6 +60,7 @@
 
 mod group_result;
 mod messages;
+mod open;
 mod outbox;
 pub(crate) mod parts;
 mod producer;
@@ -70,7 +71,9 @@ pub(crate) mod revoke;
 use std::sync::{Arc, OnceLock};
 
 pub use group_result::GroupResult;
+pub(crate) use messages::Prepared;
 pub use messages::{Messages, Outgoing};
+pub(crate) use open::Open;
 pub use producer::Producer;
 pub(crate) use producer::{chords, new_id, origin};
 pub use result::AsyncResult;

@@ -1,15 +1,14 @@
 //! [`Outbox`]: the one connection that a producer sends over.
 
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, warn};
 
-use super::Outgoing;
+use super::{Open, Outgoing};
 use crate::config::{Config, RetryPolicy};
-use crate::transport::{Connection, Publication, Queue, QueueName, Transport};
+use crate::transport::{Publication, Transport};
 use crate::{Error, ErrorKind, Result};
 
 /// How many orders are sent as one batch at most.
@@ -105,12 +104,6 @@ struct Sender {
     open: Option<Open>,
 }
 
-/// A connection, and what was declared over it.
-struct Open {
-    connection: Arc<dyn Connection>,
-    declared: HashSet<QueueName>,
-}
-
 impl Sender {
     async fn serve(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
         let mut batch = Vec::with_capacity(BATCH);
@@ -161,18 +154,14 @@ impl Sender {
     }
 
     async fn send_once(&mut self, batch: &[&Outgoing]) -> Result<Vec<Result<()>>> {
-        let open = self.open().await?;
-        let queues = batch.iter().filter_map(|outgoing| outgoing.queue.as_ref());
-        open.declare(queues).await?;
-        let publications = batch.iter().map(|outgoing| outgoing.publication.clone()).collect();
-        open.connection.publish(publications).await
+        self.open().await?.publish(batch).await
     }
 
     async fn broadcast(&mut self, publication: Publication) -> Result<()> {
         let mut retries = 0;
         loop {
             let sent = match self.open().await {
-                Ok(open) => open.connection.broadcast(vec![publication.clone()]).await,
+                Ok(open) => open.connection().broadcast(vec![publication.clone()]).await,
                 Err(error) => Err(error),
             };
             match sent {
@@ -186,7 +175,7 @@ impl Sender {
         if self.open.is_none() {
             let connection = self.transport.connect().await?;
             debug!("producer: connected to {}", self.transport.uri());
-            self.open = Some(Open { connection, declared: HashSet::new() });
+            self.open = Some(Open::new(connection));
         }
         // It was filled a moment ago.
         self.open.as_mut().ok_or_else(|| Error::new(ErrorKind::Connection, "there is no connection"))
@@ -208,26 +197,10 @@ impl Sender {
 
     async fn close(&mut self) {
         if let Some(open) = self.open.take()
-            && let Err(error) = open.connection.close().await
+            && let Err(error) = open.connection().close().await
         {
             warn!("producer: cannot close the connection to the broker: {error}");
         }
-    }
-}
-
-impl Open {
-    async fn declare(&mut self, queues: impl Iterator<Item = &Queue>) -> Result<()> {
-        let mut new: Vec<Queue> = Vec::new();
-        for queue in queues {
-            if !self.declared.contains(&queue.name) && !new.iter().any(|other| other.name == queue.name) {
-                new.push(queue.clone());
-            }
-        }
-        if !new.is_empty() {
-            self.connection.declare(&new).await?;
-            self.declared.extend(new.into_iter().map(|queue| queue.name));
-        }
-        Ok(())
     }
 }
 

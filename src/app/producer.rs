@@ -3,8 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::messages::Prepared;
 use super::outbox::Outbox;
-use super::{App, AsyncResult, GroupResult, Messages, Outgoing, parts, revoke};
+use super::{App, AsyncResult, GroupResult, Messages, parts, revoke};
 use crate::backend::{NativeChords, ResultBackend};
 use crate::canvas::{Chords, Given, Plan, Planner, Rules, Step};
 use crate::control::LamportClock;
@@ -45,13 +46,6 @@ struct Inner {
     lamport: LamportClock,
     /// `control_exchange`.
     control_exchange: String,
-}
-
-/// What one step of a plan comes to, everything encoded.
-enum Prepared {
-    Send(Vec<Outgoing>),
-    SaveHeader(ResultTuple),
-    StartChord(String, u64),
 }
 
 impl Producer {
@@ -181,9 +175,8 @@ impl Producer {
         Planner::new(&self.inner.rules, &mut new_id).apply(signature, Given::default())
     }
 
-    /// Everything is encoded before the first message is sent: what cannot be sent is not sent in part.
     async fn carry_out(&self, steps: Vec<Step>) -> Result<()> {
-        for step in self.prepare(steps)? {
+        for step in self.inner.messages.prepare(steps, self.inner.clock.now())? {
             match step {
                 Prepared::Send(messages) => self.inner.outbox.send(messages).await?,
                 Prepared::SaveHeader(header) => self.chords()?.save_header(&header).await?,
@@ -191,24 +184,6 @@ impl Producer {
             }
         }
         Ok(())
-    }
-
-    fn prepare(&self, steps: Vec<Step>) -> Result<Vec<Prepared>> {
-        let (mut prepared, now) = (Vec::new(), self.inner.clock.now());
-        for step in steps {
-            match step {
-                Step::Send(call) => {
-                    let message = self.inner.messages.message(*call, now)?;
-                    match prepared.last_mut() {
-                        Some(Prepared::Send(batch)) => batch.push(message),
-                        _ => prepared.push(Prepared::Send(vec![message])),
-                    }
-                }
-                Step::SaveGroup { result, .. } => prepared.push(Prepared::SaveHeader(result)),
-                Step::StartChord { group_id, size } => prepared.push(Prepared::StartChord(group_id, size)),
-            }
-        }
-        Ok(prepared)
     }
 
     fn chords(&self) -> Result<&dyn NativeChords> {

@@ -1,13 +1,12 @@
 //! [`Publisher`]: messages that the worker itself sends, batched, over whichever connection is up.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::warn;
 
-use crate::app::Outgoing;
-use crate::transport::{Connection, Queue, QueueName};
+use crate::app::{Open, Outgoing};
+use crate::transport::Connection;
 use crate::{Error, ErrorKind, Result};
 
 /// How many messages one publication to the broker carries at most.
@@ -46,23 +45,23 @@ impl Publisher {
 }
 
 async fn serve(mut orders: mpsc::UnboundedReceiver<Order>, mut connection: Current) {
-    let (mut batch, mut declared) = (Vec::with_capacity(BATCH), Declared::default());
+    let (mut batch, mut open) = (Vec::with_capacity(BATCH), None);
     while orders.recv_many(&mut batch, BATCH).await > 0 {
-        if !send(&mut batch, &mut connection, &mut declared).await {
+        if !send(&mut batch, &mut connection, &mut open).await {
             return;
         }
     }
 }
 
 /// Sends one batch, over the next connection if this one breaks; `false` when there will be no further connection.
-async fn send(batch: &mut Vec<Order>, current: &mut Current, declared: &mut Declared) -> bool {
+async fn send(batch: &mut Vec<Order>, current: &mut Current, open: &mut Option<Open>) -> bool {
     loop {
         let connection = match current.wait_for(Option::is_some).await {
             Ok(connection) => connection.clone(),
             Err(_) => return false,
         };
         let Some(connection) = connection else { continue };
-        match attempt(batch, &connection, declared).await {
+        match attempt(batch, &connection, open).await {
             Err(error) if error.is_connection() => {
                 warn!("cannot publish, waiting for the next connection: {error}");
                 if !changed_from(current, &connection).await {
@@ -84,34 +83,11 @@ async fn send(batch: &mut Vec<Order>, current: &mut Current, declared: &mut Decl
 async fn attempt(
     batch: &[Order],
     connection: &Arc<dyn Connection>,
-    declared: &mut Declared,
+    open: &mut Option<Open>,
 ) -> Result<Vec<Result<()>>> {
-    let messages = || batch.iter().flat_map(|order| &order.messages);
-    declared.declare(messages().filter_map(|message| message.queue.as_ref()), connection).await?;
-    connection.publish(messages().map(|message| message.publication.clone()).collect()).await
-}
-
-/// The queues that are declared on a connection.
-#[derive(Default)]
-struct Declared {
-    connection: Option<Weak<dyn Connection>>,
-    names: HashSet<QueueName>,
-}
-
-impl Declared {
-    async fn declare(&mut self, queues: impl Iterator<Item = &Queue>, on: &Arc<dyn Connection>) -> Result<()> {
-        let same =
-            |connection: &Weak<dyn Connection>| connection.upgrade().is_some_and(|known| Arc::ptr_eq(&known, on));
-        if !self.connection.as_ref().is_some_and(same) {
-            (self.connection, self.names) = (Some(Arc::downgrade(on)), HashSet::new());
-        }
-        let new: Vec<Queue> = queues.filter(|queue| !self.names.contains(&queue.name)).cloned().collect();
-        if !new.is_empty() {
-            on.declare(&new).await?;
-            self.names.extend(new.into_iter().map(|queue| queue.name));
-        }
-        Ok(())
-    }
+    let known = open.take().filter(|known| Arc::ptr_eq(known.connection(), connection));
+    let open = open.insert(known.unwrap_or_else(|| Open::new(Arc::clone(connection))));
+    open.publish(&batch.iter().flat_map(|order| &order.messages).collect::<Vec<_>>()).await
 }
 
 /// Waits until another connection than `failed` is current, or none; `false` when there will be none again.

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::publisher::{Current, Publisher};
-use crate::app::{App, Messages, Outgoing, chords, new_id, origin, revoke};
+use crate::app::{App, Messages, Prepared, chords, new_id, origin, revoke};
 use crate::backend::{ChordClaim, NativeChords, ResultBackend};
-use crate::canvas::{Given, Parent, Plan, Planner, Rules, Step};
+use crate::canvas::{Given, Parent, Plan, Planner, Rules};
 use crate::config::RetryPolicy;
 use crate::control::LamportClock;
 use crate::protocol::{ResultTuple, Signature};
@@ -40,13 +40,6 @@ pub(crate) struct Broadcasts {
     pub(crate) connection: Current,
     /// What control commands are stamped with.
     pub(crate) clock: Arc<LamportClock>,
-}
-
-/// What is to be done, encoded.
-enum Ready {
-    Publish(Vec<Outgoing>),
-    SaveHeader(ResultTuple),
-    StartChord { group_id: String, size: u64 },
 }
 
 impl Sender {
@@ -104,11 +97,11 @@ impl Sender {
     /// `Encode`, `Configuration`: nothing was sent. The broker's refusal, or the backend's: what came before in the plan
     /// is sent.
     pub(crate) async fn carry_out(&self, plan: Plan) -> Result<Vec<ResultTuple>> {
-        for step in self.prepare(plan.steps)? {
+        for step in self.messages.prepare(plan.steps, self.clock.now())? {
             match step {
-                Ready::Publish(messages) => self.publisher.publish(messages).await?,
-                Ready::SaveHeader(header) => self.insist(|chords| chords.save_header(&header)).await?,
-                Ready::StartChord { group_id, size } => {
+                Prepared::Send(messages) => self.publisher.publish(messages).await?,
+                Prepared::SaveHeader(header) => self.insist(|chords| chords.save_header(&header)).await?,
+                Prepared::StartChord(group_id, size) => {
                     self.insist(|chords| chords.start_chord(&group_id, size)).await?;
                 }
             }
@@ -133,24 +126,6 @@ impl Sender {
     /// For how long to keep the claim on a chord while its body is being sent.
     pub(crate) fn publish_lease(&self, claim: &ChordClaim) -> Duration {
         claim.publish_lease(Some(&self.publish_retry_policy), Some(self.connection_timeout))
-    }
-
-    fn prepare(&self, steps: Vec<Step>) -> Result<Vec<Ready>> {
-        let (mut ready, now) = (Vec::new(), self.clock.now());
-        for step in steps {
-            match step {
-                Step::Send(call) => {
-                    let message = self.messages.message(*call, now)?;
-                    match ready.last_mut() {
-                        Some(Ready::Publish(batch)) => batch.push(message),
-                        _ => ready.push(Ready::Publish(vec![message])),
-                    }
-                }
-                Step::SaveGroup { result, .. } => ready.push(Ready::SaveHeader(result)),
-                Step::StartChord { group_id, size } => ready.push(Ready::StartChord { group_id, size }),
-            }
-        }
-        Ok(ready)
     }
 
     /// Asks the backend's chords, again and again while the backend is away.
