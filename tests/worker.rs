@@ -2,6 +2,8 @@
 
 #[path = "worker/canvas.rs"]
 mod canvas;
+#[path = "worker/control.rs"]
+mod control;
 #[path = "worker/hostile.rs"]
 mod hostile;
 #[path = "worker/rig.rs"]

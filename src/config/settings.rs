@@ -191,7 +191,7 @@ settings! {
         worker_concurrency: Option<u32> = None, CONCURRENCY;
         /// How many messages are reserved for each task that runs; 0: no bound.
         worker_prefetch_multiplier: u32 = 4, COUNT;
-        /// How many ETA tasks may be held beside those; `None`: no bound.
+        /// How wide the window of reserved messages may grow for those that are held for their ETA; `None`: no bound.
         worker_eta_task_limit: Option<u32> = None, LIMIT;
         /// Take no message before there is room to run it.
         worker_disable_prefetch: bool = false, BOOL;

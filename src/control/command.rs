@@ -10,6 +10,13 @@ use crate::protocol::{Map, Value, repr};
 pub enum Command {
     /// Is somebody there?
     Ping,
+    /// A node that begins asks what was revoked before, and tells what it knows of (Celery's mingle).
+    Hello {
+        /// The node that asks.
+        from_node: String,
+        /// The ids that it knows of, the oldest first.
+        revoked: Vec<String>,
+    },
     /// Tasks by id are not to run, or with a signal are to be ended.
     Revoke {
         /// The tasks, each once, in the order in which they were named.
@@ -64,6 +71,7 @@ impl Command {
         let arguments = &request.arguments;
         match request.method.as_str() {
             "ping" => Ok(Command::Ping),
+            "hello" => hello(arguments),
             "revoke" => revoke(arguments),
             "terminate" => terminate(arguments),
             "revoke_by_stamped_headers" => revoke_by_stamped_headers(arguments),
@@ -72,6 +80,58 @@ impl Command {
             other => raise("KeyError", other),
         }
     }
+}
+
+/// Whether a stock worker would know the command that a request asks for. People and tools ask for these as a matter of
+/// course.
+pub fn is_celerys(method: &str) -> bool {
+    CELERYS.binary_search(&method).is_ok()
+}
+
+/// Of celery/worker/control.py, those that [`Command::read`] does not read.
+const CELERYS: &[&str] = &[
+    "active",
+    "active_queues",
+    "add_consumer",
+    "autoscale",
+    "cancel_consumer",
+    "clock",
+    "conf",
+    "disable_events",
+    "dump_active",
+    "dump_conf",
+    "dump_reserved",
+    "dump_revoked",
+    "dump_schedule",
+    "dump_tasks",
+    "election",
+    "enable_events",
+    "heartbeat",
+    "memdump",
+    "memsample",
+    "objgraph",
+    "pool_grow",
+    "pool_restart",
+    "pool_shrink",
+    "query_task",
+    "registered",
+    "report",
+    "reserved",
+    "revoked",
+    "scheduled",
+    "shutdown",
+    "stats",
+];
+
+/// Workers before 5.7 tell a map of ids.
+fn hello(arguments: &Map) -> Result<Command> {
+    require("hello", arguments, &["from_node"])?;
+    let revoked = match argument(arguments, "revoked") {
+        Value::Map(revoked) => revoked.keys().map(str::to_owned).collect(),
+        Value::List(revoked) => revoked.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        _ => Vec::new(),
+    };
+    Ok(Command::Hello { from_node: name(argument(arguments, "from_node")), revoked })
 }
 
 fn revoke(arguments: &Map) -> Result<Command> {
@@ -246,6 +306,26 @@ mod tests {
         ];
         for (method, arguments, expected) in rows {
             assert_eq!(read(method, arguments), Ok(expected), "{method} {arguments}");
+        }
+    }
+
+    #[test]
+    fn what_others_know_is_read_whoever_tells() {
+        let expected = Command::Hello { from_node: "w2@h".into(), revoked: vec!["a".into()] };
+        for revoked in [r#"["a", 1]"#, r#"{"a": 5.5}"#] {
+            let arguments = format!(r#"{{"from_node": "w2@h", "revoked": {revoked}}}"#);
+            assert_eq!(read("hello", &arguments), Ok(expected.clone()), "{revoked}");
+        }
+        let alone = Command::Hello { from_node: "w2@h".into(), revoked: Vec::new() };
+        assert_eq!(read("hello", r#"{"from_node": "w2@h", "revoked": null}"#), Ok(alone));
+    }
+
+    #[test]
+    fn celerys_commands_are_sorted_and_not_ours() {
+        assert!(CELERYS.is_sorted());
+        assert!(is_celerys("stats") && !is_celerys("nocmd"));
+        for name in CELERYS {
+            assert!(read(name, "{}").is_err_and(|error| error.starts_with("KeyError")), "{name}");
         }
     }
 

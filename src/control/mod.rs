@@ -16,7 +16,7 @@ mod request;
 mod signal;
 
 pub use clock::LamportClock;
-pub use command::{Command, TimeLimit};
+pub use command::{Command, TimeLimit, is_celerys};
 pub use rate::Rate;
 pub use reply::{Reply, error, ok};
 pub use request::{ControlRequest, ReplyTo};

@@ -35,7 +35,11 @@ impl Consumer {
             Err(exception) => Answer { value: Err(exception), revoked: Vec::new() },
         };
         let value = answer.value.unwrap_or_else(|exception| {
-            error!("pidbox command error: {exception}");
+            match control::is_celerys(&request.method) {
+                // Monitors ask for these again and again.
+                true => debug!("the control command {} is not supported yet", request.method),
+                false => error!("pidbox command error: {exception}"),
+            }
             control::error(exception.to_string())
         });
         let remote = Arc::clone(&self.remote);
@@ -50,12 +54,30 @@ impl Consumer {
     fn obey(&mut self, command: Command) -> Answer {
         match command {
             Command::Ping => control::ok("pong").into(),
+            Command::Hello { from_node, revoked } => self.hello(&from_node, &revoked).into(),
             Command::Revoke { ids, terminate } => self.revoke(&ids, terminate),
             Command::RevokeByStampedHeaders { headers, terminate } => self.revoke_by_stamps(headers, terminate).into(),
             Command::RateLimit { task_name, rate, given } => self.limit_rate(&task_name, rate, &given).into(),
             Command::TimeLimit { task_name, soft, hard } => self.limit_time(&task_name, &soft, &hard).into(),
             Command::Refused(answer) => answer.into(),
         }
+    }
+
+    /// celery/worker/control.py `hello`.
+    fn hello(&mut self, from_node: &str, revoked: &[String]) -> Value {
+        if from_node == self.remote.metas.hostname {
+            return Value::Null;
+        }
+        info!("sync with {from_node}");
+        let now = Instant::now();
+        if !revoked.is_empty() {
+            self.revoked.merge(revoked, &[], now);
+            self.chores.remember.soon(now);
+            self.chores.discard.soon(now);
+        }
+        let (ids, _) = self.revoked.remembered(now);
+        let clock = self.remote.clock.forward();
+        Value::Map(Map::from([("revoked", Value::from(ids)), ("clock", clock.into())]))
     }
 
     /// celery/worker/control.py `_revoke`.

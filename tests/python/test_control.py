@@ -108,6 +108,24 @@ def test_what_cannot_be_done_is_answered_as_celery_answers(app, worker):
     assert ask(app, "time_limit", task_name="rust.none", soft=1) == {"error": "unknown task"}
 
 
+def test_what_monitors_ask_for_is_no_error_in_the_log(app, worker):
+    since = worker.mark()
+    assert ask(app, "enable_events") == {"error": "KeyError('enable_events')"}
+    assert ask(app, "ping") == {"ok": "pong"}
+    assert "ERROR" not in worker.output.text(since)
+
+
+def test_nodes_tell_each_other_what_was_revoked(app, server, tasks, worker):
+    ids = [str(uuid.uuid4()) for _ in range(3)]
+    ask(app, "revoke", task_id=ids[0])
+    assert ask(app, "hello", from_node=NODE) is None
+    answer = ask(app, "hello", from_node="other@test", revoked=ids[1:2])
+    assert answer["revoked"][-2:] == ids[:2] and answer["clock"] > 0
+    ask(app, "hello", from_node="old@test", revoked={ids[2]: 123.5})
+    for id in ids:
+        assert revoked(tasks.send_with("add", (1, 2), task_id=id)) == "revoked"
+
+
 def test_garbage_is_survived(app, server, worker):
     since = worker.mark()
     empty = {"body": "bnVsbA==", "headers": {}, "content-type": "application/json", "content-encoding": "utf-8"}
