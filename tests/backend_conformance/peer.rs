@@ -1,5 +1,6 @@
 //! [`Peer`]: a stock Celery beside us, which counts the same chords.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::Stdio;
 
@@ -35,7 +36,12 @@ pub(crate) fn python(is_old: bool) -> Option<PathBuf> {
     let installed = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(venv).join("bin/python");
     let python = std::env::var_os(variable).map_or(installed, PathBuf::from);
     if !python.exists() {
-        println!("skipped: {} is not there; scripts/setup.sh makes it, or {variable} names another", python.display());
+        // Not `eprintln`, which is shown for failing tests alone.
+        let _ = writeln!(
+            io::stderr(),
+            "skipped: {} is not installed: scripts/setup.sh does it, and {variable} names another",
+            python.display()
+        );
         return None;
     }
     Some(python)

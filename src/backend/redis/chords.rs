@@ -1,7 +1,13 @@
 //! Chords in Redis, under the keys and with the effects of celery/backends/redis.py: `.j` the parts, `.s` how many there
 //! shall be, `.t` how many more, `.d` who has been counted, `.c` who may publish the body.
 //!
-//! Workers older than Celery 5.7 know the first three alone; they and we complete each other's chords.
+//! A part counts once. Whoever completes the chord holds a claim that expires, so that a killed worker's member, delivered
+//! again, publishes the body; a copy that finds another's claim waits for its end before it is acknowledged. Workers older
+//! than Celery 5.7 know the first three keys alone; they and we complete each other's chords. A copy of what one of them
+//! counted last waits as long as a claim, for that worker is publishing the body.
+//!
+//! What remains: a worker killed between publishing the body and completing the chord. Its member, if it is delivered
+//! again before the keys expire, publishes once more, as under stock Celery.
 
 use std::collections::HashMap;
 use std::time::Duration;
