@@ -11,6 +11,11 @@ use crate::protocol::Message;
 /// One received message. [`Delivery::settle`] consumes it; dropped unsettled, it goes back to its queue at once.
 pub struct Delivery {
     message: Result<Message, Undecodable>,
+    receipt: Receipt,
+}
+
+/// A delivery without its message: what it is settled by. Dropped unsettled, the message goes back to its queue at once.
+pub struct Receipt {
     queue: QueueName,
     /// Where the settlement goes; taken by `settle`, so that `drop` knows whether there was one.
     settler: Option<Arc<dyn Settler>>,
@@ -62,7 +67,7 @@ impl Delivery {
         settler: Arc<dyn Settler>,
         credit: Credit,
     ) -> Self {
-        Delivery { message, queue, settler: Some(settler), tag, credit: Some(credit) }
+        Delivery { message, receipt: Receipt { queue, settler: Some(settler), tag, credit: Some(credit) } }
     }
 
     /// Reads the message from the bytes that stand for it so far: for transports whose deliveries are made before
@@ -86,6 +91,28 @@ impl Delivery {
         std::mem::replace(&mut self.message, Ok(Message::default()))
     }
 
+    /// The message and what settles it, apart.
+    pub fn into_parts(self) -> (Result<Message, Undecodable>, Receipt) {
+        (self.message, self.receipt)
+    }
+
+    /// The queue it was taken from.
+    pub fn queue(&self) -> &QueueName {
+        self.receipt.queue()
+    }
+
+    /// The transport's number for it.
+    pub fn tag(&self) -> Tag {
+        self.receipt.tag()
+    }
+
+    /// Ends it. What the broker is told is sent with the next batch.
+    pub fn settle(self, settlement: Settlement) {
+        self.receipt.settle(settlement);
+    }
+}
+
+impl Receipt {
     /// Takes its unit of prefetch, which then is not given back with the settlement but when the unit is dropped.
     pub fn take_credit(&mut self) -> Option<Credit> {
         self.credit.take()
@@ -109,7 +136,7 @@ impl Delivery {
     }
 }
 
-impl Drop for Delivery {
+impl Drop for Receipt {
     fn drop(&mut self) {
         if let Some(settler) = self.settler.take() {
             settler.settle(self.tag, Settlement::Restore);
@@ -119,6 +146,12 @@ impl Drop for Delivery {
 
 impl fmt::Debug for Delivery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Delivery").field("queue", &self.queue).field("tag", &self.tag).finish_non_exhaustive()
+        f.debug_struct("Delivery").field("receipt", &self.receipt).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receipt").field("queue", &self.queue).field("tag", &self.tag).finish_non_exhaustive()
     }
 }

@@ -14,6 +14,7 @@ use tracing::{info, warn};
 use super::chores::Chores;
 use super::event::{Event, Shutdown};
 use super::finish::Finisher;
+use super::frozen::{Freezer, Frozen};
 use super::held::Held;
 use super::intake::{self, Intake, Tasks};
 use super::poison::Quarantine;
@@ -41,10 +42,13 @@ pub(crate) struct Consumer {
     pub(super) tasks: Tasks,
     pub(super) finisher: Arc<Finisher>,
     pub(super) prefetch: Arc<Prefetch>,
-    clock: Clock,
+    pub(super) clock: Clock,
     pub(super) handle: WorkerHandle,
     /// Waits for its ETA; the guard widens the prefetch window meanwhile.
-    pub(super) held: Held<(Box<Work>, Growth)>,
+    pub(super) held: Held<Frozen>,
+    pub(super) freezer: Freezer,
+    /// What is due goes before what is reserved the next time, so that neither waits for all of the other.
+    pub(super) due_next: bool,
     /// Waits for a slot.
     pub(super) reserved: VecDeque<Box<Work>>,
     /// Waits for its turn; the guard, which the first of them have, widens the window too.
@@ -85,6 +89,7 @@ pub(crate) struct Parts {
     pub(crate) disable_prefetch: bool,
     pub(crate) state_file: Option<StateFile>,
     pub(super) quarantine: Option<Quarantine>,
+    pub(super) freezer: Freezer,
 }
 
 impl Consumer {
@@ -105,6 +110,7 @@ impl Consumer {
             disable_prefetch,
             state_file,
             quarantine,
+            freezer,
         } = parts;
         let (unsettled, settled) = mpsc::channel(1);
         Consumer {
@@ -114,6 +120,8 @@ impl Consumer {
             prefetch,
             handle: handle.clone(),
             held: Held::new(),
+            freezer,
+            due_next: false,
             reserved: VecDeque::new(),
             limits: RateLimits::new(rates, Instant::now()),
             disable_rate_limits,
@@ -147,17 +155,17 @@ impl Consumer {
         let mut batch = Vec::with_capacity(EVENTS);
         while !self.is_done && self.stopping != Some(Shutdown::Cold) {
             let chore = [self.next_chore(), self.next_suspect()].into_iter().flatten().min();
+            let eta = self.next_eta();
             tokio::select! {
                 biased;
                 _ = events.recv_many(&mut batch, EVENTS) => {}
                 _ = self.settled.recv(), if self.unsettled.is_none() => self.is_done = true,
-                () = until(self.held.next_eta(), &self.clock) => {}
+                () = until(eta, &self.clock) => {}
                 () = at(chore) => {}
             }
             for event in batch.drain(..) {
                 self.on(event)?;
             }
-            self.release_due();
             self.do_chores();
             self.start_reserved();
             self.look_up();
@@ -213,7 +221,11 @@ impl Consumer {
             // Dropped unsettled, it goes back to the front of its queue.
             return;
         }
-        match intake::read(delivery, &self.tasks, self.clock.now()) {
+        self.take_in(intake::read(delivery, &self.tasks, self.clock.now()));
+    }
+
+    pub(super) fn take_in(&mut self, intake: Intake) {
+        match intake {
             Intake::Run(work) => self.accept(None, work),
             Intake::Hold(eta, work) => self.accept(Some(eta), work),
             Intake::Expired(work) => self.spawn(|finisher| async move {
@@ -237,16 +249,6 @@ impl Consumer {
                 () = sleep(unknown.delay()) => unknown.hand_back(),
             }
         });
-    }
-
-    fn release_due(&mut self) {
-        if self.held.len() == 0 {
-            return;
-        }
-        let now = self.clock.now();
-        while let Some((work, _growth)) = self.held.due(now) {
-            self.reserve(work);
-        }
     }
 
     fn start_reserved(&mut self) {

@@ -49,12 +49,16 @@ impl<T> Held<T> {
         self.heap.len()
     }
 
-    /// Takes out those that are wanted.
-    pub(crate) fn extract(&mut self, mut is_wanted: impl FnMut(&T) -> bool) -> Vec<T> {
+    /// Takes out those that are wanted, with their ETAs.
+    pub(crate) fn extract(&mut self, is_wanted: impl Fn(&T) -> bool) -> Vec<(Timestamp, T)> {
+        // Usually none is, and then nothing is moved.
+        if !self.heap.iter().any(|Reverse(entry)| is_wanted(&entry.item)) {
+            return Vec::new();
+        }
         let entries = std::mem::take(&mut self.heap).into_vec().into_iter();
         let (wanted, rest): (Vec<_>, Vec<_>) = entries.partition(|Reverse(entry)| is_wanted(&entry.item));
         self.heap = rest.into();
-        wanted.into_iter().map(|Reverse(entry)| entry.item).collect()
+        wanted.into_iter().map(|Reverse(entry)| (entry.eta, entry.item)).collect()
     }
 
     /// Takes out everything, the earliest first.
@@ -102,7 +106,9 @@ mod tests {
         assert_eq!(held.due(second(1)), Some("a"));
         assert_eq!(held.due(second(1)), None);
         held.hold(second(2), "unwanted");
-        assert_eq!(held.extract(|name| *name == "unwanted"), ["unwanted"]);
+        assert_eq!(held.extract(|name| *name == "nobody"), []);
+        let unwanted = held.extract(|name| *name == "unwanted");
+        assert_eq!(unwanted.iter().map(|(_, name)| *name).collect::<Vec<_>>(), ["unwanted"]);
         assert_eq!(held.drain().collect::<Vec<_>>(), ["b", "c", "d"]);
         assert_eq!(held.len(), 0);
     }

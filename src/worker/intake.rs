@@ -16,7 +16,7 @@ use crate::config::{Config, UnknownTasks};
 use crate::control::Rate;
 use crate::protocol::{AcceptContent, Body, Embed, HeaderError, Map, Message, TaskHeaders, Value};
 use crate::task::{Arguments, Request, RetryPolicy, Task};
-use crate::transport::Delivery;
+use crate::transport::{Delivery, Receipt};
 use crate::{Error, ErrorKind, Result};
 
 /// What is to be done with a message.
@@ -148,8 +148,9 @@ impl std::fmt::Debug for KnownTask {
 }
 
 /// Decides what is to be done with a delivery at `now`.
-pub(crate) fn read(mut delivery: Delivery, tasks: &Tasks, now: Timestamp) -> Intake {
-    let message = match delivery.take_message() {
+pub(crate) fn read(delivery: Delivery, tasks: &Tasks, now: Timestamp) -> Intake {
+    let (message, delivery) = delivery.into_parts();
+    let message = match message {
         Ok(message) => message,
         Err(undecodable) => return Intake::Malformed(Box::new(Malformed::no_message(delivery, undecodable))),
     };
@@ -162,7 +163,18 @@ pub(crate) fn read(mut delivery: Delivery, tasks: &Tasks, now: Timestamp) -> Int
     }
 }
 
-fn malformed(delivery: Delivery, message: Message, fault: Fault, named: Named, accept: &AcceptContent) -> Intake {
+/// Makes work of a message once more that was accepted before, and held. Whether it has expired is seen when it begins.
+pub(crate) fn again(delivery: Receipt, message: Message, tasks: &Tasks) -> Intake {
+    match understand(&message, tasks) {
+        Ok(understood) => match work(delivery, message, understood, tasks) {
+            Ok((_, work)) => Intake::Run(work),
+            Err(malformed) => Intake::Malformed(malformed),
+        },
+        Err((fault, named)) => malformed(delivery, message, fault, named, &tasks.accept),
+    }
+}
+
+fn malformed(delivery: Receipt, message: Message, fault: Fault, named: Named, accept: &AcceptContent) -> Intake {
     let followed = named.as_ref().and_then(|_| followed(&message, accept));
     Intake::Malformed(Box::new(Malformed::new(delivery, message, fault, named, followed)))
 }
@@ -225,38 +237,46 @@ fn version_1(message: &Message, accept: &AcceptContent) -> Result<(Map, Body), F
     read.ok_or(Fault::NoTask)
 }
 
-fn accept(delivery: Delivery, mut message: Message, understood: Understood, tasks: &Tasks, now: Timestamp) -> Intake {
+fn accept(delivery: Receipt, message: Message, understood: Understood, tasks: &Tasks, now: Timestamp) -> Intake {
+    let (eta, work) = match work(delivery, message, understood, tasks) {
+        Ok(accepted) => accepted,
+        Err(malformed) => return Intake::Malformed(malformed),
+    };
+    info!("Task {}[{}] received", work.name, work.request.id);
+    match eta {
+        _ if work.is_expired(now) => Intake::Expired(work),
+        Some(eta) if eta > now => Intake::Hold(eta, work),
+        _ => Intake::Run(work),
+    }
+}
+
+/// The work that a message means, and its ETA.
+fn work(
+    delivery: Receipt,
+    mut message: Message,
+    understood: Understood,
+    tasks: &Tasks,
+) -> Result<(Option<Timestamp>, Box<Work>), Box<Malformed>> {
     let Understood { headers, body, task, rewritten } = understood;
     if let Some(rewritten) = rewritten {
         message.headers = rewritten;
         // What is made of the message later, a retry or a dead letter, is of version 2 throughout.
         if let Err(error) = message.set_body(&body) {
             let named = Some((headers.id.clone(), headers.task.clone()));
-            return Intake::Malformed(Box::new(Malformed::new(delivery, message, Fault::Payload(error), named, None)));
+            return Err(Box::new(Malformed::new(delivery, message, Fault::Payload(error), named, None)));
         }
     }
     let limits = task.policy.limits_with(headers.time_limit, headers.soft_time_limit);
     let ignore_result = headers.ignore_result.unwrap_or(task.policy.ignore_result);
     let name = headers.shadow.clone().unwrap_or_else(|| headers.task.clone());
     let (eta, request) = (headers.eta, request(headers, &mut message, &delivery, &tasks.hostname));
-    info!("Task {name}[{}] received", request.id);
     let mut work = Box::new(Work::new(delivery, message, body, task, request, name));
     (work.limits, work.ignore_result) = (limits, ignore_result);
-    if work.is_expired(now) {
-        return Intake::Expired(work);
-    }
-    match eta {
-        Some(eta) if eta > now => {
-            // Held messages are many: the body is decoded again when its time comes.
-            work.body = None;
-            Intake::Hold(eta, work)
-        }
-        _ => Intake::Run(work),
-    }
+    Ok((eta, work))
 }
 
 /// What the handler can know. It takes the message's headers: [`Work::message`] puts them back together.
-fn request(headers: TaskHeaders, message: &mut Message, delivery: &Delivery, hostname: &str) -> Request {
+fn request(headers: TaskHeaders, message: &mut Message, delivery: &Receipt, hostname: &str) -> Request {
     let properties = &message.properties;
     let delivery_info = Map::from([
         ("exchange", Value::from(properties.exchange.clone())),

@@ -4,13 +4,13 @@ use tracing::{error, warn};
 
 use crate::protocol::{BodyError, Embed, Exception, HeaderError, Map, Message, TaskHeaders, Value, repr};
 use crate::task::Request;
-use crate::transport::{Delivery, Undecodable};
+use crate::transport::{Receipt, Undecodable};
 use crate::{Error, ErrorKind};
 
 /// A message that cannot be run.
 #[derive(Debug)]
 pub(crate) struct Malformed {
-    pub(crate) delivery: Delivery,
+    pub(crate) delivery: Receipt,
     /// The message, or the bytes that are none.
     pub(crate) message: Result<Message, Undecodable>,
     /// Why, for the log and the dead letter.
@@ -96,7 +96,7 @@ impl Fault {
 
 impl Malformed {
     pub(crate) fn new(
-        delivery: Delivery,
+        delivery: Receipt,
         message: Message,
         fault: Fault,
         named: Option<(String, String)>,
@@ -122,7 +122,7 @@ impl Malformed {
         }
     }
 
-    pub(crate) fn no_message(delivery: Delivery, undecodable: Undecodable) -> Self {
+    pub(crate) fn no_message(delivery: Receipt, undecodable: Undecodable) -> Self {
         Malformed {
             delivery,
             reason: undecodable.reason.clone(),

@@ -20,6 +20,7 @@ mod errback;
 mod event;
 mod execute;
 mod finish;
+mod frozen;
 mod held;
 mod intake;
 mod limited_set;
@@ -74,6 +75,7 @@ use duplicates::Duplicates;
 use event::Event;
 pub use event::Shutdown;
 use finish::Finisher;
+use frozen::Freezer;
 use intake::Tasks;
 use limited_set::Bounds;
 use link::{Connector, Link};
@@ -271,6 +273,7 @@ impl Worker {
             tasks,
             rates: self.rates,
             state_file: self.state_file,
+            freezer: Freezer::new()?,
             quarantine: poison.map(|poison| Quarantine::new(poison, self.handle.events.clone())),
         };
         let consumer = Consumer::new(parts, prefetch, concurrency, stop_consuming, &self.handle);

@@ -343,6 +343,11 @@ impl Quarantine {
         self.asked.clear();
     }
 
+    /// Whether nothing but suspects may begin.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.occupied || !self.suspects.is_empty()
+    }
+
     /// How many wait.
     pub(crate) fn len(&self) -> usize {
         self.suspects.len() + self.asked.len()

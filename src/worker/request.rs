@@ -11,18 +11,18 @@ use crate::Result;
 use crate::canvas::Parent;
 use crate::protocol::{Body, Embed, Message, Value};
 use crate::task::{Arguments, Request};
-use crate::transport::{Credit, Delivery, QueueName, Settlement};
+use crate::transport::{Credit, QueueName, Receipt, Settlement};
 
 /// A message that is to be run, with everything that running it takes.
 #[derive(Debug)]
 pub(crate) struct Work {
     /// Unsettled; `None` once it has been settled.
-    delivery: Option<Delivery>,
+    delivery: Option<Receipt>,
     /// The queue that it was taken from.
     pub(crate) queue: QueueName,
     /// The message but for its headers, which the request has: see [`Work::whole_message`].
     pub(crate) message: Message,
-    /// The decoded body; `None` while the message is held, to save memory, and once the handler has it.
+    /// The decoded body; `None` once the handler has it.
     pub(crate) body: Option<Body>,
     /// What is to follow, kept from the body when the handler gets the rest of it.
     embed: Option<Arc<Embed>>,
@@ -44,7 +44,7 @@ pub(crate) struct Work {
 
 impl Work {
     pub(crate) fn new(
-        delivery: Delivery,
+        delivery: Receipt,
         message: Message,
         body: Body,
         task: Arc<KnownTask>,
@@ -72,7 +72,16 @@ impl Work {
         Message { headers: self.request.headers.clone(), ..self.message.clone() }
     }
 
-    /// The handler's arguments, decoded when the message was held; what is to follow is kept.
+    /// The message as it came and what settles it; `None` if it has been settled.
+    pub(crate) fn into_message(self) -> Option<(Receipt, Message)> {
+        let headers = match Arc::try_unwrap(self.request) {
+            Ok(request) => request.headers,
+            Err(shared) => shared.headers.clone(),
+        };
+        Some((self.delivery?, Message { headers, ..self.message }))
+    }
+
+    /// The handler's arguments; what is to follow is kept.
     ///
     /// # Errors
     /// `Decode` or `Refused`, which they were not when the message came.
@@ -115,7 +124,7 @@ impl Work {
 
     /// The unit of the prefetch window that it holds.
     pub(crate) fn take_credit(&mut self) -> Option<Credit> {
-        self.delivery.as_mut().and_then(Delivery::take_credit)
+        self.delivery.as_mut().and_then(Receipt::take_credit)
     }
 
     /// Whether the broker still waits for a settlement.

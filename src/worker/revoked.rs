@@ -50,6 +50,16 @@ impl Revoked {
         self.ids.is_empty() && self.stamps.is_empty()
     }
 
+    /// The ids that were revoked.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &str> {
+        self.ids.iter()
+    }
+
+    /// Whether any stamp was revoked.
+    pub(crate) fn has_stamps(&self) -> bool {
+        !self.stamps.is_empty()
+    }
+
     pub(crate) fn revoke(&mut self, id: &str, now: Instant) {
         self.ids.insert(id, now);
     }

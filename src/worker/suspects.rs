@@ -1,5 +1,6 @@
 //! What begins next, and how the loop keeps apart what may have killed a worker: see [`super::poison`].
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::consumer::Consumer;
@@ -10,17 +11,40 @@ use super::request::Work;
 impl Consumer {
     /// What is to begin now; with it, that it is to be alone.
     pub(super) fn next_work(&mut self) -> Option<(Box<Work>, Option<Alone>)> {
-        let Some(quarantine) = &mut self.quarantine else { return Some((self.reserved.pop_front()?, None)) };
+        let Some(quarantine) = &mut self.quarantine else { return Some((self.pop()?, None)) };
         match quarantine.turn(self.running.len(), Instant::now()) {
             Turn::Closed => None,
             Turn::Alone(work, alone) => Some((work, Some(alone))),
-            Turn::Open => loop {
-                // What is to be looked up begins later.
-                if let Some(work) = quarantine.ask(self.reserved.pop_front()?) {
-                    return Some((work, None));
-                }
-            },
+            Turn::Open => self.pop_unsuspected(),
         }
+    }
+
+    /// What is to be looked up begins later.
+    fn pop_unsuspected(&mut self) -> Option<(Box<Work>, Option<Alone>)> {
+        loop {
+            let work = self.pop()?;
+            let work = match &mut self.quarantine {
+                Some(quarantine) => quarantine.ask(work),
+                None => Some(work),
+            };
+            if let Some(work) = work {
+                return Some((work, None));
+            }
+        }
+    }
+
+    /// Of what is due and what is reserved in turn.
+    fn pop(&mut self) -> Option<Box<Work>> {
+        self.due_next = !self.due_next;
+        let due = if self.due_next || self.reserved.is_empty() { self.pop_due() } else { None };
+        due.or_else(|| self.reserved.pop_front())
+    }
+
+    /// When something is to begin that is held; `None` if nothing is, or if nothing can begin before another event.
+    pub(super) fn next_eta(&self) -> Option<Timestamp> {
+        let is_closed = self.quarantine.as_ref().is_some_and(Quarantine::is_closed);
+        let can_begin = self.running.len() < self.concurrency && !is_closed;
+        self.held.next_eta().filter(|_| can_begin)
     }
 
     /// Begins to run it, and counts that if it is to be counted.

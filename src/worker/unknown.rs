@@ -12,7 +12,7 @@
 use std::time::Duration;
 
 use crate::protocol::{Map, Message, Value};
-use crate::transport::{Delivery, Publication, Settlement};
+use crate::transport::{Publication, Receipt, Settlement};
 
 /// The header that counts: `{"count": 3, "retries": 0}`.
 pub(crate) const HEADER: &str = "x-celeriac-handed-back";
@@ -27,7 +27,7 @@ const LONGEST: Duration = Duration::from_secs(10);
 /// A message of a task that nobody here knows.
 #[derive(Debug)]
 pub(crate) struct Unknown {
-    delivery: Delivery,
+    delivery: Receipt,
     message: Message,
     /// How often it was handed back before.
     count: u32,
@@ -40,7 +40,7 @@ impl Unknown {
     }
 
     /// The message as one to hand back.
-    pub(crate) fn new(delivery: Delivery, message: Message) -> Self {
+    pub(crate) fn new(delivery: Receipt, message: Message) -> Self {
         Unknown { delivery, count: count(&message.headers), message }
     }
 
@@ -117,12 +117,13 @@ mod tests {
         assert!((600..1200).contains(&delays.iter().sum::<Duration>().as_secs()));
     }
 
-    fn delivery() -> Delivery {
-        use crate::transport::{Prefetch, Settler, Tag};
+    fn delivery() -> Receipt {
+        use crate::transport::{Delivery, Prefetch, Settler, Tag};
         struct Nowhere;
         impl Settler for Nowhere {
             fn settle(&self, _: Tag, _: Settlement) {}
         }
-        Delivery::new(Ok(Message::default()), "q".into(), Tag(1), std::sync::Arc::new(Nowhere), Prefetch::new(0).take())
+        let settler = std::sync::Arc::new(Nowhere);
+        Delivery::new(Ok(Message::default()), "q".into(), Tag(1), settler, Prefetch::new(0).take()).into_parts().1
     }
 }

@@ -1,6 +1,7 @@
 //! What waits within the worker: for its turn, because its name has a rate limit, or for a slot; and what is done about it
 //! when some of it is revoked.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -8,18 +9,47 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::consumer::Consumer;
+use super::intake::Intake;
 use super::request::Work;
 use super::revoked::Reason;
 use super::state_file::{Remembered, StateFile};
 use crate::control::Rate;
 
+/// How much of what is due is decoded at a time, if none of it can begin: the loop has other things to do.
+const THAWS: usize = 500;
+
 impl Consumer {
     pub(super) fn accept(&mut self, eta: Option<Timestamp>, work: Box<Work>) {
         match (self.reason(&work), eta) {
             (Some(reason), _) => self.discard(work, reason),
-            (None, Some(eta)) => self.held.hold(eta, (work, self.prefetch.grow())),
+            (None, Some(eta)) => self.hold(eta, *work),
             (None, None) => self.reserve(work),
         }
+    }
+
+    fn hold(&mut self, eta: Timestamp, work: Work) {
+        if let Some(frozen) = self.freezer.freeze(work, self.prefetch.grow()) {
+            self.held.hold(eta, frozen);
+        }
+    }
+
+    /// What has been held and is due, ready to begin. Each is decoded when there is room for it, and not before.
+    pub(super) fn pop_due(&mut self) -> Option<Box<Work>> {
+        if self.held.len() == 0 {
+            return None;
+        }
+        let now = self.clock.now();
+        for _ in 0..THAWS {
+            match self.freezer.thaw(self.held.due(now)?, &self.tasks) {
+                Intake::Run(work) => {
+                    if let Some(work) = self.admit(work) {
+                        return Some(work);
+                    }
+                }
+                other => self.take_in(other),
+            }
+        }
+        None
     }
 
     /// Why a task is not to run, if it was revoked.
@@ -40,9 +70,9 @@ impl Consumer {
         let is_revoked = |work: &Work| self.revoked.reason(&work.request.id, &work.request.headers).is_some();
         let (discarded, kept): (Vec<_>, Vec<_>) = self.reserved.drain(..).partition(|work| is_revoked(work));
         self.reserved = kept.into();
-        let held = self.held.extract(|(work, _)| is_revoked(work)).into_iter().map(|(work, _)| work);
         let limited = self.limits.extract(|(work, _)| is_revoked(work)).into_iter().map(|(work, _)| work);
-        let discarded: Vec<_> = discarded.into_iter().chain(held).chain(limited).collect();
+        let mut discarded: Vec<_> = discarded.into_iter().chain(limited).collect();
+        self.extract_revoked(&mut discarded);
         let ids = discarded.iter().map(|work| work.request.id.clone()).collect();
         for work in discarded {
             if let Some(reason) = self.reason(&work) {
@@ -52,15 +82,34 @@ impl Consumer {
         ids
     }
 
+    /// What is held and was revoked. Only those are decoded of which the id's hash, or a stamp, says that they may be.
+    fn extract_revoked(&mut self, revoked: &mut impl Extend<Box<Work>>) {
+        let ids: HashSet<u64> = self.revoked.ids().map(|id| self.freezer.hash(id)).collect();
+        let any_stamp = self.revoked.has_stamps();
+        for (eta, frozen) in self.held.extract(|frozen| frozen.may_be(|id| ids.contains(&id), any_stamp)) {
+            match self.freezer.thaw(frozen, &self.tasks) {
+                Intake::Run(work) if self.reason(&work).is_some() => revoked.extend([work]),
+                Intake::Run(work) => self.hold(eta, *work),
+                other => self.take_in(other),
+            }
+        }
+    }
+
     /// Lets a task wait for a slot, after it has waited for its turn if its name has a rate limit.
     pub(super) fn reserve(&mut self, work: Box<Work>) {
+        let admitted = self.admit(work);
+        self.reserved.extend(admitted);
+    }
+
+    /// Gives back what need not wait for its turn.
+    fn admit(&mut self, work: Box<Work>) -> Option<Box<Work>> {
         if self.limits.may_start(&work.request.task, Instant::now()) {
-            self.reserved.push_back(work);
-            return;
+            return Some(work);
         }
         let task = Arc::clone(&work.request);
         let growth = self.prefetch.grow_beside();
         self.limits.hold(&task.task, (work, growth));
+        None
     }
 
     pub(super) fn set_rate_limit(&mut self, task_name: &str, rate: Option<Rate>) {

@@ -199,7 +199,7 @@ impl Link {
         let (lost, (changed, changes)) = (CancellationToken::new(), watch::channel(0));
         tokio::spawn(wake::listen(Arc::clone(&shared), received, changed, lost.clone()));
         // Since the last renewal an outage has passed: what others might restore comes before all else.
-        let renewed = keeper::renew(&shared, &mut connection).await;
+        let renewed = keeper::renew(&shared, &mut connection, Duration::ZERO).await;
         renewed.map_err(|error| failure("cannot renew leases at", &shared.url, error))?;
         shared.ledger.resolve_doubts();
         // What comes from before is settled before anything is reserved: what goes back is then the next to come.

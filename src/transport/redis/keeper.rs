@@ -6,7 +6,7 @@ use std::time::Duration;
 use redis::RedisError;
 use redis::aio::MultiplexedConnection;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use uuid::Uuid;
 
 use super::Shared;
@@ -28,7 +28,8 @@ const SHORTEST: Duration = Duration::from_millis(20);
 /// time before it acts on it. The first round is a third after the connection was opened, which renews them too: however
 /// often connections are lost, no lease grows older than an outage and a third.
 pub(super) async fn run_leases(link: Arc<Link>) {
-    let mut rounds = interval((link.shared.options.visibility_timeout / 3).max(SHORTEST));
+    let period = (link.shared.options.visibility_timeout / 3).max(SHORTEST);
+    let mut rounds = interval(period);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     rounds.tick().await;
     loop {
@@ -37,7 +38,7 @@ pub(super) async fn run_leases(link: Arc<Link>) {
             _ = rounds.tick() => {}
         }
         link.shared.ledger.resolve_doubts();
-        if let Err(error) = renew(&link.shared, &mut link.connection.clone()).await {
+        if let Err(error) = renew(&link.shared, &mut link.connection.clone(), period / 4).await {
             let error = link.failed("cannot renew leases at", error);
             tracing::debug!("{error}");
             return;
@@ -45,10 +46,20 @@ pub(super) async fn run_leases(link: Arc<Link>) {
     }
 }
 
-/// Writes a new lease for all that we hold and that is still there.
-pub(super) async fn renew(shared: &Shared, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
-    let held: Vec<Tag> = shared.ledger.held();
-    for tags in held.chunks(LEASES) {
+/// Writes a new lease for all that we hold and that is still there. What takes many commands is spread over `within`, so
+/// that the server has time for others; always in the same order, so that no lease waits for two rounds of it.
+pub(super) async fn renew(
+    shared: &Shared,
+    connection: &mut MultiplexedConnection,
+    within: Duration,
+) -> Result<(), RedisError> {
+    let mut held: Vec<Tag> = shared.ledger.held();
+    held.sort_unstable();
+    let pause = within / u32::try_from(held.len().div_ceil(LEASES).max(1)).unwrap_or(u32::MAX);
+    for (nth, tags) in held.chunks(LEASES).enumerate() {
+        if nth > 0 && !pause.is_zero() {
+            sleep(pause).await;
+        }
         let mut renewal = redis::cmd("ZADD");
         renewal.arg(&shared.keys.unacked_index).arg("XX");
         let lease = shared.lease();

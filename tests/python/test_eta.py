@@ -1,0 +1,125 @@
+"""Many tasks held for their ETA, by workers that are killed."""
+
+import gc
+import json
+import random
+import re
+import signal
+import time
+from datetime import datetime, timezone
+
+import pytest
+
+from faults import Broker, Lines, Messages, RustWorker, eventually, options
+
+QUEUE = "held"
+COUNT = 20_000
+
+
+@pytest.fixture(scope="module")
+def broker(folder):
+    broker = Broker(folder)
+    yield broker
+    gc.collect()  # Results tell Redis that nobody waits for them any more: while it is there.
+    broker.shut_down()
+
+
+@pytest.fixture
+def app(broker):
+    broker.client.flushall()
+    return broker.application()
+
+
+@pytest.fixture
+def start(broker, tmp_path):
+    workers = []
+
+    def start(timeout, **settings):
+        workers.append(RustWorker(broker, tmp_path, QUEUE, options(timeout), **settings))
+        return workers[-1]
+
+    yield start
+    for worker in workers:
+        if not worker.is_stopped:
+            worker.kill()
+
+
+def push(broker, messages, etas, *args):
+    """One message for each ETA; the last argument is its number."""
+    batch = []
+    for nth, eta in enumerate(etas):
+        envelope = json.loads(messages.message(QUEUE, *args, str(nth))[1])
+        envelope["headers"]["eta"] = datetime.fromtimestamp(eta, timezone.utc).isoformat()
+        batch.append(json.dumps(envelope))
+    for at in range(0, len(batch), 1000):
+        broker.client.lpush(QUEUE, *batch[at:at + 1000])
+
+
+def test_none_runs_early_and_none_is_lost_though_workers_are_killed(broker, app, start, tmp_path):
+    lines = Lines(tmp_path)
+    first = time.time() + 30
+    etas = [first + random.random() * 5 for _ in range(COUNT)]
+    push(broker, Messages(broker, app, "rust.append_late"), etas, str(lines.path))
+    worker = start(3)
+    eventually(lambda: broker.client.hlen("unacked") == COUNT, lambda: broker.left(QUEUE))
+    worker.kill()
+    worker, killed_again, read = start(3), False, 0
+    while time.time() < first + 150:
+        written = lines.all()
+        # A line that is here now has been due before now.
+        now = time.time()
+        assert not [line for line in written[read:] if etas[int(line)] > now]
+        read = len(written)
+        if read > 1000 and not killed_again:
+            worker.kill()
+            worker, killed_again = start(3), True
+        if read >= COUNT and broker.left(QUEUE) == (0, 0, 0):
+            break
+    assert killed_again and broker.left(QUEUE) == (0, 0, 0)
+    assert set(lines.all()) == {str(nth) for nth in range(COUNT)}
+    # What ran while its worker was killed may have run twice: it is acknowledged late.
+    assert len(lines.all()) <= COUNT + 1000
+    assert worker.stop() == 0
+
+
+def test_what_is_held_runs_once_through_many_visibility_timeouts(broker, app, start, tmp_path):
+    """Leases are renewed in pieces, while the worker holds more than one piece."""
+    lines = Lines(tmp_path)
+    due = time.time() + 12
+    push(broker, Messages(broker, app, "rust.append"), [due] * 5000, str(lines.path))
+    holder, idle = start(3), start(3)
+    lines.wait_for(5000)
+    eventually(lambda: broker.left(QUEUE) == (0, 0, 0), lambda: broker.left(QUEUE))
+    assert sorted(map(int, lines.all())) == list(range(5000))
+    assert holder.stop() == 0 and idle.stop() == 0
+
+
+def test_what_is_held_is_given_back_at_a_stop_and_can_be_revoked(broker, app, start, tmp_path):
+    lines = Lines(tmp_path)
+    push(broker, Messages(broker, app, "rust.append"), [time.time() + 3600] * 3000, str(lines.path))
+    late = [json.loads(raw)["headers"]["id"] for raw in broker.client.lrange(QUEUE, 0, 1)]
+    worker = start(60)
+    eventually(lambda: broker.client.hlen("unacked") == 3000, lambda: broker.left(QUEUE))
+    app.control.revoke(late)
+    eventually(lambda: broker.client.hlen("unacked") == 2998, lambda: broker.left(QUEUE))
+    assert app.AsyncResult(late[0]).state == "REVOKED"
+    worker.send(signal.SIGTERM)
+    assert worker.ended() == 0
+    assert re.search("Restoring 2998 unack", worker.output.text())
+    assert broker.left(QUEUE) == (0, 0, 2998)
+    given_back = [json.loads(raw)["headers"] for raw in broker.client.lrange(QUEUE, 0, -1)]
+    assert all(headers["eta"] and headers["redelivered"] for headers in given_back)
+
+
+def test_a_task_that_is_due_does_not_wait_for_all_that_is_queued(broker, app, start, tmp_path):
+    """And the other way round."""
+    lines, messages = Lines(tmp_path), Messages(broker, app, "rust.append")
+    push(broker, messages, [time.time() + 2] * 500, str(lines.path))
+    worker = start(60, worker_concurrency=2)
+    eventually(lambda: broker.client.hlen("unacked") == 500, lambda: broker.left(QUEUE))
+    broker.client.lpush(QUEUE, *(messages.message(QUEUE, str(lines.path), "queued", 0.01)[1] for _ in range(2000)))
+    lines.wait_for(1000)
+    kinds = ["queued" if line == "queued" else "due" for line in lines.all()]
+    due = [at for at, kind in enumerate(kinds) if kind == "due"]
+    assert len(due) > 400 and "queued" in kinds[due[0]:due[100]]
+    worker.kill()
