@@ -232,6 +232,17 @@ impl TaskContext {
         TaskContext { request, states, signatures, soft_limit, watches_soft_limit: Arc::default(), runtime }
     }
 
+    /// A context for one run that can store states and send.
+    pub fn with_sinks(
+        request: Arc<Request>,
+        states: Arc<dyn StateSink>,
+        signatures: Arc<dyn SignatureSink>,
+        soft_limit: CancellationToken,
+    ) -> Self {
+        let runtime = Handle::try_current().ok();
+        TaskContext { request, states, signatures, soft_limit, watches_soft_limit: Arc::default(), runtime }
+    }
+
     /// The same context with a place where what the handler sends goes to; without one, sending is an error.
     #[must_use]
     pub fn with_signatures(mut self, signatures: Arc<dyn SignatureSink>) -> Self {

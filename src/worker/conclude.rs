@@ -34,6 +34,17 @@ pub(crate) struct Conclusion {
     pub(crate) report: Report,
 }
 
+impl Conclusion {
+    /// Whether anything must be with the broker before anything is stored.
+    pub(crate) fn sends(&self, work: &Work) -> bool {
+        match self.ending {
+            Ending::Retry | Ending::Replaced => true,
+            Ending::Success => work.is_followed(),
+            _ => false,
+        }
+    }
+}
+
 /// Decides what `ran` comes to. `runtime` is how long the handler ran.
 pub(crate) fn conclude(ran: Ran, work: &Work, runtime: Duration, now: Timestamp, rng: &mut Rng) -> Conclusion {
     match ran {

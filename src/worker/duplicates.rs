@@ -34,6 +34,11 @@ impl Duplicates {
         Duplicates { known: is_enabled.then(|| (Mutex::new(LimitedSet::new(bounds)), backend)) }
     }
 
+    /// Whether it is worth looking: a late-acknowledged task's message was delivered before.
+    pub(crate) fn may_know(&self, work: &Work) -> bool {
+        self.known.is_some() && may_have_run(work)
+    }
+
     /// Looks for a success of a late-acknowledged task whose message was delivered before.
     pub(crate) async fn before(&self, work: &Work) -> Before {
         let Some((successes, backend)) = self.known.as_ref().filter(|_| may_have_run(work)) else { return Before::No };

@@ -29,7 +29,7 @@ use crate::Result;
 use crate::app::Outgoing;
 use crate::backend::ChordProgress;
 use crate::protocol::{Exception, MetaResult, ResultTuple, Signature, State, TaskMeta};
-use crate::task::{Arguments, Request, Run, StateSink, Task, TaskContext, outcome_of_panic};
+use crate::task::{Arguments, Request, Run, SignatureSink, StateSink, Task, TaskContext, outcome_of_panic};
 use crate::time::Clock;
 use crate::transport::Settlement;
 
@@ -76,22 +76,24 @@ impl Finisher {
         let ran = AssertUnwindSafe(self.run_to_end(&mut work, slot)).catch_unwind().await;
         if ran.is_err() {
             error!(critical = true, "Task {}[{}] INTERNAL ERROR: the worker panicked", work.name, work.request.id);
-            self.give_up(&mut work, "the worker panicked").await;
+            Box::pin(self.give_up(&mut work, "the worker panicked")).await;
         }
     }
 
     async fn run_to_end(&self, work: &mut Work, slot: Slot) {
         if work.is_expired(self.clock.now()) {
-            return self.expire(work).await;
+            return Box::pin(self.expire(work)).await;
         }
         let arguments = match work.begin() {
             Ok(arguments) => arguments,
             // A held message whose body no longer decodes, though it did when it came.
-            Err(error) => return self.give_up(work, &error.to_string()).await,
+            Err(error) => return Box::pin(self.give_up(work, &error.to_string())).await,
         };
-        match self.duplicates.before(work).await {
-            Before::No => {}
-            before => return self.resume(work, before).await,
+        if self.duplicates.may_know(work) {
+            match Box::pin(self.duplicates.before(work)).await {
+                Before::No => {}
+                before => return Box::pin(self.resume(work, before)).await,
+            }
         }
         if !work.task.policy.acks_late {
             work.settle(Settlement::Ack);
@@ -121,9 +123,9 @@ impl Finisher {
 
     async fn execute(&self, work: &Work, arguments: Arguments, sink: &Arc<Sink>, slot: &mut Option<Slot>) -> Ran {
         let soft = CancellationToken::new();
-        let states: Arc<dyn StateSink> = Arc::clone(sink) as _;
-        let context = TaskContext::new(Arc::clone(&work.request), states, soft.clone());
-        let context = context.with_signatures(Arc::clone(sink) as _);
+        let (states, signatures): (Arc<dyn StateSink>, Arc<dyn SignatureSink>) =
+            (Arc::clone(sink) as _, Arc::clone(sink) as _);
+        let context = TaskContext::with_sinks(Arc::clone(&work.request), states, signatures, soft.clone());
         let run = begin(&*work.task.task, context.clone(), arguments);
         let leash = slot.as_ref().map(Slot::leash).unwrap_or_default();
         let ran = execute(run, work.limits, &context, &soft, &self.cold, &leash, |thread| {
@@ -153,28 +155,37 @@ impl Finisher {
     }
 
     async fn carry_out(&self, work: &mut Work, conclusion: Conclusion, sink: &Sink) {
-        let (conclusion, children) = match self.send(work, conclusion, sink).await {
-            Ok(sent) => sent,
-            // Unsettled and unstored: nothing claims that it was done.
-            Err(error) => return report::log_unsent(work, &error),
+        let (conclusion, children) = if conclusion.sends(work) {
+            match Box::pin(self.send(work, conclusion, sink)).await {
+                Ok(sent) => sent,
+                // Unsettled and unstored: nothing claims that it was done.
+                Err(error) => return report::log_unsent(work, &error),
+            }
+        } else {
+            (conclusion, sink.take_children())
         };
         let Conclusion { ending, result, traceback, report, .. } = conclusion;
         let Verdict { store, part, late } = verdict(ending, &work.task.policy, work.ignore_result);
         report.log(work, &result);
         // A dead letter names the exception, and so do errbacks; a plain success is not copied.
-        let exception = match &result {
+        let mut exception = match &result {
             MetaResult::Exception(exception) => Some(exception.clone()),
             MetaResult::Value(_) => None,
         };
         let (stores, fails) = (store.is_some(), part == Some(State::Failure));
         let finding = Finding { store, part, result, traceback: traceback.clone(), children };
         let late = match self.results.keep(work, finding).await {
-            Ok(progress) => {
-                match self.follow(work, progress, exception.as_ref().filter(|_| fails), traceback, stores).await {
+            Ok(kept) if work.is_followed() => {
+                let failed = kept.unencodable.as_ref().or(exception.as_ref().filter(|_| fails));
+                match Box::pin(self.follow(work, kept.progress, failed, traceback, stores)).await {
                     Ok(()) => late,
                     // The worker stops: what is left is done when the message comes back.
                     Err(_) => return,
                 }
+            }
+            Ok(kept) => {
+                exception = kept.unencodable.or(exception);
+                late
             }
             // The backend is away and the worker stops without waiting for it.
             Err(error) if error.is_connection() => return,
@@ -217,7 +228,7 @@ impl Finisher {
         }
         let (store, part) = (None, Some(State::Success));
         let finding = Finding { store, part, result: meta.result, traceback: None, children: Vec::new() };
-        let progress = self.results.keep(work, finding).await?;
+        let progress = self.results.keep(work, finding).await?.progress;
         self.follow(work, progress, None, None, false).await
     }
 
@@ -350,7 +361,7 @@ impl Finisher {
         let result = MetaResult::Exception(Exception::celery("TaskRevokedError", reason));
         let finding = Finding { store, part, result, traceback: None, children: Vec::new() };
         let followed = match self.results.keep(work, finding).await {
-            Ok(progress) => self.follow(work, progress, None, None, false).await,
+            Ok(kept) => self.follow(work, kept.progress, None, None, false).await,
             Err(error) => Err(error),
         };
         match followed {
@@ -372,8 +383,8 @@ impl Finisher {
         let (store, part) = (Some(State::Failure), Some(State::Failure));
         let finding = Finding { store, part, result, traceback: None, children: Vec::new() };
         // The dead letter is what must not be lost; a failure that cannot be stored is told in the log.
-        if let Ok(progress) = self.results.keep(work, finding).await {
-            let _ = self.follow(work, progress, Some(&exception), None, true).await;
+        if let Ok(kept) = self.results.keep(work, finding).await {
+            let _ = self.follow(work, kept.progress, Some(&exception), None, true).await;
         }
         let letter = self.bury(work, reason, Some(&exception));
         work.settle(letter);

@@ -1,6 +1,6 @@
 //! [`Work`]: a message that is to be run.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use jiff::Timestamp;
 
@@ -102,7 +102,13 @@ impl Work {
 
     /// What is to follow, once the body has been taken.
     pub(crate) fn embed(&self) -> Arc<Embed> {
-        self.embed.clone().unwrap_or_default()
+        static NOTHING: LazyLock<Arc<Embed>> = LazyLock::new(Arc::default);
+        self.embed.clone().unwrap_or_else(|| Arc::clone(&NOTHING))
+    }
+
+    /// Whether it is a member of a chord.
+    pub(crate) fn is_chord_member(&self) -> bool {
+        self.embed.as_ref().is_some_and(|embed| embed.chord.is_some())
     }
 
     /// Whether anything is to follow.

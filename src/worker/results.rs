@@ -6,9 +6,9 @@ use super::metas::Metas;
 use super::report::Report;
 use super::request::Work;
 use crate::backend::{ChordPart, ChordProgress, ResultWriter, StoreRequest};
-use crate::protocol::{MetaResult, ResultTuple, State};
+use crate::protocol::{Exception, MetaResult, ResultTuple, State};
 use crate::task::Request;
-use crate::{ErrorKind, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// Stores what tasks come to.
 #[derive(Debug)]
@@ -31,6 +31,14 @@ pub(crate) struct Finding {
     pub(crate) children: Vec<ResultTuple>,
 }
 
+/// What keeping a finding came to.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) progress: ChordProgress,
+    /// The finding could not be encoded, and this failure was kept in its place.
+    pub(crate) unencodable: Option<Exception>,
+}
+
 impl Results {
     /// Stores STARTED. Not waited for: the writer keeps the order of what it stores for one task.
     pub(crate) fn started(&self, work: &Work) {
@@ -38,23 +46,29 @@ impl Results {
     }
 
     /// Stores what a run came to and tells its chord; a value that cannot be encoded is stored as the failure that it is.
-    pub(crate) async fn keep(&self, work: &Work, finding: Finding) -> Result<ChordProgress> {
+    pub(crate) async fn keep(&self, work: &Work, finding: Finding) -> Result<Kept> {
         let (stores, tells) = (finding.store.is_some(), finding.part.is_some());
-        let mut stored = self.write(work, finding).await;
-        let unencodable = stored.as_ref().err().filter(|error| error.kind() == ErrorKind::Encode);
-        if let Some(error) = unencodable {
-            let exception = encode_error(&error.to_string());
-            let report = Report::Error(format!("raised unexpected: {exception}"), None);
-            let result = MetaResult::Exception(exception);
-            report.log(work, &result);
-            let failure = |wanted: bool| wanted.then_some(State::Failure);
-            let (store, part) = (failure(stores), failure(tells));
-            let failure = Finding { store, part, result, traceback: None, children: Vec::new() };
-            stored = self.write(work, failure).await;
-        }
-        stored.inspect_err(|error| {
+        let kept = match self.write(work, finding).await {
+            Err(error) if error.kind() == ErrorKind::Encode => {
+                Box::pin(self.keep_unencodable(work, &error, stores, tells)).await
+            }
+            stored => stored.map(|progress| Kept { progress, unencodable: None }),
+        };
+        kept.inspect_err(|error| {
             tracing::error!("Task {}[{}]: the result cannot be stored: {error}", work.name, work.request.id);
         })
+    }
+
+    async fn keep_unencodable(&self, work: &Work, error: &Error, stores: bool, tells: bool) -> Result<Kept> {
+        let exception = encode_error(&error.to_string());
+        let report = Report::Error(format!("raised unexpected: {exception}"), None);
+        let result = MetaResult::Exception(exception.clone());
+        report.log(work, &result);
+        let failure = |wanted: bool| wanted.then_some(State::Failure);
+        let (store, part) = (failure(stores), failure(tells));
+        let failure = Finding { store, part, result, traceback: None, children: Vec::new() };
+        let progress = self.write(work, failure).await?;
+        Ok(Kept { progress, unencodable: Some(exception) })
     }
 
     async fn write(&self, work: &Work, finding: Finding) -> Result<ChordProgress> {
@@ -69,14 +83,16 @@ impl Results {
         match (request, part) {
             (None, None) => Ok(ChordProgress::Waiting),
             (Some(request), None) => self.cold.bound(self.writer.store(request)).await.map(|()| ChordProgress::Waiting),
-            (request, Some(part)) => self.cold.bound(self.writer.store_with_part(request, &part)).await,
+            (request, Some(part)) => Box::pin(self.cold.bound(self.writer.store_with_part(request, &part))).await,
         }
     }
 }
 
 /// What a member of a chord reports.
 fn part_of(work: &Work, state: State, result: &MetaResult) -> Option<ChordPart> {
-    work.embed().chord.as_ref()?;
+    if !work.is_chord_member() {
+        return None;
+    }
     part_of_request(&work.request, state, result)
 }
 
