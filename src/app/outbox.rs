@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::{Open, Outgoing};
@@ -143,13 +144,13 @@ impl Sender {
     /// Sends a batch, again after a lost connection for as long as the policy allows (kombu/connection.py
     /// `Connection.ensure`); the answers are the messages' own.
     async fn send(&mut self, batch: &[&Outgoing]) -> Result<Vec<Result<()>>> {
-        let mut retries = 0;
+        let (mut retries, began) = (0, Instant::now());
         loop {
             let lost = match self.send_once(batch).await {
                 Err(error) if error.is_connection() => error,
                 answer => return answer,
             };
-            self.pause(&mut retries, lost).await?;
+            self.pause(&mut retries, began, lost).await?;
         }
     }
 
@@ -158,14 +159,14 @@ impl Sender {
     }
 
     async fn broadcast(&mut self, publication: Publication) -> Result<()> {
-        let mut retries = 0;
+        let (mut retries, began) = (0, Instant::now());
         loop {
             let sent = match self.open().await {
                 Ok(open) => open.connection().broadcast(vec![publication.clone()]).await,
                 Err(error) => Err(error),
             };
             match sent {
-                Err(error) if error.is_connection() => self.pause(&mut retries, error).await?,
+                Err(error) if error.is_connection() => self.pause(&mut retries, began, error).await?,
                 answer => return answer,
             }
         }
@@ -182,10 +183,12 @@ impl Sender {
     }
 
     /// Waits before the next try; the error when there is none.
-    async fn pause(&mut self, retries: &mut u32, lost: Error) -> Result<()> {
+    async fn pause(&mut self, retries: &mut u32, began: Instant, lost: Error) -> Result<()> {
         self.open = None;
         let Some(policy) = &self.retry else { return Err(lost) };
-        if policy.max_retries.is_some_and(|most| *retries >= most) {
+        if policy.max_retries.is_some_and(|most| *retries >= most)
+            || policy.timeout.is_some_and(|timeout| began.elapsed() >= timeout)
+        {
             return Err(lost);
         }
         let pause = interval(policy, *retries);

@@ -217,6 +217,7 @@ mod tests {
             interval_start: Duration::from_secs_f64(start),
             interval_step: Duration::from_secs_f64(step),
             interval_max: Duration::from_secs_f64(interval_max),
+            timeout: None,
         };
         let usual = policy(Some(3), 0.0, 0.2, 1.0);
         let rows = [

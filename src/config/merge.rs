@@ -235,7 +235,7 @@ mod tests {
         refused(
             "[result_backend_transport_options.retry_policy]\ntimes = 1",
             "test.toml: result_backend_transport_options.retry_policy.times: expected only max_retries, interval_start, \
-             interval_step, interval_max",
+             interval_step, interval_max, timeout",
         );
         refused(
             "[[task_queues]]\nname = 'a'\nexchange_type = 'x'",

@@ -86,6 +86,8 @@ settings! {
         interval_step: Duration = Duration::from_millis(200), SECONDS;
         /// The longest pause.
         interval_max: Duration = Duration::from_secs(1), SECONDS;
+        /// How long to go on in all, if the retries do not end it before.
+        timeout: Option<Duration> = None, SECONDS_OR_OFF;
     }
 }
 
@@ -104,10 +106,13 @@ pub(super) const RESULT_OPTIONS: super::parser::NestedParser<ResultTransportOpti
     });
 
 pub(super) const RETRY_POLICY: super::parser::NestedParser<RetryPolicy> =
-    super::parser::NestedParser::new(Kind::Table, retry_policy);
+    super::parser::NestedParser::new(Kind::Table, |value| retry_policy(RetryPolicy::default(), value));
 
+/// What it does not say is as without it: results are waited for without an end.
 const OPTIONAL_RETRY_POLICY: super::parser::NestedParser<Option<RetryPolicy>> =
-    super::parser::NestedParser::new(Kind::Table, |value| retry_policy(value).map(Some));
+    super::parser::NestedParser::new(Kind::Table, |value| {
+        retry_policy(RetryPolicy { max_retries: None, ..RetryPolicy::default() }, value).map(Some)
+    });
 
 const TABLE: Parser<Table> = Parser::new(Kind::Table, "a table", |value| value.as_table().cloned());
 
@@ -131,8 +136,7 @@ const ORDER: Parser<String> = Parser::new(Kind::Text, "round_robin, sorted or pr
     value.as_str().filter(|text| ["round_robin", "sorted", "priority"].contains(text)).map(str::to_owned)
 });
 
-fn retry_policy(value: &Value) -> Result<RetryPolicy, Mismatch> {
-    let mut policy = RetryPolicy::default();
+fn retry_policy(mut policy: RetryPolicy, value: &Value) -> Result<RetryPolicy, Mismatch> {
     let unknown = fill(&mut policy, value)?;
     match unknown.keys().next() {
         Some(key) => Err(Mismatch::new(format!("only {}", RetryPolicy::NAMES.join(", "))).within(key)),

@@ -5,6 +5,8 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::backend::{ChordProgress, EncodedPart, EncodedResult, ResultBackend};
 use crate::config::RetryPolicy;
 use crate::{Error, ErrorKind, Result};
@@ -30,10 +32,10 @@ impl Retry {
         results: &[EncodedResult],
         parts: &[EncodedPart],
     ) -> Result<Vec<Result<ChordProgress>>> {
-        let mut retries = 0;
+        let (mut retries, began) = (0, Instant::now());
         loop {
             match store(backend, results, parts).await {
-                Err(error) if can_pass(&error) && self.policy.max_retries.is_none_or(|limit| retries < limit) => {
+                Err(error) if can_pass(&error) && self.allows(retries, began.elapsed()) => {
                     let pause = self.pause(retries);
                     self.log_lost(backend, &error, retries, pause);
                     tokio::time::sleep(pause).await;
@@ -45,6 +47,11 @@ impl Retry {
                 }
             }
         }
+    }
+
+    fn allows(&self, retries: u32, elapsed: Duration) -> bool {
+        let RetryPolicy { max_retries, timeout, .. } = self.policy;
+        max_retries.is_none_or(|limit| retries < limit) && timeout.is_none_or(|timeout| elapsed < timeout)
     }
 
     /// The pause before a retry: `interval_start` + n × `interval_step`, of which jitter takes away up to a half.
@@ -100,11 +107,13 @@ mod tests {
             interval_start: Duration::ZERO,
             interval_step: Duration::from_millis(200),
             interval_max: Duration::from_secs(1),
+            timeout: Some(Duration::from_secs(5)),
         };
         let retry = Retry::new(policy, fastrand::Rng::with_seed(7));
         for (retries, longest) in [(0, 0), (1, 200), (2, 400), (5, 1000), (6, 1000), (u32::MAX, 1000)] {
             let (pause, longest) = (retry.pause(retries), Duration::from_millis(longest));
             assert!(pause <= longest && pause >= longest / 2, "{retries}: {pause:?}");
         }
+        assert!(retry.allows(u32::MAX, Duration::from_secs(4)) && !retry.allows(0, Duration::from_secs(5)));
     }
 }
