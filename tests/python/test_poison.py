@@ -5,6 +5,8 @@ import json
 import signal
 
 import pytest
+from celery import chord
+from celery.exceptions import ChordError
 
 from faults import Broker, Lines, Messages, RustWorker, eventually, options
 from support import DEAD_LETTERS
@@ -139,6 +141,15 @@ def test_a_killed_worker_is_one_death_and_a_stopped_one_is_none(broker, app, sta
     eventually(lambda: broker.left(QUEUE, DEAD_LETTERS) == (0, 0, 0, 0), lambda: broker.left(QUEUE))
     assert worker.stop() == 0
     assert records(broker) == []
+
+
+def test_its_chord_is_told(broker, app, start):
+    sign = lambda name, *args: app.signature(f"rust.{name}", args, queue=QUEUE)
+    result = chord([sign("add", 1, 1), sign("abort", 0.5), sign("add", 2, 2)], app=app)(sign("identity"))
+    supervise(start, 2, lambda: broker.left(QUEUE, DEAD_LETTERS) == (0, 0, 0, 1))
+    body = app.AsyncResult(result.id)
+    eventually(body.ready, "the chord's body has failed")
+    assert type(body.result) is ChordError and "WorkerLostError" in str(body.result)
 
 
 def test_without_a_limit_nothing_is_counted(broker, app, start):
