@@ -183,8 +183,10 @@ async fn note_failure(
     _traceback: Option<String>,
     #[default] path: String,
 ) -> Result<(), Interrupt> {
-    let text = |map: &Map, key: &str| map.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-    append_line(path, format!("{} {}", text(&request, "id"), text(&exception, "exc_type"))).await
+    let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
+    let message = exception.get("exc_message").and_then(Value::as_list).and_then(|arguments| arguments.first());
+    let [id, class, message] = [request.get("id"), exception.get("exc_type"), message].map(text);
+    append_line(path, format!("{id} {class} {message}")).await
 }
 
 fn app() -> App {

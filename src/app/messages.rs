@@ -92,7 +92,7 @@ impl Messages {
                 timezone: parts::timezone(config)?,
                 repr_limits: repr::Limits { levels: config.task_repr_maxlevels as usize, ..repr::Limits::default() },
             },
-            options: app.tasks().names().into_iter().filter_map(options).collect(),
+            options: celerys_own(config).chain(app.tasks().names().into_iter().filter_map(options)).collect(),
             other: priority_option(config.task_default_priority),
         })
     }
@@ -122,6 +122,15 @@ impl Messages {
         let declared = || self.options.get(&call.task)?.get("ignore_result");
         own.or_else(declared).is_some_and(Value::is_truthy)
     }
+}
+
+/// The tasks that every app of Celery has (celery/app/builtins.py), so that calls of them say what those of others do.
+fn celerys_own(config: &Config) -> impl Iterator<Item = (String, Map)> {
+    let names =
+        ["accumulate", "backend_cleanup", "chain", "chord", "chord_unlock", "chunks", "group", "map", "starmap"];
+    let options =
+        |name: &str| TaskOptions { ignore_result: (name == "chord_unlock").then_some(true), ..<_>::default() };
+    names.into_iter().map(move |name| (format!("celery.{name}"), execution_options(&options(name), config)))
 }
 
 /// What a task is sent with when the call does not say (celery/app/task.py `extract_exec_options`, and `ignore_result` as

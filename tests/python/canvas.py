@@ -51,20 +51,25 @@ class Canvas:
 
     def value(self, result):
         """Of a result, or of an id."""
-        return self.result(result).get(timeout=SECONDS)
+        return self.ended(result).get(timeout=SECONDS)
 
     def error(self, result):
-        error = self.result(result).get(timeout=SECONDS, propagate=False)
+        error = self.ended(result).get(timeout=SECONDS, propagate=False)
         assert isinstance(error, Exception), error
         return error
 
     def result(self, result):
         return self.app.AsyncResult(result) if isinstance(result, str) else result
 
+    def ended(self, result):
+        """Polled: clients of 5.3 now and then do not hear what `get` waits for."""
+        result = self.result(result)
+        eventually(result.ready, lambda: f"{result} to be ready, left: {self.broker.left(*self._all)}", SECONDS)
+        return result
+
     def children(self, result):
         """The ids of the tasks that it sent, after it has ended."""
-        self.result(result).get(timeout=SECONDS, propagate=False)
-        return [child.id for child in self.result(result).children]
+        return [child.id for child in self.ended(result).children]
 
     def settle(self):
         """Until nothing is waiting, running or unacknowledged: all acknowledge late, so that then all has been done."""

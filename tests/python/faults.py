@@ -24,6 +24,7 @@ from support import ROOT, Process
 
 HERE = pathlib.Path(__file__).resolve().parent
 PYTHON_5_5 = pathlib.Path(os.environ.get("CELERIAC_STOCK_5_5") or ROOT / ".build" / "venv-5.5" / "bin" / "python")
+PYTHON_5_7 = pathlib.Path(os.environ.get("CELERIAC_STOCK_5_7") or sys.executable)
 DEADLINE = 60  # Seconds, for what is only waited for and not measured: the machine may be busy.
 ERRORS = (redis.exceptions.RedisError, OSError)
 
@@ -127,7 +128,7 @@ class RustWorker(Faulty):
 class StockWorker(Faulty):
     """A stock Celery worker, ready."""
 
-    def __init__(self, broker, queues, transport_options, *arguments, hangs=False, python=sys.executable, **settings):
+    def __init__(self, broker, queues, transport_options, *arguments, hangs=False, python=PYTHON_5_7, **settings):
         # One that is killed while it restores would otherwise keep all others from it for five minutes.
         transport_options = {**transport_options, "unacked_mutex_expire": 1}
         env = {

@@ -10,12 +10,19 @@ import re
 import socket
 import uuid
 
+from support import DEAD_LETTERS
+
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 LINE = re.compile(rb"\+[\d.]+ \[(\d+) [^\]]*\] (.*)\r\n", re.S)
 WORD = re.compile(rb'"((?:[^"\\]|\\.)*)"', re.S)
-# What differs between two runs and says nothing: when, where, files, and the text of a Python traceback.
+# What differs between two runs and says nothing: when, where, files. A failure in Rust has no Python traceback. Whether
+# `argsrepr` shows a tuple or a list is a matter of how the arguments came to the sender. A stock worker has a `reply_to`
+# for each of its threads. What Rust says of an argument of the wrong type is not what Python stumbles over.
 MASKS = [
-    (re.compile(r'"traceback": "(?:[^"\\]|\\.)*"'), '"traceback": "<text>"'),
+    (re.compile(rf'"reply_to": "{UUID.pattern}"'), '"reply_to": "<queue>"'),
+    (re.compile(r'"exc_type": "TypeError", "exc_message": \[.*?\], '), '"exc_type": "TypeError", "exc_message": "<text>", '),
+    (re.compile(r'"traceback": "(?:[^"\\]|\\.)*"'), '"traceback": null'),
+    (re.compile(r'"argsrepr": "(?:\[(.*?)\]|\((.*?),?\))"'), r'"argsrepr": "(\1\2)"'),
     (re.compile(r'"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[^"]*"'), '"<time>"'),
     (re.compile(r"/[\w./-]+/[0-9a-f]{32}\b"), "<path>"),
     (re.compile(r"(gen)?\d+@[\w.-]+"), "<origin>"),
@@ -29,6 +36,18 @@ def masked(text):
     for pattern, mask in MASKS:
         text = pattern.sub(mask, text)
     return text
+
+
+def without_nulls(value):
+    """Without the options of signatures that are null, which say as much as none."""
+    if isinstance(value, list):
+        return [without_nulls(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    value = {key: without_nulls(item) for key, item in value.items()}
+    if isinstance(value.get("options"), dict):
+        value["options"] = {key: item for key, item in value["options"].items() if item is not None}
+    return value
 
 
 class Recorder:
@@ -52,7 +71,7 @@ class Recorder:
             if marker in words:
                 return Record(messages, metas)
             match (database, words[0].upper(), *words[1:]):
-                case 0, "LPUSH", queue, text if text.startswith("{"):
+                case 0, "LPUSH", queue, text if queue != DEAD_LETTERS and text.startswith("{"):
                     messages.append(self._message(queue, json.loads(text)))
                 case 1, "PUBLISH", key, text if key.startswith("celery-task-meta-"):
                     metas.append(text)
@@ -66,7 +85,9 @@ class Recorder:
         envelope["body"] = json.loads(base64.b64decode(envelope["body"]))
         envelope["queue"] = queue
         del envelope["properties"]["delivery_tag"]
-        text = json.dumps(envelope, sort_keys=True)
+        # Stock Celery passes the header on as a property when it retries; nobody reads that.
+        envelope["properties"].pop("origin", None)
+        text = json.dumps(without_nulls(envelope), sort_keys=True)
         for queue in sorted(self._queues, key=len, reverse=True):
             text = text.replace(json.dumps(queue)[1:-1], "<queue>")
         return text
@@ -80,36 +101,31 @@ class Record:
 
     def __init__(self, messages, metas):
         self._texts = [masked(text) for text in [*metas, *messages]]
+        if any('"chord": {' in text for text in self._texts):
+            self._in_a_chord = [OF_A_CHORD.sub(r'"\1": "<some>"', text) for text in self._texts]
+        else:
+            self._in_a_chord = self._texts
 
     def difference(self, other):
         """Empty, if both are the same but for the ids."""
-        one, two = self._anonymous(), other._anonymous()
-        if one == two and self._labelled() != other._labelled():
-            return "the same texts, but ids stand where others should:\n" + _diff(self._labelled(), other._labelled())
-        return _diff(one, two)
+        one, two = (sorted(UUID.sub("<id>", text) for text in record._texts) for record in (self, other))
+        rounds = zip(self._rounds(), other._rounds())
+        return _diff(one, two) or next(filter(None, (_diff(one, two) for one, two in rounds)), "")
 
-    def _anonymous(self):
-        return sorted(UUID.sub("<id>", text) for text in self._texts)
-
-    def _labelled(self):
-        """With each id named after all the places where it stands, so that equal graphs have equal texts."""
-        all_texts, places = self._texts, collections.defaultdict(set)
-        if any('"chord": {' in text for text in all_texts):
-            all_texts = [OF_A_CHORD.sub(r'"\1": "<id>"', text) for text in all_texts]
-        for number, text in enumerate(all_texts):
+    def _rounds(self):
+        """With each id named after all the places where it stands, more and more exactly: equal graphs have equal texts."""
+        texts, places = self._in_a_chord, collections.defaultdict(set)
+        for number, text in enumerate(texts):
             for found in UUID.findall(text):
                 places[found].add(number)
         labels = dict.fromkeys(places, "id")
         for _ in range(4):
-            texts = [UUID.sub(lambda found: labels[found.group()], text) for text in all_texts]
+            named = [UUID.sub(lambda found: labels[found.group()], text) for text in texts]
             labels = {
-                one: _label(sorted(
-                    texts[number] + str(_places(one, all_texts[number]))
-                    for number in numbers
-                ))
+                one: _label(sorted(named[number] + str(_places(one, texts[number])) for number in numbers))
                 for one, numbers in places.items()
             }
-        return sorted(UUID.sub(lambda found: labels[found.group()], text) for text in all_texts)
+            yield sorted(UUID.sub(lambda found: labels[found.group()], text) for text in texts)
 
 
 def _places(one, text):
@@ -122,4 +138,22 @@ def _label(texts):
 
 
 def _diff(one, two):
-    return "\n".join(difflib.unified_diff(one, two, "expected", "found", lineterm="", n=0))
+    """What stands in one and not in the other; of texts that are much alike, only where they differ."""
+    missing, surplus = (list((collections.Counter(a) - collections.Counter(b)).elements()) for a, b in [(one, two), (two, one)])
+    shown = []
+    for text in missing:
+        alike = difflib.get_close_matches(text, surplus, 1, 0.6)
+        if alike:
+            surplus.remove(alike[0])
+        shown.append(_changes(text, *alike))
+    return "\n".join([*shown, *(f"not expected: {text}" for text in surplus)])
+
+
+def _changes(text, other=None):
+    if other is None:
+        return f"not found: {text}"
+    changes = [
+        f"    expected {text[max(0, a - 60):b + 40]!r}\n    found    {other[max(0, c - 60):d + 40]!r}"
+        for tag, a, b, c, d in difflib.SequenceMatcher(None, text, other, False).get_opcodes() if tag != "equal"
+    ]
+    return "\n".join([f"in {text[:100]}", *changes])

@@ -27,8 +27,9 @@ def add(x, y, z=0):
 
 
 @app.task(name="rust.add_late", acks_late=True)
-def add_late(x, y, z=0):
-    return x + y + z
+def add_late(x, y, pause=0):
+    time.sleep(pause)
+    return x + y
 
 
 @app.task(name="rust.mul")
@@ -38,7 +39,7 @@ def mul(x, y):
 
 @app.task(name="rust.echo")
 def echo(*args, **kwargs):
-    return [args, kwargs]
+    return [list(args), kwargs]
 
 
 @app.task(name="rust.identity")
@@ -89,8 +90,8 @@ def add_to_chord(self, sig):
     self.add_to_chord(self.app.signature(sig))
 
 
-@app.task(name="rust.on_error")
-def on_error(request, exc, traceback, path):
+@app.task(name="rust.note_failure")
+def note_failure(request, exc, traceback, path=""):
     """An errback of the newer kind: it is called in place, by whichever worker saw the failure."""
     with open(path, "a") as file:
         file.write(f"{request.id} {type(exc).__name__} {exc.args[0]}\n")
