@@ -35,6 +35,9 @@ pub enum ErrorKind {
     /// The broker is there and refused what was asked of it: it is out of memory, the key is of another type, the user
     /// may not do that. The connection is as good as before.
     Broker,
+    /// The broker is there and cannot do it for now: it is out of memory, or cannot write to its disk. Try again after a
+    /// pause; the connection is as good as before.
+    Unready,
     /// The result backend did not store or return a result.
     Backend,
     /// A file or another resource of the operating system failed.

@@ -14,6 +14,7 @@ pub(crate) fn failure(doing: &str, place: impl Display, error: RedisError) -> Er
 /// The error of a request that the server at `place` refused: see [`is_refusal`].
 pub(crate) fn refusal(doing: &str, place: impl Display, error: RedisError) -> Error {
     let kind = match kind(&error) {
+        ErrorKind::Connection if matches!(error.code(), Some("OOM" | "MISCONF" | "NOREPLICAS")) => ErrorKind::Unready,
         ErrorKind::Connection => ErrorKind::Broker,
         kind => kind,
     };

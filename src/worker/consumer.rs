@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::chores::Chores;
 use super::event::{Event, Shutdown};
+use super::farewell::{self, Farewell};
 use super::finish::Finisher;
 use super::frozen::{Freezer, Frozen};
 use super::held::Held;
@@ -73,6 +74,9 @@ pub(crate) struct Consumer {
     settled: mpsc::Receiver<Infallible>,
     stop_consuming: CancellationToken,
     pub(super) stopping: Option<Shutdown>,
+    farewell: Farewell,
+    /// Messages that are large or compressed are read one at a time.
+    heavy: Arc<Semaphore>,
     /// Nothing is left to settle.
     is_done: bool,
 }
@@ -137,6 +141,8 @@ impl Consumer {
             settled,
             stop_consuming,
             stopping: None,
+            farewell: Farewell::default(),
+            heavy: Arc::new(Semaphore::new(1)),
             is_done: false,
         }
     }
@@ -162,6 +168,7 @@ impl Consumer {
                 _ = self.settled.recv(), if self.unsettled.is_none() => self.is_done = true,
                 () = until(eta, &self.clock) => {}
                 () = at(chore) => {}
+                () = sleep(farewell::LOOK), if self.stopping.is_some() => self.look_around(),
             }
             for event in batch.drain(..) {
                 self.on(event)?;
@@ -173,7 +180,19 @@ impl Consumer {
         Ok(())
     }
 
-    /// Waits for the last results and acknowledgements, but not for ever if backend or broker are away.
+    /// A warm shutdown does not wait for ever for a broker or a backend that is away.
+    fn look_around(&mut self) {
+        let left = self.unsettled_runs();
+        if self.farewell.is_over(left, self.finisher.executing(), Instant::now()) {
+            self.shut_down(Shutdown::Cold);
+        }
+    }
+
+    /// How many runs have ended or not, and are not settled.
+    fn unsettled_runs(&self) -> usize {
+        self.settled.sender_strong_count()
+    }
+
     /// A cold shutdown, or a broker that was given up: what runs is being ended. A handler that does not yield cannot be
     /// waited for.
     async fn wait_until_settled(mut self) {
@@ -185,6 +204,9 @@ impl Consumer {
     fn on(&mut self, event: Event) -> Result<()> {
         match event {
             Event::Received(deliveries) => deliveries.into_iter().for_each(|delivery| self.receive(delivery)),
+            Event::Read(intake) if self.stopping.is_none() => self.take_in(*intake),
+            // Dropped unsettled, it goes back to the front of its queue.
+            Event::Read(_) => {}
             Event::Judged(judged) => self.judged(judged),
             Event::Left => self.left(),
             Event::Freed(place) => self.running.freed(place),
@@ -221,7 +243,26 @@ impl Consumer {
             // Dropped unsettled, it goes back to the front of its queue.
             return;
         }
+        if intake::is_heavy(&delivery) {
+            return self.read_aside(delivery);
+        }
         self.take_in(intake::read(delivery, &self.tasks, self.clock.now()));
+    }
+
+    /// Reads a message that takes long to read beside the loop, which awaits nothing slow.
+    fn read_aside(&self, delivery: Delivery) {
+        let (tasks, now, events) = (self.tasks.clone(), self.clock.now(), self.handle.events.clone());
+        let (heavy, unsettled) = (Arc::clone(&self.heavy), self.unsettled.clone());
+        tokio::spawn(async move {
+            // The semaphore is never closed.
+            let _turn = heavy.acquire().await;
+            let read = tokio::task::spawn_blocking(move || intake::read(delivery, &tasks, now)).await;
+            if let Ok(intake) = read {
+                // A loop that has ended takes nothing more: the message goes back as it drops.
+                let _ = events.send(Event::Read(Box::new(intake)));
+            }
+            drop(unsettled);
+        });
     }
 
     pub(super) fn take_in(&mut self, intake: Intake) {

@@ -4,6 +4,7 @@ use crate::Error;
 use crate::control::ControlRequest;
 use crate::transport::Delivery;
 
+use super::intake::Intake;
 use super::poison::Judgement;
 use super::request::Work;
 
@@ -12,6 +13,8 @@ use super::request::Work;
 pub(crate) enum Event {
     /// Messages arrived.
     Received(Vec<Delivery>),
+    /// A large message has been read.
+    Read(Box<Intake>),
     /// A connection is up and consuming.
     Connected,
     /// The connection is gone; the next one is being sought.

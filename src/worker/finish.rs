@@ -4,6 +4,7 @@
 //! between two steps leaves the message unsettled, and it comes back.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::FutureExt;
@@ -43,6 +44,8 @@ pub(crate) struct Finisher {
     dead_letters: Option<DeadLetters>,
     duplicates: Duplicates,
     rng: Mutex<fastrand::Rng>,
+    /// How many handlers run at this moment, threads that were given up aside.
+    executing: AtomicUsize,
 }
 
 impl Finisher {
@@ -62,7 +65,13 @@ impl Finisher {
             dead_letters,
             duplicates,
             rng: Mutex::new(rng),
+            executing: AtomicUsize::new(0),
         }
+    }
+
+    /// How many handlers run at this moment, threads that were given up aside.
+    pub(crate) fn executing(&self) -> usize {
+        self.executing.load(Ordering::Acquire)
     }
 
     /// The worker's node name.
@@ -106,7 +115,9 @@ impl Finisher {
         // than they will be told of.
         let mut slot = Some(slot);
         let sink = self.sink(work);
+        self.executing.fetch_add(1, Ordering::AcqRel);
         let ran = self.execute(work, arguments, &sink, &mut slot).await;
+        self.executing.fetch_sub(1, Ordering::AcqRel);
         let conclusion = {
             let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
             conclude(ran, work, began.elapsed(), self.clock.now(), &mut rng)

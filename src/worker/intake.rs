@@ -35,7 +35,7 @@ pub(crate) enum Intake {
 }
 
 /// The tasks of a worker with what was worked out about each.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Tasks {
     known: HashMap<String, Arc<KnownTask>, ahash::RandomState>,
     accept: Arc<AcceptContent>,
@@ -145,6 +145,19 @@ impl std::fmt::Debug for KnownTask {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("KnownTask").field("name", &self.task.name()).finish_non_exhaustive()
     }
+}
+
+/// A body of so many bytes takes milliseconds to read.
+const HEAVY: usize = 1 << 20;
+
+/// So many compressed bytes may stand for as many as that.
+const HEAVY_COMPRESSED: usize = 4 << 10;
+
+/// Whether a delivery takes long to read: it is large, or may be when it is unpacked.
+pub(crate) fn is_heavy(delivery: &Delivery) -> bool {
+    let Ok(message) = delivery.message() else { return false };
+    let is_compressed = message.headers.get("compression").is_some_and(Value::is_truthy);
+    message.body.len() > if is_compressed { HEAVY_COMPRESSED } else { HEAVY }
 }
 
 /// Decides what is to be done with a delivery at `now`.

@@ -19,6 +19,7 @@ mod duplicates;
 mod errback;
 mod event;
 mod execute;
+mod farewell;
 mod finish;
 mod frozen;
 mod held;

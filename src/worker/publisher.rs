@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::warn;
 
 use crate::app::{Open, Outgoing};
-use crate::transport::Connection;
+use crate::transport::{Backoff, Connection};
 use crate::{Error, ErrorKind, Result};
 
 /// How many messages one publication to the broker carries at most.
@@ -21,6 +21,8 @@ pub(crate) struct Publisher {
 #[derive(Debug)]
 struct Order {
     messages: Vec<Outgoing>,
+    /// Why one of its messages will never be accepted.
+    refused: Option<Error>,
     done: oneshot::Sender<Result<()>>,
 }
 
@@ -39,7 +41,7 @@ impl Publisher {
     pub(crate) async fn publish(&self, messages: Vec<Outgoing>) -> Result<()> {
         let (done, answer) = oneshot::channel();
         let stopped = || Error::new(ErrorKind::Connection, "cannot publish: the worker has stopped");
-        self.orders.send(Order { messages, done }).map_err(|_| stopped())?;
+        self.orders.send(Order { messages, refused: None, done }).map_err(|_| stopped())?;
         answer.await.unwrap_or_else(|_| Err(stopped()))
     }
 }
@@ -55,6 +57,7 @@ async fn serve(mut orders: mpsc::UnboundedReceiver<Order>, mut connection: Curre
 
 /// Sends one batch, over the next connection if this one breaks; `false` when there will be no further connection.
 async fn send(batch: &mut Vec<Order>, current: &mut Current, open: &mut Option<Open>) -> bool {
+    let mut backoff = Backoff::new(batch.len() as u64);
     loop {
         let connection = match current.wait_for(Option::is_some).await {
             Ok(connection) => connection.clone(),
@@ -69,8 +72,13 @@ async fn send(batch: &mut Vec<Order>, current: &mut Current, open: &mut Option<O
                 }
             }
             Ok(accepted) => {
-                answer_each(batch, accepted);
-                return true;
+                settle_each(batch, accepted);
+                if batch.is_empty() {
+                    return true;
+                }
+                let pause = backoff.next_pause();
+                warn!("the broker takes no messages for now, trying again in {:.2} seconds", pause.as_secs_f64());
+                tokio::time::sleep(pause).await;
             }
             Err(error) => {
                 answer_all(batch, &error);
@@ -96,13 +104,24 @@ pub(crate) async fn changed_from(current: &mut Current, failed: &Arc<dyn Connect
     current.wait_for(is_other).await.is_ok()
 }
 
-/// Tells each whether all of its messages were accepted.
-fn answer_each(batch: &mut Vec<Order>, accepted: Vec<Result<()>>) {
+/// Tells each whether all of its messages were accepted; what the broker cannot take for now stays in the batch.
+fn settle_each(batch: &mut Vec<Order>, accepted: Vec<Result<()>>) {
     let mut accepted = accepted.into_iter();
-    for order in batch.drain(..) {
-        let own: Vec<_> = accepted.by_ref().take(order.messages.len()).collect();
-        // Who asked may have been cancelled: nobody is left to tell.
-        let _ = order.done.send(own.into_iter().collect());
+    for mut order in std::mem::take(batch) {
+        order.messages.retain(|_| match accepted.next().unwrap_or(Ok(())) {
+            Ok(()) => false,
+            Err(error) if error.kind() == ErrorKind::Unready => true,
+            Err(error) => {
+                order.refused.get_or_insert(error);
+                false
+            }
+        });
+        if order.messages.is_empty() {
+            // Who asked may have been cancelled: nobody is left to tell.
+            let _ = order.done.send(order.refused.map_or(Ok(()), Err));
+        } else {
+            batch.push(order);
+        }
     }
 }
 

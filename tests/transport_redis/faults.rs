@@ -284,7 +284,8 @@ async fn what_the_server_refuses_is_said_and_costs_no_connection() {
         let _: () = redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(limit).query_async(&mut redis).await.unwrap();
     };
     memory("1").await;
-    assert_eq!(kinds(vec![to("", "d"), to("", "e")]).await, [refused, refused]);
+    let unready = Some(ErrorKind::Unready);
+    assert_eq!(kinds(vec![to("", "d"), to("", "e")]).await, [unready, unready]);
     memory("0").await;
     assert_eq!(kinds(vec![to("", "f")]).await, [None]);
     let _: () = redis::cmd("ACL").arg(&["SETUSER", "default", "-lpush"]).query_async(&mut redis).await.unwrap();
@@ -306,7 +307,7 @@ async fn an_exchange_that_cannot_be_read_does_not_keep_a_worker_from_connecting(
         .await
         .unwrap();
     let (_connection, mut consumer, _) = consume(&rig.transport(vigilant()), &["q"], 10).await;
-    take(&mut *consumer, 1).await;
+    let _held = take(&mut *consumer, 1).await;
     assert_eq!(rig.reserved().await, 2, "one is held, one stays where it was");
 }
 
@@ -346,4 +347,61 @@ async fn however_many_go_back_they_keep_their_order() {
     connection.close().await.unwrap();
     let (_connection, mut consumer, _) = consume(&rig.transport(RedisOptions::default()), &["q"], 0).await;
     assert!(names(&take(&mut *consumer, sent.len()).await) == sent);
+}
+
+/// A script looks at no byte of a message: what is large keeps nobody waiting.
+#[tokio::test(flavor = "multi_thread")]
+async fn megabytes_of_garbage_cost_the_server_no_more_than_their_moving() {
+    let Some(rig) = Rig::start().await else { return };
+    let mut redis = rig.redis().await;
+    let _: () = redis::cmd("CONFIG")
+        .arg("SET")
+        .arg("slowlog-log-slower-than")
+        .arg(1_000_000)
+        .query_async(&mut redis)
+        .await
+        .unwrap();
+    let garbage = vec![b'z'; 3_000_000];
+    let _: () = redis::cmd("LPUSH").arg("q").arg(&garbage).query_async(&mut redis).await.unwrap();
+    let (connection, mut consumer, _) = consume(&rig.transport(RedisOptions::default()), &["q"], 10).await;
+    let deliveries = take(&mut *consumer, 1).await;
+    assert_eq!(deliveries[0].message().unwrap_err().raw.len(), garbage.len());
+    let slow: usize = redis::cmd("SLOWLOG").arg("LEN").query_async(&mut redis).await.unwrap();
+    assert_eq!(slow, 0, "a command took longer than a second");
+    deliveries.into_iter().for_each(|delivery| delivery.settle(Settlement::Ack));
+    drop(consumer);
+    connection.close().await.unwrap();
+}
+
+/// What cannot be registered stays in its list, once, and nowhere else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_cannot_be_registered_does_not_multiply() {
+    let Some(rig) = Rig::start().await else { return };
+    let mut redis = rig.redis().await;
+    let _: () = redis::cmd("SET").arg("unacked_index").arg("not an index").query_async(&mut redis).await.unwrap();
+    let _: () = redis::cmd("LPUSH").arg("q").arg("one").query_async(&mut redis).await.unwrap();
+    let transport = rig.transport(RedisOptions::default());
+    for _ in 0..3 {
+        let connected = transport.connect().await;
+        let Ok(connection) = connected else { continue };
+        let consuming = connection.consume(&[Queue::direct("q")], Prefetch::new(10)).await;
+        if let Ok(mut consumer) = consuming {
+            assert!(consumer.next().await.is_err());
+        }
+    }
+    assert_eq!(rig.list("q").await, ["one"]);
+    let reserved: usize = redis::cmd("HLEN").arg("unacked").query_async(&mut redis).await.unwrap();
+    assert_eq!(reserved, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_queues_are_consumed() {
+    let Some(rig) = Rig::start().await else { return };
+    let names: Vec<String> = (0..2500).map(|nth| format!("q{nth}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let (connection, mut consumer, _) = consume(&rig.transport(RedisOptions::default()), &names, 10).await;
+    send(&connection, "q2499", &["late"]).await;
+    let deliveries = take(&mut *consumer, 1).await;
+    assert_eq!(deliveries[0].queue().as_str(), "q2499");
+    deliveries.into_iter().for_each(|delivery| delivery.settle(Settlement::Ack));
 }

@@ -11,7 +11,7 @@ local left, queues, fair = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == '1'
 local now, prefix, tag, arm = ARGV[6], ARGV[7], tonumber(ARGV[8]), ARGV[9] == '1'
 -- What one answer may weigh, and how many messages are moved at a time: few enough to stay near the processor.
 local bytes, step = 4194304, 100
-local call, pcall, byte, format = redis.call, redis.pcall, string.byte, string.format
+local call, pcall, format = redis.call, redis.pcall, string.format
 local heads, found, count = { 0 }, { 0 }, 1
 local failed
 
@@ -30,24 +30,24 @@ local function pop(list, wanted)
     return popped or {}
 end
 
--- Bytes that are no object are wrapped in one, so that a stock worker that restores them finds what it can read.
-local function wrapped(raw)
-    local digits = string.gsub(raw, '.', function(letter) return format('%02x', byte(letter)) end)
-    return '{"celeriac-raw": "' .. digits .. '"}'
-end
-
+-- Whatever the bytes are: to look into them here would keep the server from all others. The worker wraps what is no
+-- message as soon as it has read it.
 local function register(popped, suffix)
-    local fields, scores = {}, {}
+    local fields, scores, names = {}, {}, {}
     for at = 1, #popped do
         local raw = popped[at]
         local name = prefix .. format('%024.0f', tag)
         tag = tag + 1
-        if byte(raw, 1) ~= 123 or byte(raw, -1) ~= 125 then raw = wrapped(raw) end
         fields[2 * at - 1], fields[2 * at] = name, '[' .. raw .. suffix
         scores[2 * at - 1], scores[2 * at] = now, name
+        names[at] = name
     end
     local answer = pcall('HSET', unacked, unpack(fields))
-    if type(answer) ~= 'table' then answer = pcall('ZADD', index, unpack(scores)) end
+    if type(answer) ~= 'table' then
+        answer = pcall('ZADD', index, unpack(scores))
+        -- What goes back to its list must not stand here as well.
+        if type(answer) == 'table' then pcall('HDEL', unacked, unpack(names)) end
+    end
     return type(answer) == 'table' and answer
 end
 
@@ -96,7 +96,7 @@ end
 if count == 1 and failed then return failed end
 if left > 0 and bytes > 0 then
     -- Reading the lists is what makes the server tell this client of the next change.
-    if arm then call('EXISTS', unpack(KEYS)) end
+    for first = 1, arm and #KEYS or 0, 1000 do call('EXISTS', unpack(KEYS, first, math.min(first + 999, #KEYS))) end
     heads[1] = 1
 end
 found[1] = heads

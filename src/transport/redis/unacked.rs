@@ -38,10 +38,10 @@ pub(super) fn entry(raw: &[u8], queue: &str) -> Result<Vec<u8>> {
     Ok(entry)
 }
 
-/// Whether `reserve.lua`, which cannot afford to read messages, has written these bytes as they are into an entry that a
-/// stock worker cannot restore.
+/// Whether `reserve.lua`, which writes all messages as they are, has made an entry of these bytes that a stock worker
+/// cannot restore.
 pub(super) fn is_written_in_vain(raw: &[u8]) -> bool {
-    looks_like_an_object(raw) && !is_restorable(raw)
+    !(looks_like_an_object(raw) && is_restorable(raw))
 }
 
 fn looks_like_an_object(raw: &[u8]) -> bool {
@@ -100,7 +100,7 @@ impl Entry {
 }
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
-/// What `reserve.lua` makes of bytes that are no object.
+/// What is made of bytes that are no message.
 const WRAPPER: (&[u8], &[u8]) = (b"{\"celeriac-raw\": \"", b"\"}");
 
 /// The bytes that were wrapped, if they were.
@@ -163,7 +163,7 @@ mod tests {
             (r#"{"headers": []}"#, true),
             (r#"{"headers": {}, "properties": null}"#, true),
             (r#"{"headers": {}, "properties": {"delivery_info": "x"}}"#, true),
-            ("no object, which the script wraps itself", false),
+            ("no object", true),
         ];
         for (raw, expected) in rows {
             assert_eq!(is_written_in_vain(raw.as_bytes()), expected, "{raw}");
