@@ -145,9 +145,9 @@ def test_a_killed_worker_is_one_death_and_a_stopped_one_is_none(broker, app, sta
 
 def test_its_chord_is_told(broker, app, start):
     sign = lambda name, *args: app.signature(f"rust.{name}", args, queue=QUEUE)
-    result = chord([sign("add", 1, 1), sign("abort", 0.5), sign("add", 2, 2)], app=app)(sign("identity"))
+    task_id = chord([sign("add", 1, 1), sign("abort", 0.5), sign("add", 2, 2)], app=app)(sign("identity")).id
     supervise(start, 2, lambda: broker.left(QUEUE, DEAD_LETTERS) == (0, 0, 0, 1))
-    body = app.AsyncResult(result.id)
+    body = app.AsyncResult(task_id)
     eventually(body.ready, "the chord's body has failed")
     assert type(body.result) is ChordError and "WorkerLostError" in str(body.result)
 
