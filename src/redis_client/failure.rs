@@ -97,9 +97,9 @@ mod tests {
         let known = |kind| (redis::ErrorKind::Server(kind), "said the server").into();
         let server = |code: &str, text: &str| redis::make_extension_error(code.into(), Some(text.into()));
         let rows = [
-            (server("OOM", "command not allowed when used memory > 'maxmemory'."), Some(ErrorKind::Broker)),
+            (server("OOM", "command not allowed when used memory > 'maxmemory'."), Some(ErrorKind::Unready)),
             (server("WRONGTYPE", "Operation against a key holding the wrong kind of value"), Some(ErrorKind::Broker)),
-            (server("MISCONF", "Redis is configured to save RDB snapshots"), Some(ErrorKind::Broker)),
+            (server("MISCONF", "Redis is configured to save RDB snapshots"), Some(ErrorKind::Unready)),
             (known(ServerErrorKind::ResponseError), Some(ErrorKind::Broker)),
             (known(ServerErrorKind::NoPerm), Some(ErrorKind::Authentication)),
             (known(ServerErrorKind::ReadOnly), None),

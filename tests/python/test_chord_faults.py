@@ -13,6 +13,8 @@ import faults
 
 SEED = 20261124
 ROUNDS, MEMBERS, KILLS = 20, 1000, 3
+# So long that our third of the members takes two seconds: they must not be done before the first kill.
+PAUSE = 0.06
 QUEUES = ["by-5.7", "by-5.5", "by-ours"]
 # Longer than a claim of a chord by a worker that dies with it, which is five seconds.
 OPTIONS = faults.options(2)
@@ -29,7 +31,7 @@ def test_a_thousand_members_and_three_kills_twenty_times(broker, tmp_path):
     app, rng = broker.application(**OPTIONS), random.Random(SEED)
 
     def start_ours():
-        return faults.RustWorker(broker, tmp_path, "by-ours", OPTIONS, "-c", "20")
+        return faults.RustWorker(broker, tmp_path, "by-ours", OPTIONS, "-c", "10")
 
     def stock(queue, **how):
         return faults.StockWorker(broker, queue, OPTIONS, "-P", "threads", "-c", "4", task_track_started=False, **how)
@@ -39,7 +41,7 @@ def test_a_thousand_members_and_three_kills_twenty_times(broker, tmp_path):
     for number in range(ROUNDS):
         begun = time.monotonic()
         header = [
-            app.signature("rust.add_late", (n, number, 0.01 if queue == "by-ours" else 0)).set(queue=queue)
+            app.signature("rust.add_late", (n, number, PAUSE if queue == "by-ours" else 0)).set(queue=queue)
             for n, queue in zip(range(MEMBERS), QUEUES * MEMBERS)
         ]
         body = app.signature("rust.append_late", (str(lines.path), str(number)), immutable=True).set(queue="by-5.7")

@@ -228,6 +228,8 @@ async fn results_are_stored_although_nobody_waits_for_them() {
 
 #[tokio::test(start_paused = true)]
 async fn an_outage_is_logged_once() {
+    // What other tests do at the same time must not turn our lines off: with a listener for the whole process, they cannot.
+    let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry());
     let log = Log::default();
     let layer = tracing_subscriber::fmt().with_writer({
         let log = log.clone();
