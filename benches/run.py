@@ -213,7 +213,8 @@ def show(results: dict) -> None:
           f"{'RSS MB':>8} {'after':>7} {'PSS MB':>8} {'start ms':>9}")
     for key, name in names.items():
         print(f"{name:<26} {rates(results, key)} {footprint(results, key)}")
-    print(f"\n{'one call at a time, ms':<26} {'.delay().get()':>22} {'worker`s share':>22} {'client`s share':>15}")
+    worker, client = "worker's share", "client's share"
+    print(f"\n{'one call at a time, ms':<26} {'.delay().get()':>22} {worker:>22} {client:>15}")
     print(f"{'':<26} {'p50':>14} {'p99':>7} {'p50':>14} {'p99':>7} {'p50':>15}")
     for key, found in results["round_trip"].items():
         whole, share = found["delay_get_ms"], found["worker_share_ms"]
