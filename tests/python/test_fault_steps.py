@@ -22,6 +22,9 @@ from support import DEAD_LETTERS
 
 FAULTS = [(how, when) for how in ("killed", "cut") for when in ("before", "after")]
 ONCE, MAY_REPEAT = (1, 1), (1, 2)
+# What was sent by a task that runs again is sent again; and it may itself be what the worker was at.
+MAY_REPEAT_TWICE = (1, 3)
+VISIBILITY_TIMEOUT = 2
 
 
 def said(*needles):
@@ -169,8 +172,7 @@ class Held(Life):
     labels = ["first"]
 
     def send(self):
-        self.append("first").apply_async(countdown=1.5)
-        self.sent = time.time()
+        self.append("first").apply_async(countdown=1.5 * VISIBILITY_TIMEOUT)
 
     def ended(self):
         self.states(first="SUCCESS")
@@ -233,12 +235,12 @@ class Step:
 
 STEPS = {
     "reserved": Step(Chain, RESERVED, cut=ONCE),
-    "started": Step(Chain, stored(b"STARTED", b"first"), cut=ONCE),
-    "continuation published": Step(Chain, published(b"second")),
-    "result stored": Step(Chain, stored(b"SUCCESS", b"first"), cut=ONCE),
-    "acknowledged": Step(Chain, ACKNOWLEDGED, cut=ONCE),
-    "out of the index": Step(Chain, INDEX_CLEARED, cut=ONCE),
-    "last result stored": Step(Chain, stored(b"SUCCESS", b"second"), cut=ONCE),
+    "started": Step(Chain, stored(b"STARTED", b"first"), MAY_REPEAT_TWICE, ONCE),
+    "continuation published": Step(Chain, published(b"second"), MAY_REPEAT_TWICE),
+    "result stored": Step(Chain, stored(b"SUCCESS", b"first"), MAY_REPEAT_TWICE, ONCE),
+    "acknowledged": Step(Chain, ACKNOWLEDGED, MAY_REPEAT_TWICE, ONCE),
+    "out of the index": Step(Chain, INDEX_CLEARED, MAY_REPEAT_TWICE, ONCE),
+    "last result stored": Step(Chain, stored(b"SUCCESS", b"second"), MAY_REPEAT_TWICE, ONCE),
     # It begins while Redis is still being told, as under stock Celery: what is killed between the two runs again.
     "acknowledged early": Step(Early, ACKNOWLEDGED, killed=(0, 2), cut=ONCE),
     "reserved, to be acknowledged early": Step(Early, RESERVED, killed=ONCE, cut=ONCE),
@@ -281,28 +283,29 @@ class Trial:
             url=f"redis://127.0.0.1:{proxy.port}/0", result_url=f"redis://127.0.0.1:{proxy.port}/1")
         try:
             settings = {"task_acks_late": True, "task_track_started": True, **life.options}
-            worker = faults.RustWorker(urls, self.folder, "tasks", faults.options(1), **settings)
+            worker = faults.RustWorker(urls, self.folder, "tasks", faults.options(VISIBILITY_TIMEOUT), **settings)
             if self.how == "killed":
                 trap.act = worker.kill
             trap.is_armed = True
             life.send()
             assert trap.sprang.wait(faults.DEADLINE), f"never came there, {life.left()}\n{worker.output.text()}"
             if self.how == "killed":
-                worker = faults.RustWorker(life.broker, self.folder, "tasks", faults.options(1), **settings)
-            self.outcome(life)
+                worker = faults.RustWorker(life.broker, self.folder, "tasks", faults.options(VISIBILITY_TIMEOUT), **settings)
+            self.all_is_done(life)
+            # It finishes what runs, which may have been acknowledged before.
             assert worker.is_running() and worker.stop() == 0, worker.output.text()
+            least, most = getattr(self.step, self.how)
+            for label in life.labels:
+                assert least <= life.runs(label) <= most, f"{label} ran {life.runs(label)} times"
         finally:
             proxy.close()
             life.app.close()
             life.broker.process.kill()
 
-    def outcome(self, life):
+    def all_is_done(self, life):
         faults.eventually(lambda: life.broker.left("tasks") == (0, 0, 0), life.left)
         life.ended()
         faults.eventually(lambda: life.broker.left("tasks") == (0, 0, 0), life.left)
-        least, most = getattr(self.step, self.how)
-        for label in life.labels:
-            assert least <= life.runs(label) <= most, f"{label} ran {life.runs(label)} times"
 
 
 @pytest.fixture(scope="module")
@@ -310,6 +313,8 @@ def trials(request, tmp_path_factory):
     """All that was asked for, under way."""
     with concurrent.futures.ThreadPoolExecutor(6) as threads:
         wanted = [item.callspec.params for item in request.session.items if item.module is request.module]
+        # Whoever completes a chord whose body a dead worker may be publishing waits for that one's claim: those first.
+        wanted.sort(key=lambda one: STEPS[one["name"]].life not in (Chord, FailedChord))
         yield {
             (one["name"], *one["fault"]): threads.submit(
                 Trial(STEPS[one["name"]], *one["fault"], tmp_path_factory.mktemp("step")).run)
