@@ -283,11 +283,11 @@ impl Consumer {
     /// Holds the message for a while, and then gives it back; at once, and unchanged, when the worker stops.
     fn hand_back(&self, unknown: Unknown) {
         unknown.log();
-        let stop = self.stop_consuming.clone();
+        let (stop, delay) = (self.stop_consuming.clone(), unknown.delay(self.finisher.chance()));
         self.spawn(|_| async move {
             tokio::select! {
                 () = stop.cancelled() => drop(unknown),
-                () = sleep(unknown.delay()) => unknown.hand_back(),
+                () = sleep(delay) => unknown.hand_back(),
             }
         });
     }

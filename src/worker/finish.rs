@@ -79,6 +79,11 @@ impl Finisher {
         &self.results.metas.hostname
     }
 
+    /// A random number between 0 and 1.
+    pub(crate) fn chance(&self) -> f64 {
+        self.rng.lock().unwrap_or_else(PoisonError::into_inner).f64()
+    }
+
     /// Runs one task from reserved to settled.
     pub(crate) async fn run(self: Arc<Self>, mut work: Box<Work>, slot: Slot) {
         // The handler's own panics are its failures; one of ours must not bring the message back to do it again.

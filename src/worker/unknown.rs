@@ -2,12 +2,13 @@
 //! its queue for a worker that knows it.
 //!
 //! It is first held for a while, which grows with every time, so that workers that all lack the task do not pass it
-//! round without rest. While it is held it takes up its place in the prefetch window: who cannot run such messages does
+//! round without rest. The while is random in part: messages that came together do not come back together, when a peer
+//! that takes one at a time would get one, and a Rust worker all others. While it is held it takes up its place in the prefetch window: who cannot run such messages does
 //! not empty a queue of them, and passes round no more than a window of them for each delay.
 //!
 //! How often it was handed back stands in its header [`HEADER`], which travels with the message through whatever broker
 //! and worker, together with the number of its retries: a task that a peer has run and sent again starts anew. After
-//! [`LIMIT`] times, about a quarter of an hour, it is what it is by default: FAILURE `NotRegistered` and a dead letter.
+//! [`LIMIT`] times, about an hour, it is what it is by default: FAILURE `NotRegistered` and a dead letter.
 
 use std::time::Duration;
 
@@ -18,11 +19,11 @@ use crate::transport::{Publication, Receipt, Settlement};
 pub(crate) const HEADER: &str = "x-celeriac-handed-back";
 
 /// How often a message is handed back before it is given up.
-const LIMIT: u32 = 100;
+const LIMIT: u32 = 200;
 /// How long it is held the first time; each time twice as long.
 const FIRST: Duration = Duration::from_millis(50);
 /// The longest that it is held.
-const LONGEST: Duration = Duration::from_secs(10);
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// A message of a task that nobody here knows.
 #[derive(Debug)]
@@ -44,9 +45,10 @@ impl Unknown {
         Unknown { delivery, count: count(&message.headers), message }
     }
 
-    /// How long to hold it.
-    pub(crate) fn delay(&self) -> Duration {
-        FIRST.saturating_mul(1 << self.count.min(16)).min(LONGEST)
+    /// How long to hold it; `chance` lies between 0 and 1.
+    pub(crate) fn delay(&self, chance: f64) -> Duration {
+        let whole = FIRST.saturating_mul(1 << self.count.min(16)).min(LONGEST);
+        whole.mul_f64((0.5 + chance / 2.0).clamp(0.5, 1.0))
     }
 
     /// Tells of it, the first time more loudly.
@@ -105,16 +107,18 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_passed_round_for_about_a_quarter_of_an_hour() {
+    fn a_message_is_passed_round_for_about_an_hour() {
         let unknown = |count| {
             let headers = Map::from([(HEADER, Map::from([("count", count), ("retries", 0)]))]);
             let message = Message { headers, ..Message::default() };
             Unknown::may_go(&message).then(|| Unknown::new(delivery(), message))
         };
-        let delays: Vec<_> = (0..).map_while(|count| Some(unknown(count)?.delay())).collect();
-        assert_eq!(delays[..3], [50, 100, 200].map(Duration::from_millis));
+        let delays: Vec<_> = (0..).map_while(|count| Some(unknown(count)?.delay(0.5))).collect();
+        assert_eq!(delays[..3], [37500, 75000, 150_000].map(Duration::from_micros));
         assert!(delays.is_sorted());
-        assert!((600..1200).contains(&delays.iter().sum::<Duration>().as_secs()));
+        assert!((3000..5000).contains(&delays.iter().sum::<Duration>().as_secs()));
+        let bounds = [0.0, 1.0].map(|chance| unknown(1).unwrap().delay(chance));
+        assert_eq!(bounds, [50, 100].map(Duration::from_millis));
     }
 
     fn delivery() -> Receipt {
