@@ -311,7 +311,8 @@ class Trial:
 @pytest.fixture(scope="module")
 def trials(request, tmp_path_factory):
     """All that was asked for, under way."""
-    with concurrent.futures.ThreadPoolExecutor(6) as threads:
+    # Most of their time they wait: for a visibility timeout, or for a dead worker's claim.
+    with concurrent.futures.ThreadPoolExecutor(14) as threads:
         wanted = [item.callspec.params for item in request.session.items if item.module is request.module]
         # Whoever completes a chord whose body a dead worker may be publishing waits for that one's claim: those first.
         wanted.sort(key=lambda one: STEPS[one["name"]].life not in (Chord, FailedChord))
