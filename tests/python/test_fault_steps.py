@@ -251,7 +251,6 @@ STEPS = {
     "chord forgotten": Step(Chord, script(5, b".c")),
     "member of a chord acknowledged": Step(Chord, ACKNOWLEDGED, cut=ONCE),
     "failed member stored": Step(FailedChord, stored(b"FAILURE", b"failed")),
-    "failure of the body stored": Step(FailedChord, stored(b"FAILURE", b"body")),
     "errback of a chord published": Step(FailedChord, published(b"errback")),
     "retry published": Step(Retry, published(b"first")),
     "retry stored": Step(Retry, stored(b"RETRY", b"first")),
