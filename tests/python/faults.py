@@ -101,6 +101,16 @@ class Broker:
         app.conf.broker_transport_options = transport_options
         return app
 
+    def end(self, app):
+        """Kills it, with a client that the calling thread has used.
+
+        A result that is collected afterwards would try for a minute to tell Redis that nobody waits for it, in whatever
+        thread that happens; and that may be the proxy's which another test's worker is connected by.
+        """
+        app.backend.result_consumer.subscribed_to.clear()
+        app.close()
+        self.process.kill()
+
     def left(self, *queues):
         """What is reserved, indexed, and waiting."""
         return (self.client.hlen("unacked"), self.client.zcard("unacked_index"), *map(self.client.llen, queues))

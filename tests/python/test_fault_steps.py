@@ -251,6 +251,7 @@ STEPS = {
     "chord forgotten": Step(Chord, script(5, b".c")),
     "member of a chord acknowledged": Step(Chord, ACKNOWLEDGED, cut=ONCE),
     "failed member stored": Step(FailedChord, stored(b"FAILURE", b"failed")),
+    "failure of the body stored": Step(FailedChord, stored(b"FAILURE", b"body")),
     "errback of a chord published": Step(FailedChord, published(b"errback")),
     "retry published": Step(Retry, published(b"first")),
     "retry stored": Step(Retry, stored(b"RETRY", b"first")),
@@ -298,8 +299,7 @@ class Trial:
                 assert least <= life.runs(label) <= most, f"{label} ran {life.runs(label)} times"
         finally:
             proxy.close()
-            life.app.close()
-            life.broker.process.kill()
+            life.broker.end(life.app)
 
     def all_is_done(self, life):
         faults.eventually(lambda: life.broker.left("tasks") == (0, 0, 0), life.left)
