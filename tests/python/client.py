@@ -28,14 +28,13 @@ class CustomError(Exception):
 
 
 def connect(server):
-    app = Celery("client", broker=server.broker_url, backend=server.result_url, set_as_current=True)
+    app = Celery("client", broker=server.broker_url, backend=server.result_url, set_as_current=False)
     app.conf.update(
         accept_content=["json", "msgpack", "yaml"], result_accept_content=["json"], broker_connection_timeout=5,
         task_routes={"rust.*": {"queue": "tasks"}},
         # A result that is thrown away after Redis has gone would wait for it for ever.
         result_backend_transport_options={"retry_policy": {"max_retries": 1}},
     )
-    app.set_default()
     return app
 
 

@@ -8,6 +8,7 @@ import gc
 import pytest
 
 import client
+from faults import current
 from support import Redis, Worker
 
 
@@ -27,7 +28,8 @@ def server(folder):
 @pytest.fixture(scope="session")
 def app(server):
     """A stock Celery application, as a Django project has one."""
-    yield client.connect(server)
+    with current(client.connect(server)) as app:
+        yield app
     gc.collect()  # Results tell Redis that nobody waits for them any more: while it is there.
 
 

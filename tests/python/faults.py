@@ -15,7 +15,7 @@ import time
 import uuid
 
 import redis
-from celery import Celery
+from celery import Celery, _state
 from kombu.utils.json import dumps
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -37,6 +37,19 @@ def eventually(condition, what, timeout=DEADLINE):
             return value
         time.sleep(0.005)
     raise AssertionError(f"not within {timeout} s: {what() if callable(what) else what}")
+
+
+@contextlib.contextmanager
+def current(app):
+    """Makes it the app of what names none, such as shared tasks; the former is put back."""
+    former = _state._tls.current_app, _state.default_app
+    app.set_current()
+    app.set_default()
+    try:
+        yield app
+    finally:
+        _state._set_current_app(former[0])
+        _state.set_default_app(former[1])
 
 
 def options(visibility_timeout, restore_every=0.1, **others):

@@ -4,8 +4,6 @@ Each case is asked of a stock worker first. Then the worker must pass it as well
 byte by byte, messages value by value, with the ids masked.
 """
 
-import gc
-
 import pytest
 from celery import Celery, chord
 from celery.exceptions import NotRegistered
@@ -25,7 +23,6 @@ class Side:
     def __init__(self, folder, start, **settings):
         self.broker = faults.Broker(folder)
         self.app = Celery("canvas", broker=self.broker.url, backend=self.broker.result_url, set_as_current=False)
-        self.app.set_default()
         self.folder, self.records = folder, {}
         self.worker = start(self.broker, folder, **SETTINGS, **settings)
         self.recorder = Recorder(self.broker, ["tasks"])
@@ -35,8 +32,9 @@ class Side:
         if name not in self.records:
             self.recorder.take()
             canvas = Canvas(self.app, self.broker, ["tasks"], self.folder)
-            CASES[name](canvas)
-            canvas.settle()
+            with faults.current(self.app):
+                CASES[name](canvas)
+                canvas.settle()
             assert self.worker.is_running(), self.worker.output.text()
             self.records[name] = self.recorder.take()
         return self.records[name]
@@ -45,10 +43,8 @@ class Side:
         try:
             assert self.worker.stop() == 0, self.worker.output.text()
         finally:
-            gc.collect()  # Results tell Redis that nobody waits for them any more: while it is there.
             self.recorder.close()
-            self.app.close()
-            self.broker.process.kill()
+            self.broker.end(self.app)
 
 
 def start_stock(broker, _folder, **settings):
@@ -95,9 +91,10 @@ def test_what_the_worker_does(sides, name):
 def chord_with_a_stranger(side):
     """A chord, one of whose members is of a task that nobody has registered."""
     canvas = Canvas(side.app, side.broker, ["tasks"], side.folder)
-    result = chord([canvas.s("nobody"), canvas.s("add", 2, 2)])(canvas.s("xsum"))
-    assert type(canvas.error(result.parent.children[0])) is NotRegistered
-    canvas.settle()
+    with faults.current(side.app):
+        result = chord([canvas.s("nobody"), canvas.s("add", 2, 2)])(canvas.s("xsum"))
+        assert type(canvas.error(result.parent.children[0])) is NotRegistered
+        canvas.settle()
     return canvas, result
 
 

@@ -26,7 +26,6 @@ class Fleet:
     def __init__(self, folder):
         self.folder, self.broker, self.workers = folder, faults.Broker(folder), {}
         self.app = Celery("fleet", broker=self.broker.url, backend=self.broker.result_url, set_as_current=False)
-        self.app.set_default()
         # What is sent without a queue: the tasks that Celery itself adds to a canvas.
         self.app.conf.task_default_queue = "by-any"
 
@@ -47,8 +46,7 @@ class Fleet:
             for worker in self.workers.values():
                 assert worker.stop() == 0, worker.output.text()
         finally:
-            self.app.close()
-            self.broker.process.kill()
+            self.broker.end(self.app)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +70,8 @@ def fleets(tmp_path_factory):
 def test_canvases_of_a_mixed_fleet(fleets, turns, name):
     fleet = fleets(turns != "both stock workers")
     canvas = Canvas(fleet.app, fleet.broker, TURNS[turns], fleet.folder, all_queues=ALL)
-    CASES[name](canvas)
-    canvas.settle()
+    with faults.current(fleet.app):
+        CASES[name](canvas)
+        canvas.settle()
     for worker in fleet.workers.values():
         assert worker.is_running(), worker.output.text()

@@ -15,6 +15,7 @@ from celery.result import ResultSet
 
 import client
 from client import Caller, CustomError
+from faults import current
 from support import DEAD_LETTERS, SECONDS
 
 UTC = datetime.timezone.utc
@@ -28,7 +29,8 @@ def worker(start_worker):
 
 @pytest.fixture
 def tasks(app, server, worker):
-    return Caller(app, server, "tasks")
+    with current(app):
+        yield Caller(app, server, "tasks")
 
 
 @pytest.fixture(scope="module")
