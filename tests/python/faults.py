@@ -20,7 +20,7 @@ from kombu.utils.json import dumps
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from support import ROOT, Process
+from support import EXAMPLE_WORKER, ROOT, Process
 
 HERE = pathlib.Path(__file__).resolve().parent
 PYTHON_5_5 = pathlib.Path(os.environ.get("CELERIAC_STOCK_5_5") or ROOT / ".build" / "venv-5.5" / "bin" / "python")
@@ -136,7 +136,6 @@ class RustWorker(Faulty):
     """The example worker, ready."""
 
     def __init__(self, broker, folder, queues, transport_options, *arguments, **settings):
-        binary = os.environ.get("CELERIAC_WORKER") or ROOT / "target" / "debug" / "examples" / "worker"
         config = pathlib.Path(folder) / f"{uuid.uuid4()}.toml"
         tables = {None: settings, "broker_transport_options": transport_options}
         config.write_text("".join(
@@ -144,8 +143,22 @@ class RustWorker(Faulty):
             for table, rows in tables.items()
         ))
         urls = ["-b", broker.url, "--result-backend", broker.result_url]
-        super().__init__([binary, *urls, "--config", config, "worker", "-l", "info", "-Q", queues, *arguments])
+        super().__init__([EXAMPLE_WORKER, *urls, "--config", config, "worker", "-l", "info", "-Q", queues, *arguments])
         self.output.wait_for(r"ready\.", timeout=DEADLINE)
+
+
+def supervise(start, done):
+    """Starts the worker again and again, as a service manager does, until it is done; how often it died."""
+    deaths, worker = 0, start()
+    while True:
+        eventually(lambda: done() or not worker.is_running(), worker.output.text, timeout=120)
+        if worker.is_running():
+            assert worker.stop() == 0, worker.output.text()
+            return deaths
+        worker.is_stopped = True
+        deaths += 1
+        assert deaths <= 20
+        worker = start()
 
 
 class StockWorker(Faulty):

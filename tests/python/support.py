@@ -16,6 +16,8 @@ import redis
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 SECONDS = 15  # Nothing that is waited for takes near as long; a wait that ends here is a failure.
 DEAD_LETTERS = "celeriac.dead-letters"
+DEATH = "x-celeriac-death"  # The header that says why a message is a dead letter.
+EXAMPLE_WORKER = os.environ.get("CELERIAC_WORKER") or ROOT / "target" / "debug" / "examples" / "worker"
 
 
 class Output:
@@ -127,11 +129,10 @@ class Worker(Process):
     """The example worker, ready."""
 
     def __init__(self, server, queues, folder, options=(), **settings):
-        binary = os.environ.get("CELERIAC_WORKER") or ROOT / "target" / "debug" / "examples" / "worker"
         config = pathlib.Path(folder) / f"{queues.replace(',', '-')}.toml"
         config.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items()))
         arguments = ["-b", server.broker_url, "--result-backend", server.result_url, "--config", config]
-        super().__init__([binary, *arguments, "worker", "-l", "info", "-Q", queues, *options])
+        super().__init__([EXAMPLE_WORKER, *arguments, "worker", "-l", "info", "-Q", queues, *options])
         self.output.wait_for(r"ready\.")
 
     def mark(self):

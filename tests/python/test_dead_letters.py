@@ -1,7 +1,6 @@
 """`dead-letters list | show | requeue | purge`, on the broker alone."""
 
 import json
-import os
 import subprocess
 import uuid
 
@@ -10,7 +9,7 @@ import pytest
 import client
 from client import Caller
 from faults import eventually
-from support import DEAD_LETTERS, ROOT, SECONDS, Redis
+from support import DEAD_LETTERS, EXAMPLE_WORKER, SECONDS, Redis
 
 QUEUE = "letters"
 
@@ -40,9 +39,8 @@ def command(server, tmp_path):
     server.broker.delete(DEAD_LETTERS, DEAD_LETTERS + "\x06\x163")
 
     def run(*arguments, input="", binary=False):
-        program = os.environ.get("CELERIAC_WORKER") or ROOT / "target" / "debug" / "examples" / "worker"
         ended = subprocess.run(
-            [program, "-b", server.broker_url, "dead-letters", *arguments], input=input.encode(), cwd=tmp_path,
+            [EXAMPLE_WORKER, "-b", server.broker_url, "dead-letters", *arguments], input=input.encode(), cwd=tmp_path,
             capture_output=True, timeout=SECONDS,
         )
         out = ended.stdout if binary else ended.stdout.decode()
@@ -172,9 +170,8 @@ def test_letters_go_back_in_order_to_where_they_came_from(command, server):
 def test_no_letter_is_lost_or_doubled_when_the_command_is_killed(command, server):
     ids = unread_letters(server, 3000)
     server.broker.delete("nobody reads this")
-    program = os.environ.get("CELERIAC_WORKER") or ROOT / "target" / "debug" / "examples" / "worker"
     for nth in range(6):
-        running = subprocess.Popen([program, "-b", server.broker_url, "dead-letters", "requeue", "--all"],
+        running = subprocess.Popen([EXAMPLE_WORKER, "-b", server.broker_url, "dead-letters", "requeue", "--all"],
                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         before = server.broker.llen(DEAD_LETTERS)
         while running.poll() is None and server.broker.llen(DEAD_LETTERS) > before - 300:

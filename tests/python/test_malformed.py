@@ -1,25 +1,16 @@
 """Messages that nobody should send, as real bytes in the queue: what is logged, stored and kept, and that work goes on."""
 
 import base64
-import copy
 import json
 
 import pytest
 from celery.exceptions import NotRegistered
 
 from client import Caller
-from support import DEAD_LETTERS, SECONDS
+from malformed import EMBED, NO_ENVELOPES, NO_TASKS, REFUSALS, UNDECODABLE, UNKNOWN, envelope
+from support import DEAD_LETTERS, DEATH, SECONDS
 
 QUEUE = "malformed"
-DEATH = "x-celeriac-death"
-DEEP = 100_000
-
-# The beginnings of celery/worker/consumer/consumer.py: UNKNOWN_FORMAT, UNKNOWN_TASK_ERROR, INVALID_TASK_ERROR and
-# MESSAGE_DECODE_ERROR.
-UNKNOWN = r"WARNING/MainProcess\] Received and deleted unknown message"
-UNREGISTERED = r"ERROR/MainProcess\] Received unregistered task of type"
-INVALID = r"ERROR/MainProcess\] Received invalid task message: "
-UNDECODABLE = r"CRITICAL/MainProcess\] Can't decode message body: "
 
 
 @pytest.fixture(scope="module")
@@ -82,49 +73,6 @@ def send(tasks, worker):
         one.is_gone()
 
 
-def envelope(template, *, body=..., raw_body=None, headers=(), properties=(), **fields):
-    """The good message with other parts; `...` takes a header or property away."""
-    message = copy.deepcopy(template)
-    if body is not ...:
-        raw_body = json.dumps(body).encode()
-    if raw_body is not None:
-        message["body"] = base64.b64encode(raw_body).decode()
-    for part, changes in [("headers", headers), ("properties", properties)]:
-        for name, value in dict(changes).items():
-            message[part][name] = value
-            if value is ...:
-                del message[part][name]
-    message.update({name.replace("_", "-"): value for name, value in fields.items()})
-    return message
-
-
-# Bytes that are no envelope: there is nothing to store a result under, and all of it is kept. Each row: the bytes, and a
-# piece of the reason.
-
-NO_OBJECT = "expected an object at byte 0"
-NO_TEXT = "the text is not UTF-8"
-TOO_DEEP = "expected no more than 1000 levels of nesting"
-NO_ENVELOPES = {
-    "not JSON": (b"this is not JSON", NO_OBJECT),
-    "empty": (b"", NO_OBJECT),
-    "NUL": (b"\0", NO_OBJECT),
-    "not UTF-8": (b'{"body": "\xff\xfe"}', NO_TEXT),
-    "truncated": (
-        b'{"body": "W1tdLCB7fSwge31d", "headers": {"task": "rust.add", "id": "1"', "a comma or the end of the object"),
-    "a number": (b"12", NO_OBJECT),
-    "null": (b"null", NO_OBJECT),
-    "a list": (b"[1, 2]", NO_OBJECT),
-    "a string": (b'"text"', NO_OBJECT),
-    "rest behind it": (b"{} {}", "the end of the text at byte 3"),
-    "no JSON between braces": (b"{no JSON}", "reading JSON"),
-    "deep lists": (b"[" * DEEP, NO_OBJECT),
-    "deep objects": (b'{"a":' * DEEP, TOO_DEEP),
-    "deep headers": (b'{"headers": {"task": ' + b"[" * DEEP + b"]" * DEEP + b"}}", TOO_DEEP),
-    "pickle": (b"\x80\x04\x95\x1a\x00\x00\x00\x00\x00\x00\x00}", NO_TEXT),
-    "huge number": (b"9" * 1_000_000, NO_OBJECT),
-}
-
-
 @pytest.mark.parametrize(["raw", "reason"], NO_ENVELOPES.values(), ids=NO_ENVELOPES)
 def test_bytes_that_are_no_envelope(send, raw, reason):
     sent = send(raw)
@@ -141,18 +89,6 @@ def test_a_body_that_is_not_base64(send, template):
     assert base64.b64decode(letter["body"]) == sent.raw
 
 
-# Envelopes without a task.
-
-NO_TASKS = {
-    "no header task": dict(headers={"task": ...}),
-    "header task null": dict(headers={"task": None}),
-    "payload is a map without task": dict(headers={"task": ...}, body={"id": "x"}),
-    "payload is a string": dict(headers={"task": ...}, body="text"),
-    "payload is null": dict(headers={"task": ...}, body=None),
-    "no headers": dict(headers={"task": ...}, properties={"correlation_id": ...}),
-}
-
-
 @pytest.mark.parametrize("changes", NO_TASKS.values(), ids=NO_TASKS)
 def test_messages_that_are_no_task(send, template, changes):
     message = envelope(template, **changes)
@@ -160,66 +96,6 @@ def test_messages_that_are_no_task(send, template, changes):
     sent.is_logged(UNKNOWN)
     letter = sent.is_kept("not a task message")
     assert (letter["headers"], letter["body"]) == (message["headers"], message["body"])
-
-
-# Envelopes of tasks that cannot be run. Each row: what is changed, what is logged, the exception that is stored, and a
-# piece of the reason. The exception is null where there is no id to store it under.
-
-EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
-REFUSED = "Refusing to deserialize untrusted content of type"
-REFUSALS = {
-    "unregistered": (dict(headers={"task": "no.such.task"}), UNREGISTERED, "NotRegistered", "no.such.task"),
-    "task is no text": (dict(headers={"task": ["rust.add"]}), UNKNOWN, "InvalidTaskError", "not a task message"),
-    "no id": (dict(headers={"id": ...}), INVALID, None, "'id'"),
-    "id null": (dict(headers={"id": None}), INVALID, None, "'id'"),
-    "id is a map": (dict(headers={"id": {}}), INVALID, None, "'id'"),
-    "body is not JSON": (
-        dict(raw_body=b"[[1, 2"), UNDECODABLE, "DecodeError", "a comma or the end of the list at byte 6"),
-    "body is not UTF-8": (dict(raw_body=b'[["\xff"], {}, {}]'), UNDECODABLE, "DecodeError", NO_TEXT),
-    "body has more behind it": (
-        dict(raw_body=b"[[], {}, {}] []"), UNDECODABLE, "DecodeError", "the end of the text at byte 13"),
-    "body is deep": (dict(raw_body=b"[" * DEEP), UNDECODABLE, "DecodeError", TOO_DEEP),
-    "arguments are deep": (
-        dict(raw_body=b"[[" + b"[" * DEEP + b"]" * DEEP + b"], {}, {}]"), UNDECODABLE, "DecodeError", TOO_DEEP),
-    "unknown type": (
-        dict(body=[[{"__type__": "elsewhere", "__value__": 1}], {}, EMBED]), UNDECODABLE, "DecodeError", "elsewhere"),
-    "bad datetime": (
-        dict(body=[[{"__type__": "datetime", "__value__": "never"}], {}, EMBED]), UNDECODABLE, "DecodeError", "never"),
-    "bad uuid": (
-        dict(body=[[{"__type__": "uuid", "__value__": {"hex": "zz"}}], {}, EMBED]), UNDECODABLE, "DecodeError", "uuid"),
-    "bad base64": (
-        dict(body=[[{"__type__": "base64", "__value__": "!"}], {}, EMBED]), UNDECODABLE, "DecodeError", "base64"),
-    "unknown compression": (
-        dict(headers={"compression": "application/x-zip"}), UNDECODABLE, "DecodeError", "application/x-zip"),
-    "not compressed": (
-        dict(headers={"compression": "application/x-gzip"}), UNDECODABLE, "DecodeError", "application/x-gzip"),
-    "compression is a number": (dict(headers={"compression": 7}), UNDECODABLE, "DecodeError", "of type int"),
-    "pickle": (dict(content_type="application/x-python-serialize"), INVALID, "ContentDisallowed", REFUSED),
-    "yaml": (dict(content_type="application/x-yaml"), INVALID, "ContentDisallowed", REFUSED),
-    "msgpack": (dict(content_type="application/x-msgpack"), INVALID, "ContentDisallowed", REFUSED),
-    "unknown content type": (dict(content_type="application/x-novel"), INVALID, "ContentDisallowed", REFUSED),
-    "no content type": (dict(content_type=None), INVALID, "InvalidTaskError", "content type"),
-    "eta is no time": (dict(headers={"eta": "tomorrow"}), INVALID, "InvalidTaskError", "tomorrow"),
-    "eta is a number": (dict(headers={"eta": 1764000000}), INVALID, "InvalidTaskError", "1764000000"),
-    "eta is a list": (dict(headers={"eta": []}), INVALID, "InvalidTaskError", "ETA"),
-    "eta has a month too many": (dict(headers={"eta": "2026-13-01T00:00:00"}), INVALID, "InvalidTaskError", "2026-13"),
-    "expires is no time": (dict(headers={"expires": "tomorrow"}), INVALID, "InvalidTaskError", "tomorrow"),
-    "expires is a number": (dict(headers={"expires": 60.5}), INVALID, "InvalidTaskError", "60.5"),
-    "eta at the end of time": (
-        dict(headers={"eta": "9999-12-31T23:59:59.999999-12:00"}), INVALID, "OverflowError", "9999"),
-    "kwargs null": (dict(body=[[1, 2], None, EMBED]), INVALID, "InvalidTaskError", "not a mapping"),
-    "kwargs is a list": (dict(body=[[1, 2], [], EMBED]), INVALID, "InvalidTaskError", "not a mapping"),
-    "args is a map": (dict(body=[{}, {}, EMBED]), INVALID, "InvalidTaskError", "not a list"),
-    "embed is a list": (dict(body=[[1, 2], {}, [1]]), INVALID, "InvalidTaskError", "third item"),
-    "body of two": (dict(body=[[1, 2], {}]), INVALID, "InvalidTaskError", "but [[1, 2], {}]"),
-    "body of four": (dict(body=[[1, 2], {}, EMBED, None]), INVALID, "InvalidTaskError", "}, None]"),
-    "body is a map": (dict(body={"args": [1, 2]}), INVALID, "InvalidTaskError", "but {'args': [1, 2]}"),
-    "body is null": (dict(body=None), INVALID, "InvalidTaskError", "but None"),
-    "body is empty": (dict(raw_body=b""), INVALID, "InvalidTaskError", "but b''"),
-    "v1 kwargs is a list": (
-        dict(headers={"task": ...}, body={"task": "rust.add", "id": "1", "args": [1], "kwargs": []}),
-        INVALID, "InvalidTaskError", "not a mapping"),
-}
 
 
 @pytest.mark.parametrize(["changes", "logged", "exception", "reason"], REFUSALS.values(), ids=REFUSALS)

@@ -8,7 +8,7 @@ import pytest
 from celery import chord
 from celery.exceptions import ChordError
 
-from faults import Broker, Lines, Messages, RustWorker, eventually, options
+from faults import Broker, Lines, Messages, RustWorker, eventually, options, supervise
 from support import DEAD_LETTERS
 
 QUEUE = "poisoned"
@@ -33,29 +33,15 @@ def app(broker):
 def start(broker, tmp_path):
     workers = []
 
-    def start(limit, *arguments):
+    def start(limit):
         settings = {"worker_lost_limit": limit} if limit else {}
-        workers.append(RustWorker(broker, tmp_path, QUEUE, options(TIMEOUT), *arguments, **settings))
+        workers.append(RustWorker(broker, tmp_path, QUEUE, options(TIMEOUT), **settings))
         return workers[-1]
 
     yield start
     for worker in workers:
         if not worker.is_stopped:
             worker.kill()
-
-
-def supervise(start, limit, done, *arguments):
-    """Starts the worker again and again, as a service manager does, until it is done; how often it died."""
-    deaths, worker = 0, start(limit, *arguments)
-    while True:
-        eventually(lambda: done() or not worker.is_running(), worker.output.text, timeout=120)
-        if worker.is_running():
-            assert worker.stop() == 0, worker.output.text()
-            return deaths
-        worker.is_stopped = True
-        deaths += 1
-        assert deaths <= 20
-        worker = start(limit, *arguments)
 
 
 def poison(broker, app, pause=0):
@@ -93,7 +79,7 @@ def test_one_poison_among_ten_thousand_good_ones(broker, app, start, tmp_path):
         lines.wait_for(0)
         return broker.left(QUEUE, DEAD_LETTERS) == (0, 0, 0, 1)
 
-    assert supervise(start, 3, done) == 3
+    assert supervise(lambda: start(3), done) == 3
     assert set(lines.all()) == {str(nth) for nth in range(10_000)}
     check_given_up(broker, app, task_id, 3)
     check_records(broker, task_id)
@@ -107,7 +93,7 @@ def test_several_poisons_and_their_slow_neighbours(broker, app, start, tmp_path)
     for nth, (_, message) in enumerate(bad):
         good.insert(nth * 15, message)
     broker.client.lpush(QUEUE, *good)
-    deaths = supervise(start, 3, lambda: broker.left(QUEUE, DEAD_LETTERS) == (0, 0, 0, 3))
+    deaths = supervise(lambda: start(3), lambda: broker.left(QUEUE, DEAD_LETTERS) == (0, 0, 0, 3))
     assert 3 <= deaths <= 9
     assert set(lines.all()) == {str(nth) for nth in range(40)}
     letters = [json.loads(raw)["headers"]["id"] for raw in broker.client.lrange(DEAD_LETTERS, 0, -1)]
@@ -119,7 +105,7 @@ def test_what_kills_late_is_found_too(broker, app, start):
     """It dies of what it does after it was alone for a second: the next time it is alone for longer."""
     task_id, bad = poison(broker, app, 1.5)
     broker.client.lpush(QUEUE, bad)
-    deaths = supervise(start, 2, lambda: broker.left(QUEUE, DEAD_LETTERS) == (0, 0, 0, 1))
+    deaths = supervise(lambda: start(2), lambda: broker.left(QUEUE, DEAD_LETTERS) == (0, 0, 0, 1))
     check_given_up(broker, app, task_id, deaths)
     assert deaths == 3  # In the second run it was no longer alone.
 
@@ -146,7 +132,7 @@ def test_a_killed_worker_is_one_death_and_a_stopped_one_is_none(broker, app, sta
 def test_its_chord_is_told(broker, app, start):
     sign = lambda name, *args: app.signature(f"rust.{name}", args, queue=QUEUE)
     task_id = chord([sign("add", 1, 1), sign("abort", 0.5), sign("add", 2, 2)], app=app)(sign("identity")).id
-    supervise(start, 2, lambda: broker.left(QUEUE, DEAD_LETTERS) == (0, 0, 0, 1))
+    supervise(lambda: start(2), lambda: broker.left(QUEUE, DEAD_LETTERS) == (0, 0, 0, 1))
     body = app.AsyncResult(task_id)
     eventually(body.ready, "the chord's body has failed")
     assert type(body.result) is ChordError and "WorkerLostError" in str(body.result)

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from support import ROOT, SECONDS, Process
+from support import EXAMPLE_WORKER, SECONDS, Process
 
 EXPECTED = """\
 task: 3
@@ -40,8 +40,7 @@ def environment(server):
 
 
 def produce(server):
-    worker = os.environ.get("CELERIAC_WORKER") or ROOT / "target" / "debug" / "examples" / "worker"
-    command = [pathlib.Path(worker).with_name("producer")]
+    command = [pathlib.Path(EXAMPLE_WORKER).with_name("producer")]
     env = {**os.environ, **environment(server)}
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=8 * SECONDS)
 
