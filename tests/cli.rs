@@ -69,6 +69,8 @@ fn mistakes() {
         &["-b", "nonsense", "worker"],
         &["-b", "redis://localhost/database", "worker"],
         &["-b", "carrier-pigeon://localhost", "worker"],
+        &["-b", "sqs://key:secret@", "worker"],
+        &["-b", "sentinel://localhost:26379", "worker"],
         &["worker"],
         &["-b", "redis://localhost", "--result-backend", "nonsense://", "worker"],
     ];

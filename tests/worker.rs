@@ -87,6 +87,39 @@ async fn no_retries_left_is_the_failure_that_was_named() {
 }
 
 #[tokio::test]
+async fn an_error_is_retried_by_itself_and_later_each_time() {
+    let options = TaskOptions {
+        autoretry: true,
+        max_retries: Some(Some(3)),
+        retry_backoff: Some(Duration::from_secs(2)),
+        retry_backoff_max: Some(Duration::from_secs(7)),
+        retry_jitter: Some(false),
+        ..TaskOptions::default()
+    };
+    let broken = task("broken", options, |_, _| Interrupt::from(Exception::new("KeyError", "k")).into());
+    let rig = Rig::start(App::new("test").task(broken)).await;
+    for (retries, id) in [(0, "first"), (1, "second"), (2, "third"), (3, "last")] {
+        rig.send(with_header(message("broken", id, vec![]), "retries", retries)).await;
+    }
+    let last = rig.result("last").await;
+    assert_eq!((&last.status, raised(&last).to_string()), (&State::Failure, "KeyError('k')".to_owned()));
+    for id in ["first", "second", "third"] {
+        while rig.backend.fetch(id).await.expect("memory answers").is_none() {
+            tokio::task::yield_now().await;
+        }
+    }
+    let transport = rig.stop(Shutdown::Warm).await;
+    let again = transport.waiting("celery").into_iter();
+    let header = |message: &Message, name| message.headers.get(name).cloned().unwrap_or_default();
+    let mut found: Vec<_> = again.map(|one| ["retries", "eta"].map(|name| header(&one, name))).collect();
+    found.sort_by_key(|[retries, _]| retries.as_i64());
+    let expected = [(1, "02"), (2, "04"), (3, "07")];
+    let expected =
+        expected.map(|(retries, second)| [retries.into(), format!("2026-11-22T12:00:{second}+00:00").into()]);
+    assert_eq!(found, expected);
+}
+
+#[tokio::test]
 async fn expired_tasks_are_revoked_and_do_not_run() {
     let runs = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&runs);

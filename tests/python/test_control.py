@@ -110,7 +110,10 @@ def test_what_cannot_be_done_is_answered_as_celery_answers(app, worker):
 
 def test_what_monitors_ask_for_is_no_error_in_the_log(app, worker):
     since = worker.mark()
-    assert ask(app, "enable_events") == {"error": "KeyError('enable_events')"}
+    inspected = ["active", "reserved", "scheduled", "registered", "stats", "conf", "active_queues", "query_task"]
+    steered = ["enable_events", "add_consumer", "cancel_consumer", "pool_grow", "pool_shrink", "autoscale", "shutdown"]
+    for command in [*inspected, *steered]:
+        assert ask(app, command) == {"error": f"KeyError('{command}')"}
     assert ask(app, "ping") == {"ok": "pong"}
     assert "ERROR" not in worker.output.text(since)
 

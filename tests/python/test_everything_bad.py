@@ -134,7 +134,7 @@ def succeed(broker, task_ids):
     eventually(lambda: states() == {"SUCCESS"}, states)
 
 
-def test_everything_bad_beside_ten_thousand_good_ones(broker, start, workers, tmp_path):
+def test_beside_ten_thousand_good_ones(broker, start, workers, tmp_path):
     app, lines = broker.application(), Lines(tmp_path)
     good, killer, missing = good_ones(broker, app), poison(broker, app), unregistered(broker, app, lines.path)
     bad = [*malformed(broker, app), *missing, killer]

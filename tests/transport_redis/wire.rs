@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use celeriac::ErrorKind;
 use celeriac::protocol::{Value, json};
-use celeriac::transport::{ExchangeType, Publication, Queue, RedisOptions, Settlement};
+use celeriac::transport::{ExchangeType, Prefetch, Publication, Queue, RedisOptions, Settlement};
 
 use crate::harness::{consume, message, names, publish, redelivered, send, take};
 use crate::rig::{Rig, VISIBILITY, vigilant};
@@ -192,4 +193,14 @@ async fn the_prefix_stands_before_every_key_and_bindings_are_kombus() {
     let members: Vec<String> =
         redis::cmd("SMEMBERS").arg("app:_kombu.binding_permanent.celery").query_async(&mut redis).await.unwrap();
     assert_eq!(members, ["celery\u{6}\u{16}\u{6}\u{16}celery"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fanout_queue_is_refused_by_name() {
+    let Some(rig) = Rig::start().await else { return };
+    let connection = rig.transport(RedisOptions::default()).connect().await.unwrap();
+    let queue = Queue { exchange: "all".into(), exchange_type: ExchangeType::Fanout, ..Queue::direct("news") };
+    let refused = connection.consume(&[queue], Prefetch::new(1)).await.err().expect("it is refused");
+    assert_eq!(refused.kind(), ErrorKind::Configuration);
+    assert_eq!(refused.to_string(), "cannot consume from news: fanout queues are not supported yet");
 }
