@@ -1,7 +1,7 @@
 # Every command does its own set-up (scripts/setup.sh) and ends by itself.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fixtures clean
+.PHONY: help demo test check bench table fixtures clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ check: ## format, lints, documentation, licences and the rules of the house
 bench: ## throughput, latency and memory beside stock Celery and the crate `celery`
 	@scripts/setup.sh compiler redis python
 	@.build/venv/bin/python benches/run.py $(BENCH)
+
+table: ## write README's table of features anew from tests/features.toml
+	@UPDATE_SNAPSHOTS=1 cargo test --locked --quiet --test tidy readme_has_the_table_of_features
 
 fixtures: ## record the golden messages again from real Celery versions
 	@scripts/setup.sh redis python

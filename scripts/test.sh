@@ -24,20 +24,28 @@ if cargo build --locked --example worker --example producer; then
     target=$(cargo metadata --format-version 1 --no-deps | .build/venv/bin/python -c \
         'import json, sys; print(json.load(sys.stdin)["target_directory"])')
     CELERIAC_WORKER="$target/debug/examples/worker" \
-        .build/venv/bin/python -m pytest tests/python -q -ra 2>&1 | tee .build/pytest.log
+        .build/venv/bin/python -m pytest tests/python -q -rap 2>&1 | tee .build/pytest.log |
+        grep --line-buffered -v '^PASSED '
     python=${PIPESTATUS[0]}
 else
     python=1
     : >.build/pytest.log
 fi
 
+# What README promises is what the tests of this very run have shown.
+printf '\n== the table of features, by what was printed above\n'
+cargo test --locked --quiet --test tidy -- --ignored --nocapture every_feature_was_proved 2>&1 | tee .build/features.log
+features=${PIPESTATUS[0]}
+
 rust_totals=$(awk '/^test result:/ { for (i = 4; i < NF; i++) { if ($(i+1) ~ /^passed/) p += $i
     if ($(i+1) ~ /^failed/) f += $i; if ($(i+1) ~ /^ignored/) g += $i } }
     END { printf "%d passed, %d failed, %d ignored", p, f, g }' .build/cargo-test.log)
 python_totals=$(tail -n 1 .build/pytest.log | sed -E 's/^=+ ?//; s/ ?=+$//')
+features_totals=$(grep -o '[0-9]* rows of .*' .build/features.log)
 verdict() { if [ "$1" = 0 ]; then echo "ok    "; else echo "FAILED"; fi; }
 
 printf '\n== summary, after %d min %d s\n' $(((SECONDS - started) / 60)) $(((SECONDS - started) % 60))
 printf '  %s  Rust    %s\n' "$(verdict "$rust")" "$rust_totals"
 printf '  %s  Python  %s\n' "$(verdict "$python")" "${python_totals:-did not run}"
-[ "$rust" = 0 ] && [ "$python" = 0 ]
+printf '  %s  README  %s\n' "$(verdict "$features")" "${features_totals:-a row is not proved: see above}"
+[ "$rust" = 0 ] && [ "$python" = 0 ] && [ "$features" = 0 ]

@@ -1,5 +1,9 @@
 //! The rules of the house, checked by reading the sources: who imports whom, what is named where, what the pages promise.
 
+#[path = "tidy/features.rs"]
+mod features;
+#[path = "tidy/proofs.rs"]
+mod proofs;
 #[path = "tidy/rules.rs"]
 mod rules;
 #[path = "tidy/source.rs"]
@@ -8,6 +12,7 @@ mod source;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use features::Features;
 use source::{Source, files};
 
 fn root() -> PathBuf {
@@ -63,6 +68,37 @@ fn architecture_is_short_and_names_tests_that_exist() {
     rooms.sort();
     rooms.dedup();
     assert_none(rules::architecture(&Source::new("ARCHITECTURE.md", &page), &rooms, &root()));
+}
+
+fn features() -> Features {
+    Features::read(&std::fs::read_to_string(root().join("tests/features.toml")).expect("the features are there"))
+}
+
+#[test]
+fn every_feature_names_tests_that_exist() {
+    assert_none(features().problems(&root()));
+}
+
+/// `UPDATE_SNAPSHOTS=1` writes it anew: `make table`.
+#[test]
+fn readme_has_the_table_of_features() {
+    let readme = root().join("README.md");
+    let page = std::fs::read_to_string(&readme).expect("README.md is there");
+    let expected = features().put_into(&page).expect("README.md has the markers of the table");
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        std::fs::write(&readme, &expected).expect("README.md can be written");
+    } else {
+        assert!(page == expected, "README.md has another table than tests/features.toml: `make table` writes it anew");
+    }
+}
+
+#[test]
+#[ignore = "scripts/test.sh asks this when all others have run"]
+fn every_feature_was_proved() {
+    let log = |name: &str| std::fs::read_to_string(root().join(".build").join(name)).expect("scripts/test.sh wrote it");
+    assert_none(features().unproved(&log("cargo-test.log"), &log("pytest.log")));
+    let (rows, tests) = features().counts();
+    println!("{rows} rows of README's table, proved by {tests} tests");
 }
 
 /// The checker itself: bad snippets are caught, and good ones are left alone.
@@ -174,5 +210,64 @@ mod checker {
         assert_eq!(check("see `tests/nowhere.rs`", &[]), 1);
         assert_eq!(check("`worker`", &["worker", "cli"]), 1);
         assert_eq!(check(&"line\n".repeat(201), &[]), 1);
+    }
+
+    #[test]
+    fn catches_features_that_promise_too_much() {
+        let good = "[[area]]\nname = 'A'\n[[area.feature]]\nname = 'F'\nstock = 'yes'\nceleriac = 'partly: less'\n\
+                    tests = ['tests/tidy.rs::imports_point_down_only']\n";
+        let check = |text: &str| Features::read(text).problems(&root()).len();
+        let feature = good.split_once("name = 'A'\n").unwrap().1;
+        assert_eq!(check(good), 0);
+        assert_eq!(check(&good.replace("only']", "also']")), 1);
+        assert_eq!(check(&good.replace("only']", "only[case]']")), 0);
+        assert_eq!(check(&good.replace("::imports_point_down_only", "")), 1);
+        assert_eq!(check(&good.replace("partly: less", "perhaps")), 1);
+        assert_eq!(check(&good.replace("'F'", "'F | G'")), 1);
+        assert_eq!(check(&format!("{good}{feature}")), 1);
+        let table = "<!-- features: written by `make table` -->\n\n| | Celery 5.7 | Celeriac |\n|---|---|---|\n\
+                     | **A** | | |\n| F | yes | partly: less |\n\n<!-- /features -->\n";
+        let page = |table: &str| format!("# P\n\n{table}\nrest\n");
+        let stale = page(&table.replace("less", "more"));
+        assert_eq!(Features::read(good).put_into(&stale), Some(page(table)));
+        assert_eq!(Features::read(good).put_into("# no markers"), None);
+    }
+
+    #[test]
+    fn reads_what_tests_said() {
+        let cargo = "     Running unittests src/lib.rs (target/debug/deps/celeriac-ad11)\n\
+                     test worker::settle::tests::a ... ok\ntest worker::poison::tests::a ... FAILED\n\
+                     test worker::poison::tests::slow has been running for over 60 seconds\n\
+                     \x20    Running tests/worker.rs (target/debug/deps/worker-b0f5)\n\
+                     test canvas::b ... ok\ntest memory::c ... ok\ntest redis::c ... FAILED\ntest d ... ignored, why\n\
+                     \x20  Doc-tests celeriac\ntest e ... ok\n";
+        let pytest = "PASSED tests/python/test_a.py::test_a\nPASSED tests/python/test_a.py::test_b[x y]\n\
+                      PASSED tests/python/test_a.py::test_b[z]\nPASSED tests/python/test_a.py::test_c[1]\n\
+                      FAILED tests/python/test_a.py::test_c[2] - assert 1 == 2\nPASSED tests/python/test_s.py::test_a\n\
+                      ERROR tests/python/test_a.py::test_d - oh\nSKIPPED [1] tests/python/test_s.py:3: no Python\n";
+        let rows = [
+            ("src/worker/settle.rs::a", true),
+            ("src/worker/poison.rs::a", false),
+            ("src/worker/mod.rs::a", false),
+            ("src/worker/poison.rs::slow", false),
+            ("tests/worker/canvas.rs::b", true),
+            ("tests/worker.rs::b", true),
+            ("tests/other.rs::b", false),
+            ("tests/worker/suite.rs::c", false),
+            ("tests/worker.rs::d", false),
+            ("tests/worker.rs::e", false),
+            ("tests/python/test_a.py::test_a", true),
+            ("tests/python/test_a.py::test", false),
+            ("tests/python/test_a.py::test_b", true),
+            ("tests/python/test_a.py::test_b[x y]", true),
+            ("tests/python/test_a.py::test_b[x]", false),
+            ("tests/python/test_a.py::test_c", false),
+            ("tests/python/test_a.py::test_c[1]", true),
+            ("tests/python/test_a.py::test_d", false),
+            ("tests/python/test_s.py::test_a", false),
+        ];
+        for (test, expected) in rows {
+            assert_eq!(proofs::passed(test, cargo, pytest), expected, "{test}");
+        }
     }
 }

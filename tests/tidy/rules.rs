@@ -154,7 +154,7 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// What is wrong with a reference like `tests/tidy.rs::name` or `src/worker/intake.rs`, if it is one.
-fn missing(name: &str, root: &Path) -> Option<String> {
+pub(crate) fn missing(name: &str, root: &Path) -> Option<String> {
     if !["tests/", "src/", "examples/", "macros/"].iter().any(|folder| name.starts_with(folder)) || name.contains(' ') {
         return None;
     }
