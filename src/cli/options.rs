@@ -121,7 +121,14 @@ pub(super) struct WorkerOptions {
     )]
     pub(super) optimization: String,
     /// Messages reserved for each task that runs; 0: what the setting says.
-    #[arg(long, value_name = "N", env = "CELERY_WORKER_PREFETCH_MULTIPLIER", hide_env = true)]
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = count,
+        allow_negative_numbers = true,
+        env = "CELERY_WORKER_PREFETCH_MULTIPLIER",
+        hide_env = true
+    )]
     pub(super) prefetch_multiplier: Option<u32>,
     /// Take no message before there is room to run it.
     #[arg(
@@ -140,7 +147,7 @@ pub(super) struct WorkerOptions {
 #[command(next_help_heading = "Pool Options")]
 pub(super) struct PoolOptions {
     /// How many tasks run at a time; 0 or auto: what the setting or the pool says.
-    #[arg(short, long, value_name = "N", value_parser = concurrency, env = "CELERY_WORKER_CONCURRENCY", hide_env = true)]
+    #[arg(short, long, value_name = "N", value_parser = concurrency, allow_negative_numbers = true, env = "CELERY_WORKER_CONCURRENCY", hide_env = true)]
     pub(super) concurrency: Option<u32>,
     /// The pool: tokio.
     #[arg(
@@ -155,10 +162,10 @@ pub(super) struct PoolOptions {
     )]
     pub(super) pool: String,
     /// Hard time limit of tasks, in seconds.
-    #[arg(long, value_name = "SECONDS", value_parser = seconds, env = "CELERY_WORKER_TIME_LIMIT", hide_env = true)]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true, env = "CELERY_WORKER_TIME_LIMIT", hide_env = true)]
     pub(super) time_limit: Option<Duration>,
     /// Soft time limit of tasks, in seconds.
-    #[arg(long, value_name = "SECONDS", value_parser = seconds, env = "CELERY_WORKER_SOFT_TIME_LIMIT", hide_env = true)]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true, env = "CELERY_WORKER_SOFT_TIME_LIMIT", hide_env = true)]
     pub(super) soft_time_limit: Option<Duration>,
 }
 
@@ -222,11 +229,18 @@ fn concurrency(text: &str) -> Result<u32, String> {
     number.map_err(|_| "must be a non-negative integer or 'auto'".to_owned())
 }
 
+fn count(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| "must be a non-negative integer".to_owned())
+}
+
 fn pool(text: &str) -> Result<String, String> {
     if text == "tokio" { Ok(text.to_owned()) } else { Err("only tokio is supported yet".to_owned()) }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let number = text.parse().map_err(|_| "must be a number of seconds".to_owned())?;
-    Duration::try_from_secs_f64(number).map_err(|_| "must be a number of seconds, 0 or more".to_owned())
+    let number: f64 = text.parse().map_err(|_| "must be a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(number).map_err(|_| match number > 0.0 {
+        true => "must be a number of seconds that comes to an end".to_owned(),
+        false => "must be a number of seconds, 0 or more".to_owned(),
+    })
 }

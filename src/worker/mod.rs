@@ -140,7 +140,7 @@ impl Worker {
     /// # Errors
     /// `Configuration`: two tasks of one name, a broker or backend URL that cannot be used, a time zone that there is
     /// not, content that cannot be accepted, a rate limit that is none, a state file of somebody else. `Io`: the state file
-    /// cannot be read.
+    /// cannot be read or written.
     pub fn new(app: App, options: WorkerOptions) -> Result<Self> {
         let clock = Clock::system();
         let transport = parts::transport(app.config(), clock.clone(), options.seed)?;
@@ -171,7 +171,7 @@ impl Worker {
         let handle = WorkerHandle { events, ready: watch::Sender::new(false) };
         let state_file = app.config().worker_state_db.as_ref().map(StateFile::new);
         Ok(Worker {
-            remembered: state_file.as_ref().map(StateFile::read).transpose()?.unwrap_or_default(),
+            remembered: state_file.as_ref().map(StateFile::open).transpose()?.unwrap_or_default(),
             rates: if app.config().worker_disable_rate_limits { Vec::new() } else { tasks.rates()? },
             app: Arc::new(app),
             options,

@@ -32,11 +32,22 @@ impl StateFile {
         StateFile(path.into())
     }
 
+    /// Reads the file and writes it back, so that one that cannot be written is found out now and not when there is
+    /// something to remember. Celery's worker creates its own when it starts, too.
+    ///
+    /// # Errors
+    /// `Configuration`: the file is not ours. `Io`: it cannot be read, or written.
+    pub(crate) fn open(&self) -> Result<Remembered> {
+        let remembered = self.read()?;
+        self.write(&remembered)?;
+        Ok(remembered)
+    }
+
     /// Reads the file; one that does not exist holds nothing.
     ///
     /// # Errors
     /// `Configuration`: the file is not ours. `Io`: it cannot be read.
-    pub(crate) fn read(&self) -> Result<Remembered> {
+    fn read(&self) -> Result<Remembered> {
         match fs::read(&self.0) {
             Ok(bytes) if bytes.is_empty() => Ok(Remembered::default()),
             Ok(bytes) => parse(&bytes).ok_or_else(|| self.is_foreign()),
@@ -140,6 +151,6 @@ mod tests {
     fn a_folder_that_does_not_exist_is_told() {
         let folder = tempfile::tempdir().unwrap();
         let file = StateFile::new(folder.path().join("none").join("state"));
-        assert_eq!(file.write(&Remembered::default()).unwrap_err().kind(), ErrorKind::Io);
+        assert_eq!(file.open().unwrap_err().kind(), ErrorKind::Io);
     }
 }
