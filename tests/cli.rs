@@ -57,7 +57,14 @@ fn mistakes() {
         &["worker", "-X", "celery"],
         &["worker", "--time-limit", "soon"],
         &["worker", "--time-limit=-1"],
+        &["worker", "--time-limit", "-1"],
+        &["worker", "--soft-time-limit", "-0.5"],
+        &["worker", "--time-limit", "nan"],
+        &["worker", "--time-limit", "inf"],
+        &["worker", "-c", "-1"],
         &["worker", "--prefetch-multiplier"],
+        &["worker", "--prefetch-multiplier", "-1"],
+        &["worker", "--prefetch-multiplier", "1.5"],
         &["worker", "-f", "missing/worker.log"],
         &["worker", "--pidfile", "missing/worker.pid"],
         &["worker", "--pidfile", "held.pid"],
@@ -73,6 +80,7 @@ fn mistakes() {
         &["-b", "sentinel://localhost:26379", "worker"],
         &["worker"],
         &["-b", "redis://localhost", "--result-backend", "nonsense://", "worker"],
+        &["-b", "redis://localhost", "worker", "--statedb", "missing/state"],
     ];
     let program = Program::new();
     program.write("wrong-name.toml", "broker_ur = 'redis://localhost'\n");
@@ -301,4 +309,29 @@ async fn a_soft_shutdown_waits_its_time_and_a_signal_shows_what_runs() {
     let ended = worker.wait();
     assert_eq!(ended.code, "exit code 0");
     assert!(ended.output.contains("worker: Cold shutdown (MainProcess)"), "{}", ended.output);
+}
+
+#[tokio::test]
+async fn a_key_that_is_no_list_is_told_once_and_the_worker_is_ready_once() {
+    let Some(server) = RedisServer::start().await else { return };
+    let mut redis = server.connection().await;
+    let _: () = redis::cmd("SET").arg("wrong").arg("x").query_async(&mut redis).await.unwrap();
+    let mut worker = Program::new().start(&["-q", "-b", &server.url(0), "worker", "-l", "INFO", "-Q", "wrong,celery"]);
+    let line = worker.error_line("Cannot consume");
+    assert!(line.contains("from the queue wrong: its key \"wrong\" at redis://127.0.0.1:"), "{line}");
+    assert!(line.contains("holds something else than a list (WRONGTYPE)"), "{line}");
+    for _ in 0..3 {
+        let _: i64 =
+            redis::cmd("LPUSH").arg("celery").arg(message("rust.noop", "[]")).query_async(&mut redis).await.unwrap();
+        worker.error_line("succeeded in");
+    }
+    let _: () = redis::cmd("DEL").arg("wrong").query_async(&mut redis).await.unwrap();
+    let _: i64 =
+        redis::cmd("LPUSH").arg("wrong").arg(message("rust.noop", "[]")).query_async(&mut redis).await.unwrap();
+    worker.error_line("is in nobody's way any more");
+    worker.signal("TERM");
+    let errors = worker.wait().errors;
+    assert_eq!(errors.matches("Cannot consume").count(), 1, "{errors}");
+    assert_eq!(errors.matches(" ready.").count(), 1, "{errors}");
+    assert!(!errors.contains("onnection to broker lost"), "{errors}");
 }

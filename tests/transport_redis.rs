@@ -11,6 +11,8 @@ mod faults;
 #[path = "transport_conformance/harness.rs"]
 #[allow(dead_code, reason = "shared with the conformance suite")]
 mod harness;
+#[path = "transport_redis/misfits.rs"]
+mod misfits;
 #[path = "transport_redis/rig.rs"]
 mod rig;
 #[path = "transport_redis/wire.rs"]

@@ -187,7 +187,7 @@ impl Driver {
             () = stop.cancelled() => return Ok(None),
             _ = room(&self.prefetch, self.more) => {}
         }
-        let lists = if self.wake.is_tracking() { Vec::new() } else { self.reserver.lists().collect() };
+        let lists = if self.wake.is_tracking() { Vec::new() } else { self.reserver.sound_lists() };
         match self.wake.wait(&self.link.connection, lists, &stop).await {
             Ok(Woken::Look) => Ok(None),
             Ok(Woken::Popped { list, raw }) => self.register(&list, raw).await,

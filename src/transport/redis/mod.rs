@@ -19,6 +19,7 @@ mod flush;
 mod keeper;
 mod keys;
 mod ledger;
+mod misfits;
 mod notes;
 mod options;
 mod publish;

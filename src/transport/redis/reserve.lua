@@ -5,24 +5,37 @@
 -- ARGV: the names of unacked and unacked_index, how many at most, how many queues, 1 to share among them, the time, the
 --       tags' prefix, the first tag's number, 1 to be told of changes to empty lists, then for each queue the text that
 --       closes its entries in unacked.
--- Returns: an array of flags and counts (1 if all lists are empty now, then list number and count, ...), then the messages.
+-- Returns: an array of flags and counts (1 if all lists are empty now, then list number and count, ..., a count of 0 for a
+-- key that holds no list), then the messages.
 local unacked, index = ARGV[1], ARGV[2]
 local left, queues, fair = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == '1'
 local now, prefix, tag, arm = ARGV[6], ARGV[7], tonumber(ARGV[8]), ARGV[9] == '1'
--- What one answer may weigh, and how many messages are moved at a time: few enough to stay near the processor.
-local bytes, step = 4194304, 100
+-- What one answer may weigh, and how many messages are moved at a time: few enough to stay near the processor. They begin
+-- with one and grow as long as messages are light, for each byte is copied a few times while all others wait.
+local bytes, step, most_at_once, largest = 4194304, 1, 100, 1
 local call, pcall, format = redis.call, redis.pcall, string.format
 local heads, found, count = { 0 }, { 0 }, 1
 local failed
 
+-- What the key of a list holds that is none is the trouble of that queue, and no other's.
+local function is_misfit(answer)
+    return string.find(answer.err, 'WRONGTYPE', 1, true)
+end
+
+-- Nothing for a key that holds no list.
 local function pop(list, wanted)
     local popped = pcall('RPOP', list, wanted)
     if popped and popped.err then
+        if is_misfit(popped) then return nil end
         -- Before Redis 6.2 there is no count. Whatever is wrong beside that is wrong without it, too.
         popped = {}
         for at = 1, wanted do
             local one = pcall('RPOP', list)
-            if type(one) == 'table' then failed = one break end
+            if type(one) == 'table' then
+                if is_misfit(one) then return nil end
+                failed = one
+                break
+            end
             if not one then break end
             popped[at] = one
         end
@@ -55,9 +68,13 @@ local function take(list, most)
     local key, suffix = KEYS[list], ARGV[10 + (list - 1) % queues]
     local taken = 0
     while taken < most and bytes > 0 and not failed do
-        local wanted = most - taken
-        if wanted > step then wanted = step end
+        local wanted = math.min(most - taken, step, math.max(1, math.floor(bytes / largest)))
         local popped = pop(key, wanted)
+        if not popped then
+            heads[#heads + 1] = list
+            heads[#heads + 1] = 0
+            break
+        end
         local got = #popped
         local refused = got > 0 and register(popped, suffix)
         if refused then
@@ -70,8 +87,9 @@ local function take(list, most)
             local raw = popped[at]
             found[count + at] = raw
             bytes = bytes - #raw
+            if #raw > largest then largest = #raw end
         end
-        count, taken = count + got, taken + got
+        count, taken, step = count + got, taken + got, math.min(step * 4, most_at_once)
         if got < wanted then break end
     end
     left = left - taken

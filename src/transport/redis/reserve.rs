@@ -5,8 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, RedisError, Value};
+use tokio::time::Instant;
 
 use super::Shared;
+use super::misfits::Misfits;
 use super::unacked::{suffix, unwrapped};
 use crate::Result;
 use crate::redis_client::failure;
@@ -21,6 +23,7 @@ pub(super) struct Reserver {
     cycle: Cycle,
     /// Whether the server is to tell of changes to empty lists.
     tracking: bool,
+    misfits: Misfits,
 }
 
 /// What one reservation brought.
@@ -45,7 +48,7 @@ impl Reserver {
         cycle: Cycle,
         tracking: bool,
     ) -> Self {
-        Reserver { shared, connection, prefetch, cycle, tracking }
+        Reserver { shared, connection, prefetch, cycle, tracking, misfits: Misfits::default() }
     }
 
     /// Reserves up to `count` messages.
@@ -60,6 +63,7 @@ impl Reserver {
         let answer = answer.map_err(|error| self.failed(error))?;
         let first = reservation.first();
         reservation.confirm(answer.messages.len());
+        self.note_misfits(&answer);
         Ok(Reserved { drained: answer.drained, deliveries: self.deliver(first, answer) })
     }
 
@@ -67,6 +71,22 @@ impl Reserver {
     pub(super) fn lists(&self) -> impl Iterator<Item = String> {
         let keys = &self.shared.keys;
         keys.steps().iter().flat_map(|step| self.cycle.queues().iter().map(|queue| keys.list(queue.as_str(), *step)))
+    }
+
+    /// Those of the lists that are lists.
+    pub(super) fn sound_lists(&self) -> Vec<String> {
+        self.lists().filter(|key| !self.misfits.contains(key)).collect()
+    }
+
+    fn note_misfits(&mut self, answer: &Answer) {
+        if answer.misfits.is_empty() && self.misfits.is_empty() {
+            return;
+        }
+        let queues = self.cycle.queues();
+        let lists: Vec<_> = self.lists().collect();
+        let named = |list: &usize| Some((queues[list % queues.len()].clone(), lists.get(*list)?.clone()));
+        let found: Vec<_> = answer.misfits.iter().filter_map(named).collect();
+        self.misfits.looked(&found, answer.drained, &self.shared.url, Instant::now());
     }
 
     fn call(&self, count: usize, first: u64) -> Result<Cmd> {
@@ -159,6 +179,8 @@ struct Answer {
     drained: bool,
     /// The number of a list, from 0, and how many messages came from it.
     counts: Vec<(usize, usize)>,
+    /// The numbers of those that are no lists.
+    misfits: Vec<usize>,
     messages: Vec<Bytes>,
 }
 
@@ -172,15 +194,19 @@ impl Answer {
             _ => Err(unexpected()),
         });
         let drained = heads.next().ok_or_else(unexpected)?? == 1;
-        let mut counts = Vec::new();
+        let (mut counts, mut misfits) = (Vec::new(), Vec::new());
         while let Some(list) = heads.next() {
-            counts.push((list?.checked_sub(1).ok_or_else(unexpected)?, heads.next().ok_or_else(unexpected)??));
+            let list = list?.checked_sub(1).ok_or_else(unexpected)?;
+            match heads.next().ok_or_else(unexpected)?? {
+                0 => misfits.push(list),
+                count => counts.push((list, count)),
+            }
         }
         let message = |part| match part {
             Value::BulkString(raw) => Ok(Bytes::from(raw)),
             _ => Err(unexpected()),
         };
-        Ok(Answer { drained, counts, messages: parts.map(message).collect::<Result<_, _>>()? })
+        Ok(Answer { drained, counts, misfits, messages: parts.map(message).collect::<Result<_, _>>()? })
     }
 }
 

@@ -175,6 +175,14 @@ impl Blocking {
         lists: Vec<String>,
         stop: &CancellationToken,
     ) -> Result<Woken, RedisError> {
+        if lists.is_empty() {
+            // None of the keys holds a list.
+            tokio::select! {
+                () = sleep(BLOCK) => {}
+                () = stop.cancelled() => {}
+            }
+            return Ok(Woken::Look);
+        }
         let mut pop = redis::cmd("BRPOP");
         pop.arg(lists).arg(BLOCK.as_secs());
         let popped = pop.query_async::<Option<(Vec<u8>, Vec<u8>)>>(&mut self.connection);
@@ -193,6 +201,8 @@ impl Blocking {
         match popped {
             Ok(Ok(Some((list, raw)))) => Ok(Woken::Popped { list, raw }),
             Ok(Ok(None)) => Ok(Woken::Look),
+            // What is no list is left out the next time: the look finds it.
+            Ok(Err(error)) if error.code() == Some("WRONGTYPE") => Ok(Woken::Look),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
         }
