@@ -88,6 +88,15 @@ pub fn is_celerys(method: &str) -> bool {
     CELERYS.binary_search(&method).is_ok()
 }
 
+/// Whether such a command is to change something. Whoever sends it may not ask for an answer, and looks into the log.
+pub fn is_order(method: &str) -> bool {
+    ORDERS.contains(&method)
+}
+
+/// Of [`CELERYS`], those that change what a worker does, but for the events that monitors switch on and off.
+const ORDERS: &[&str] =
+    &["add_consumer", "autoscale", "cancel_consumer", "pool_grow", "pool_restart", "pool_shrink", "shutdown"];
+
 /// Of celery/worker/control.py, those that [`Command::read`] does not read.
 const CELERYS: &[&str] = &[
     "active",
@@ -323,6 +332,7 @@ mod tests {
     #[test]
     fn celerys_commands_are_sorted_and_not_ours() {
         assert!(CELERYS.is_sorted());
+        assert!(ORDERS.iter().all(|name| is_celerys(name)));
         assert!(is_celerys("stats") && !is_celerys("nocmd"));
         for name in CELERYS {
             assert!(read(name, "{}").is_err_and(|error| error.starts_with("KeyError")), "{name}");

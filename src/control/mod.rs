@@ -16,7 +16,7 @@ mod request;
 mod signal;
 
 pub use clock::LamportClock;
-pub use command::{Command, TimeLimit, is_celerys};
+pub use command::{Command, TimeLimit, is_celerys, is_order};
 pub use rate::Rate;
 pub use reply::{Reply, error, ok};
 pub use request::{ControlRequest, ReplyTo};

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use tokio::time::Instant;
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 use super::consumer::Consumer;
 use super::execute::Limits;
@@ -34,13 +34,12 @@ impl Consumer {
             Ok(command) => self.obey(command),
             Err(exception) => Answer { value: Err(exception), revoked: Vec::new() },
         };
-        let value = answer.value.unwrap_or_else(|exception| {
-            match control::is_celerys(&request.method) {
-                // Monitors ask for these again and again.
-                true => debug!("the control command {} is not supported yet", request.method),
-                false => error!("pidbox command error: {exception}"),
+        let value = answer.value.unwrap_or_else(|exception| match control::is_celerys(&request.method) {
+            true => unsupported(&request.method),
+            false => {
+                error!("pidbox command error: {exception}");
+                control::error(exception.to_string())
             }
-            control::error(exception.to_string())
         });
         let remote = Arc::clone(&self.remote);
         tokio::spawn(async move {
@@ -172,6 +171,17 @@ impl Consumer {
         info!("New time limits for tasks of type {task_name}: soft={soft} hard={hard}");
         control::ok("time limits set successfully")
     }
+}
+
+/// The answer to a command that stock workers know and this one does not. Of those that are to change something the log
+/// tells, too; for the others monitors ask again and again.
+fn unsupported(method: &str) -> Value {
+    let text = format!("the control command {method} is not supported yet");
+    match control::is_order(method) {
+        true => warn!("{text}, and nothing is done"),
+        false => debug!("{text}"),
+    }
+    control::error(text)
 }
 
 fn note(matched: &mut Vec<(String, Vec<String>)>, header: &str, stamp: String) {
