@@ -31,8 +31,7 @@ impl Report {
         let (name, id) = (&work.name, &work.request.id);
         match self {
             Report::Succeeded(runtime) => {
-                let runtime = repr::repr(&Value::Float(runtime.as_secs_f64()));
-                info!("Task {name}[{id}] succeeded in {runtime}s: {}", shown(result));
+                info!("Task {name}[{id}] succeeded in {}s: {}", float(*runtime), shown(result));
             }
             Report::Silent => {}
             Report::Info(text) => info!("Task {name}[{id}] {text}"),
@@ -51,9 +50,14 @@ fn shown(result: &MetaResult) -> String {
     }
 }
 
-/// Seconds as Python writes them: `1`, `1.5`.
+/// Seconds as Python writes a float: `1.0`, `1.5`, `5.7e-05`.
+fn float(duration: Duration) -> String {
+    repr::repr(&Value::Float(duration.as_secs_f64()))
+}
+
+/// Seconds as Python writes them, whole ones as an integer: `1`, `1.5`, `5e-05`.
 pub(crate) fn seconds(duration: Duration) -> String {
-    duration.as_secs_f64().to_string()
+    if duration.subsec_nanos() == 0 { duration.as_secs().to_string() } else { float(duration) }
 }
 
 /// `Soft time limit (1s) exceeded for name[id]`, or `Hard`.
@@ -97,5 +101,26 @@ pub(crate) fn log_unsent(work: &Work, error: &Error) {
         error!(
             "Task {name}[{id}] cannot send what follows it, which is lost, for its message is acknowledged: {error}"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_written_as_python_writes_them() {
+        let rows = [
+            (57_000, "5.7e-05", "5.7e-05"),
+            (100_000, "0.0001", "0.0001"),
+            (1_234_567, "0.001234567", "0.001234567"),
+            (1_500_000_000, "1.5", "1.5"),
+            (60_000_000_000, "60.0", "60"),
+            (0, "0.0", "0"),
+        ];
+        for (nanoseconds, runtime, limit) in rows {
+            let duration = Duration::from_nanos(nanoseconds);
+            assert_eq!((float(duration).as_str(), seconds(duration).as_str()), (runtime, limit));
+        }
     }
 }
