@@ -35,7 +35,7 @@ pub enum ErrorKind {
     /// The broker is there and refused what was asked of it: it is out of memory, the key is of another type, the user
     /// may not do that. The connection is as good as before.
     Broker,
-    /// The broker is there and cannot do it for now: it is out of memory, or cannot write to its disk. Try again after a
+    /// The broker or backend is there and cannot do it for now: it is out of memory, or cannot write to its disk. Try again after a
     /// pause; the connection is as good as before.
     Unready,
     /// The result backend did not store or return a result.
@@ -62,9 +62,14 @@ impl Error {
         self.kind
     }
 
-    /// Whether trying again after a pause can succeed.
+    /// Whether the broker or backend is away, and another connection is to be tried after a pause.
     pub fn is_connection(&self) -> bool {
         self.kind == ErrorKind::Connection
+    }
+
+    /// Whether what was asked can succeed after a pause, over this connection or another.
+    pub fn can_pass(&self) -> bool {
+        matches!(self.kind, ErrorKind::Connection | ErrorKind::Unready)
     }
 
     /// Whether a message, and not the connection it came over, is at fault.

@@ -103,7 +103,7 @@ impl Continuations {
             errback::call(errback, &self.tasks, &self.sender, &self.results, request, exception, traceback).await;
         }
         match self.results.cold.bound(self.sender.carry_out(errbacks.plan)).await {
-            Err(error) if !error.is_connection() => {
+            Err(error) if !error.can_pass() => {
                 error!("Task {}[{}]: the errbacks cannot be sent: {error}", request.task, request.id);
                 Ok(Vec::new())
             }
@@ -162,7 +162,7 @@ impl Continuations {
             let ChordProgress::Complete(claim) = progress else { return Ok(()) };
             let done = self.results.cold.bound(self.complete(parent, body, &claim)).await;
             match done {
-                Err(error) if !error.is_connection() => {
+                Err(error) if !error.can_pass() => {
                     error!("Chord '{}' raised: {error}", claim.group_id);
                     Ok(())
                 }
@@ -191,7 +191,7 @@ impl Continuations {
             Err(error) => Err(error),
         };
         match sent {
-            Err(error) if !error.is_connection() => {
+            Err(error) if !error.can_pass() => {
                 let failure = callback_error(&error.to_string());
                 error!("Chord '{}' raised: {}", claim.group_id, failure.exception());
                 self.fail_body(parent, body, &failure).await?;

@@ -204,7 +204,7 @@ impl Finisher {
                 late
             }
             // The backend is away and the worker stops without waiting for it.
-            Err(error) if error.is_connection() => return,
+            Err(error) if error.can_pass() => return,
             // To run it again would not help, and to acknowledge it would lose what it came to.
             Err(_) => Late::DeadLetter,
         };
@@ -228,7 +228,7 @@ impl Finisher {
                 work.settle(Settlement::Ack);
             }
             // The worker stops: what is left is done when the message comes back.
-            Err(error) if error.is_connection() => {}
+            Err(error) if error.can_pass() => {}
             Err(error) => {
                 error!("Failed to dispatch chain/callbacks for deduplicated task {}: {error}", work.request.id);
                 work.settle(Settlement::Requeue);
@@ -274,7 +274,7 @@ impl Finisher {
         };
         match sent {
             Ok(()) => Ok((conclusion, children)),
-            Err(error) if error.is_connection() => Err(error),
+            Err(error) if error.can_pass() => Err(error),
             // celery/app/task.py `Task.retry`: a retry that the broker refuses is a rejected message.
             Err(error) if conclusion.ending == Ending::Retry => {
                 Ok((conclude::rejected(error.to_string(), false), sink.take_children()))
@@ -383,7 +383,7 @@ impl Finisher {
         match followed {
             Ok(()) => work.settle(Settlement::Ack),
             // The backend is away and the worker stops without waiting for it: the message comes back, and ends then.
-            Err(error) if error.is_connection() => {}
+            Err(error) if error.can_pass() => {}
             Err(_) => {
                 let letter = self.bury(work, "the task was revoked or expired, and that could not be stored", None);
                 work.settle(letter);

@@ -137,7 +137,7 @@ impl Sender {
         let mut backoff = Backoff::new(self.seed);
         loop {
             match ask(chords).await {
-                Err(error) if error.is_connection() => {
+                Err(error) if error.can_pass() => {
                     let pause = backoff.next_pause();
                     tracing::warn!("{error}: trying again in {:.2} seconds", pause.as_secs_f64());
                     tokio::time::sleep(pause).await;

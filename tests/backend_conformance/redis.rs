@@ -374,7 +374,8 @@ async fn refusals_that_pass_are_retried_and_others_are_not() {
         |name: &str, value: &str| redis::cmd("CONFIG").arg("SET").arg(name).arg(value).exec(&mut connection);
     let backend = open(&server.url(0), &BackendOptions::default());
     config("maxmemory", "1").unwrap();
-    assert!(backend.store(&[success("a", 1)]).await.unwrap_err().is_connection());
+    let error = backend.store(&[success("a", 1)]).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Unready && error.to_string().contains("OOM"), "{error}");
     config("maxmemory", "0").unwrap();
     backend.store(&[success("a", 1)]).await.unwrap();
     redis::cmd("ACL").arg(&["SETUSER", "default", "-evalsha"]).exec(&mut connection).unwrap();
@@ -440,7 +441,7 @@ async fn chords_are_counted_through_restarts_and_full_servers() {
     let mut config = |value: &str| redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(value).exec(&mut connection);
     config("1").unwrap();
     let parts = [chords.encode_part(&chords::part("other", 0)).unwrap()];
-    assert!(chords.store_with_parts(&[], &parts).await.unwrap_err().is_connection());
+    assert_eq!(chords.store_with_parts(&[], &parts).await.unwrap_err().kind(), ErrorKind::Unready);
     config("0").unwrap();
     assert_eq!(chords.store_with_parts(&[], &parts).await.unwrap()[0].as_ref().unwrap(), &ChordProgress::Waiting);
 }

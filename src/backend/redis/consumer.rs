@@ -266,7 +266,7 @@ impl Listening {
 
     /// Those who wait go on waiting through an outage; what an outage does not explain is theirs.
     async fn cannot_connect(&mut self, error: Error) -> End {
-        if error.is_connection() {
+        if error.can_pass() {
             self.log_lost(&error);
             return self.pause().await;
         }

@@ -117,7 +117,7 @@ impl Link {
     }
 
     fn refused(&self, error: RedisError) -> Error {
-        let kind = if can_pass(&error) { ErrorKind::Connection } else { ErrorKind::Backend };
+        let kind = if can_pass(&error) { ErrorKind::Unready } else { ErrorKind::Backend };
         Error::new(kind, format!("{} refused a request: {error}", self.url)).with_source(error)
     }
 }

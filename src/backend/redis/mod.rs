@@ -134,7 +134,7 @@ impl RedisBackend {
         }
         loop {
             match self.fetch_many(task_ids).await {
-                Err(error) if error.is_connection() => tokio::time::sleep(consumer::PAUSE).await,
+                Err(error) if error.can_pass() => tokio::time::sleep(consumer::PAUSE).await,
                 outcome => return outcome,
             }
         }
@@ -198,7 +198,7 @@ impl ResultBackend for RedisBackend {
         let mut gathering = Gathering::new(task_ids, until);
         match self.gather_stored(&mut gathering).await {
             // Whoever waits goes on waiting through an outage.
-            Err(error) if error.is_connection() => {}
+            Err(error) if error.can_pass() => {}
             outcome => outcome?,
         }
         match limit {

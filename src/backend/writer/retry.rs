@@ -61,20 +61,25 @@ impl Retry {
         longest.mul_f64(1.0 - self.jitter.lock().unwrap_or_else(PoisonError::into_inner).f64() / 2.0)
     }
 
-    /// In the words of celery/backends/redis.py `E_LOST`.
+    /// A lost connection in the words of celery/backends/redis.py `E_LOST`. A server that is there, and is out of memory
+    /// for example, is not called lost.
     fn log_lost(&self, backend: &dyn ResultBackend, error: &Error, retries: u32, pause: Duration) {
         if self.is_lost.swap(true, Ordering::Relaxed) {
-            tracing::debug!("Connection to {} lost: retry {retries}: {error}", backend.service());
+            tracing::debug!("{} stores no results: retry {retries}: {error}", backend.service());
             return;
         }
         let limit = self.policy.max_retries.map_or_else(|| "Inf".to_owned(), |limit| limit.to_string());
         let when = if pause.is_zero() { "now".to_owned() } else { format!("in {:.2} seconds", pause.as_secs_f64()) };
-        tracing::warn!("Connection to {} lost: Retry ({retries}/{limit}) {when}. ({error})", backend.service());
+        let what = match error.kind() {
+            ErrorKind::Unready => format!("{} takes no results for now", backend.service()),
+            _ => format!("Connection to {} lost", backend.service()),
+        };
+        tracing::warn!("{what}: Retry ({retries}/{limit}) {when}. ({error})");
     }
 
     fn log_restored(&self, backend: &dyn ResultBackend, stored: bool) {
         if stored && self.is_lost.swap(false, Ordering::Relaxed) {
-            tracing::info!("Connection to {} restored: results are stored again.", backend.service());
+            tracing::info!("{} is there again: results are stored.", backend.service());
         }
     }
 }
@@ -93,7 +98,7 @@ async fn store(
 /// Credentials that are refused count as a lost connection: they may be changed on either side, and results wait
 /// (kombu/transport/redis.py `get_redis_error_classes`).
 fn can_pass(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Connection | ErrorKind::Authentication)
+    error.can_pass() || error.kind() == ErrorKind::Authentication
 }
 
 #[cfg(test)]
