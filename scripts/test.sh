@@ -40,7 +40,7 @@ features=${PIPESTATUS[0]}
 rust_totals=$(awk '/^test result:/ { for (i = 4; i < NF; i++) { if ($(i+1) ~ /^passed/) p += $i
     if ($(i+1) ~ /^failed/) f += $i; if ($(i+1) ~ /^ignored/) g += $i } }
     END { printf "%d passed, %d failed, %d ignored", p, f, g }' .build/cargo-test.log)
-python_totals=$(tail -n 1 .build/pytest.log | sed -E 's/^=+ ?//; s/ ?=+$//')
+python_totals=$(grep -E '^[0-9]+ (passed|failed|error).* in [0-9]' .build/pytest.log | tail -n 1)
 features_totals=$(grep -o '[0-9]* rows of .*' .build/features.log)
 verdict() { if [ "$1" = 0 ]; then echo "ok    "; else echo "FAILED"; fi; }
 

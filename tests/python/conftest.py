@@ -8,7 +8,7 @@ import gc
 import pytest
 
 import client
-from faults import current
+from faults import Broker, current
 from support import Redis, Worker
 
 
@@ -23,6 +23,15 @@ def server(folder):
     server = Redis(folder)
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="module")
+def broker(folder):
+    """One of the suite's own."""
+    broker = Broker(folder)
+    yield broker
+    gc.collect()  # Results tell Redis that nobody waits for them any more: while it is there.
+    broker.shut_down()
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """Many tasks held for their ETA, by workers that are killed."""
 
-import gc
 import json
 import random
 import re
@@ -10,18 +9,10 @@ from datetime import datetime, timezone
 
 import pytest
 
-from faults import Broker, Lines, Messages, RustWorker, eventually, options
+from faults import Lines, Messages, RustWorker, eventually, options
 
 QUEUE = "held"
 COUNT = 20_000
-
-
-@pytest.fixture(scope="module")
-def broker(folder):
-    broker = Broker(folder)
-    yield broker
-    gc.collect()  # Results tell Redis that nobody waits for them any more: while it is there.
-    broker.shut_down()
 
 
 @pytest.fixture

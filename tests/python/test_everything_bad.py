@@ -1,7 +1,6 @@
 """One queue with everything bad in it beside ten thousand good tasks: each bad message comes to its own end alone, and
 what is mended afterwards runs."""
 
-import gc
 import json
 import random
 import re
@@ -10,7 +9,7 @@ import subprocess
 import pytest
 import redis
 
-from faults import Broker, Lines, Messages, RustWorker, StockWorker, eventually, options, supervise
+from faults import Lines, Messages, RustWorker, StockWorker, eventually, options, supervise
 from malformed import UNREGISTERED, Bad, corpus, original, refused
 from support import DEAD_LETTERS, DEATH, EXAMPLE_WORKER, SECONDS
 
@@ -18,14 +17,6 @@ QUEUE = "everything"
 GOOD = 10_000
 MISSING = 20
 DEATHS = 3  # Of the worker, until it gives up the poison.
-
-
-@pytest.fixture
-def broker(folder):
-    broker = Broker(folder)
-    yield broker
-    gc.collect()  # Results tell Redis that nobody waits for them any more: while it is there.
-    broker.shut_down()
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """A message that kills its worker, with `worker_lost_limit`, beside others that do not."""
 
-import gc
 import json
 import signal
 
@@ -8,19 +7,11 @@ import pytest
 from celery import chord
 from celery.exceptions import ChordError
 
-from faults import Broker, Lines, Messages, RustWorker, eventually, options, supervise
+from faults import Lines, Messages, RustWorker, eventually, options, supervise
 from support import DEAD_LETTERS
 
 QUEUE = "poisoned"
 TIMEOUT = 1.5  # Of visibility: what a killed worker held is back within it.
-
-
-@pytest.fixture(scope="module")
-def broker(folder):
-    broker = Broker(folder)
-    yield broker
-    gc.collect()  # Results tell Redis that nobody waits for them any more: while it is there.
-    broker.shut_down()
 
 
 @pytest.fixture

@@ -1,23 +1,14 @@
 """Tasks that the worker does not know, with `unknown_tasks = "hand-back"`, beside a stock worker that does."""
 
-import gc
 import json
 
 import pytest
 from celery.exceptions import NotRegistered
 
-from faults import Broker, Lines, Messages, RustWorker, StockWorker, eventually, options
+from faults import Lines, Messages, RustWorker, StockWorker, eventually, options
 from support import DEAD_LETTERS
 
 HEADER = "x-celeriac-handed-back"
-
-
-@pytest.fixture(scope="module")
-def broker(folder):
-    broker = Broker(folder)
-    yield broker
-    gc.collect()  # Results tell Redis that nobody waits for them any more: while it is there.
-    broker.shut_down()
 
 
 @pytest.fixture
