@@ -56,7 +56,7 @@ def several_links(c):
         sig.link(then)
     result = sig.apply_async()
     assert [c.value(child) for _, child in links] == [[result.id, result.id, 3], 30, 3]
-    grouped, = c.result(result).children
+    grouped, = c.ended(result).children
     assert sorted(grouped.children, key=lambda child: child.id) == sorted(
         (c.result(child) for _, child in links), key=lambda child: child.id)
 
@@ -328,7 +328,7 @@ def a_chain_that_ends_in_a_group(c):
     assert isinstance(result, GroupResult)
     assert c.value(result) == [3, 20]
     assert c.value(result.parent) == 2
-    grouped, = c.result(result.parent.id).children
+    grouped, = c.ended(result.parent.id).children
     assert [child.id for child in grouped.children] == [child.id for child in result.children]
 
 

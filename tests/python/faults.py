@@ -120,7 +120,10 @@ class Broker:
         A result that is collected afterwards would try for a minute to tell Redis that nobody waits for it, in whatever
         thread that happens; and that may be the proxy's which another test's worker is connected by.
         """
-        app.backend.result_consumer.subscribed_to.clear()
+        consumer = app.backend.result_consumer
+        consumer.subscribed_to.clear()
+        # Celery 5.3 asks for this alone.
+        consumer._pubsub = None
         app.close()
         self.process.kill()
 
