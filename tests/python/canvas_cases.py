@@ -759,7 +759,9 @@ def replaced_tasks_in_a_chord(c):
         c.s("replace_with", as_dict(chain(c.s("add", 3, 3), c.s("mul", 2)))),
         c.s("replace_with", as_dict(group([c.s("add", 4, 4), c.s("add", 5, 5)]))),
     ]
-    assert c.value(chord(header)(c.s("identity"))) == [3, 4, 12, [8, 10]]
+    *sums, grouped = c.value(chord(header)(c.s("identity")))
+    # Celery 5.5 forgets the order of a group that takes a member's place, if it sends one for workers of 5.7.
+    assert (sums, sorted(grouped)) == ([3, 4, 12], [8, 10])
 
 
 @case

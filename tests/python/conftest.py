@@ -7,9 +7,11 @@ import gc
 
 import pytest
 
-import client
-from faults import Broker, current
-from support import Redis, Worker
+pytest.register_assert_rewrite("canvas", "canvas_cases", "client", "faults", "support")
+
+import client  # noqa: E402
+from faults import Broker, current  # noqa: E402
+from support import Redis, Worker  # noqa: E402
 
 
 @pytest.fixture(scope="session")
