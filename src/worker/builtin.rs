@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::continuations::Continuations;
+use super::continuations::{Continuations, callback_error};
 use super::request::parent_of;
-use crate::backend::{ChordOutcome, poll_chord};
+use crate::backend::{ChordFailure, ChordOutcome, poll_chord};
 use crate::canvas::{chord, group, starmap};
 use crate::config::Config;
 use crate::protocol::{Exception, Map, ResultTuple, Signature, Value};
-use crate::task::{Arguments, Outcome, Retry, Run, Task, TaskContext, TaskOptions};
+use crate::task::{Arguments, Outcome, Retry, RetryPolicy, Run, Task, TaskContext, TaskOptions};
 use crate::{Error, ErrorKind, Result};
 
 /// What the built-in tasks need of their worker.
@@ -259,18 +259,34 @@ impl Builtins {
         let members = list(optional(arguments, "result").unwrap_or_default(), "result")?;
         let members = members.iter().map(ResultTuple::try_from).collect::<Result<Vec<_>>>()?;
         let backend = &*self.continuations.sender.backend;
-        match poll_chord(backend, &members, Some(self.chord_join_timeout)).await? {
-            None => return Ok(Outcome::Retry(self.later(interval, limit, again))),
-            Some(ChordOutcome::Results(values)) => {
-                let callback: Signature = callback.try_into()?;
-                context.send(callback.with_arguments(vec![values.into()], Map::new(), Map::new())).await?;
+        let failure = match poll_chord(backend, &members, Some(self.chord_join_timeout)).await {
+            Ok(None) => return self.look_again(context, callback, self.later(interval, limit, again)).await,
+            Err(error) => {
+                let retry = self.later(interval, limit, again).exception(raised(&error));
+                return self.look_again(context, callback, retry).await;
             }
-            Some(ChordOutcome::Failed(failure)) => {
-                tracing::error!("Chord '{group_id}' raised: {}", failure.exception());
-                self.continuations.fail_body(&parent_of(context.request()), callback, &failure).await?;
-            }
-        }
+            Ok(Some(ChordOutcome::Failed(failure))) => failure,
+            Ok(Some(ChordOutcome::Results(values))) => match call_back(context, callback.clone(), values).await {
+                Ok(()) => return Ok(Outcome::Success(Value::Null)),
+                Err(error) => callback_error(&error.to_string()),
+            },
+        };
+        tracing::error!("Chord '{group_id}' raised: {}", failure.exception());
+        self.continuations.fail_body(&parent_of(context.request()), callback, &failure).await?;
         Ok(Outcome::Success(Value::Null))
+    }
+
+    /// Looks once more, later. When it may not, nobody will ever look again, and the chord has failed.
+    async fn look_again(&self, context: &TaskContext, callback: Value, retry: Retry) -> Result<Outcome> {
+        let limit = retry.max_retries.flatten();
+        if limit.is_some_and(|limit| context.retries() >= limit) {
+            let arguments = Arguments { args: Vec::new(), kwargs: retry.kwargs.clone().unwrap_or_default() };
+            let cause = RetryPolicy::exhausted(retry.clone(), context.request(), &arguments);
+            let message = format!("chord_unlock could not be retried: {cause}");
+            let failure = ChordFailure { message, cause: Some(cause) };
+            self.continuations.fail_body(&parent_of(context.request()), callback, &failure).await?;
+        }
+        Ok(Outcome::Retry(retry))
     }
 
     fn later(&self, interval: Option<f64>, limit: Option<i64>, arguments: Map) -> Retry {
@@ -284,6 +300,12 @@ impl Builtins {
             None => retry,
         }
     }
+}
+
+/// Calls a chord's body.
+async fn call_back(context: &TaskContext, callback: Value, values: Vec<Value>) -> Result<()> {
+    let callback: Signature = callback.try_into()?;
+    context.send(callback.with_arguments(vec![values.into()], Map::new(), Map::new())).await.map(drop)
 }
 
 async fn call(task: &dyn Task, context: &TaskContext, args: Vec<Value>) -> Outcome {

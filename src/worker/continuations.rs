@@ -129,7 +129,14 @@ impl Continuations {
                 }
                 _ => None,
             };
-            let progress = self.results.store(request, part).await?;
+            let progress = match self.results.store(request, part).await {
+                // What cannot be stored of one must not keep back what is due to the others.
+                Err(error) if !error.can_pass() => {
+                    error!("the failure of {} cannot be stored: {error}", member.id.as_deref().unwrap_or("a chord"));
+                    continue;
+                }
+                progress => progress?,
+            };
             if let Some(body) = member.chord {
                 self.after_part(parent, body, progress).await?;
             }
@@ -137,11 +144,10 @@ impl Continuations {
         Ok(())
     }
 
-    /// What a failed member of a chord reports, unless it has reported already.
+    /// What a failed member of a chord reports, unless it has reported already, or the backend counts no members.
     async fn part_of(&self, member: &FailedMember, exception: &Exception) -> Result<Option<ChordPart>> {
         let (Some(_), Some(id), Some(group_id)) = (&member.chord, &member.id, &member.group) else { return Ok(None) };
-        let stored = self.results.cold.bound(self.sender.backend.fetch(id)).await?;
-        if stored.is_some_and(|meta| meta.status.is_propagated()) {
+        if self.sender.backend.native_chords().is_none() || self.has_failed(id).await? {
             return Ok(None);
         }
         Ok(Some(ChordPart {
@@ -151,6 +157,17 @@ impl Continuations {
             state: State::Failure,
             result: MetaResult::Exception(exception.clone()),
         }))
+    }
+
+    /// Whether a failure of this task is stored already. What nobody can read is none.
+    async fn has_failed(&self, id: &str) -> Result<bool> {
+        match self.results.cold.bound(self.sender.insist(|chords| chords.fetch(id))).await {
+            Err(error) if !error.can_pass() => {
+                warn!("The stored result of {id} is overwritten: {error}");
+                Ok(false)
+            }
+            stored => Ok(stored?.is_some_and(|meta| meta.status.is_propagated())),
+        }
     }
 
     /// Calls the body of a chord if the part that was told completes it.
@@ -172,13 +189,9 @@ impl Continuations {
     }
 
     async fn complete(&self, parent: &Parent, body: Value, claim: &ChordClaim) -> Result<()> {
-        let values = match self.sender.insist(|chords| chords.claimed(claim)).await? {
+        let values = match self.gather(claim).await? {
             ChordOutcome::Results(values) => values,
-            ChordOutcome::Failed(failure) => {
-                error!("Chord '{}' raised: {}", claim.group_id, failure.exception());
-                self.fail_body(parent, body, &failure).await?;
-                return self.sender.insist(|chords| chords.fail_chord(&claim.group_id)).await;
-            }
+            ChordOutcome::Failed(failure) => return self.fail_chord(parent, body, claim, &failure).await,
         };
         let planned = self.sender.with_planner(Some(parent), |planner| planner.chord_body(body.clone(), values));
         let lease = self.sender.publish_lease(claim);
@@ -192,10 +205,7 @@ impl Continuations {
         };
         match sent {
             Err(error) if !error.can_pass() => {
-                let failure = callback_error(&error.to_string());
-                error!("Chord '{}' raised: {}", claim.group_id, failure.exception());
-                self.fail_body(parent, body, &failure).await?;
-                return self.sender.insist(|chords| chords.fail_chord(&claim.group_id)).await;
+                return self.fail_chord(parent, body, claim, &callback_error(&error.to_string())).await;
             }
             sent => sent?,
         }
@@ -203,6 +213,20 @@ impl Continuations {
             warn!("Chord '{}': the claim ran out while its body was being sent", claim.group_id);
         }
         Ok(())
+    }
+
+    /// What the members came to; what cannot be read fails the chord, for nobody else will complete it.
+    async fn gather(&self, claim: &ChordClaim) -> Result<ChordOutcome> {
+        match self.sender.insist(|chords| chords.claimed(claim)).await {
+            Err(error) if !error.can_pass() => Ok(ChordOutcome::Failed(join_error(&error.to_string()))),
+            outcome => outcome,
+        }
+    }
+
+    async fn fail_chord(&self, parent: &Parent, body: Value, claim: &ChordClaim, failure: &ChordFailure) -> Result<()> {
+        error!("Chord '{}' raised: {}", claim.group_id, failure.exception());
+        self.fail_body(parent, body, failure).await?;
+        self.sender.insist(|chords| chords.fail_chord(&claim.group_id)).await
     }
 
     /// What a chord that cannot be completed does to its body (celery/backends/base.py `Backend.chord_error_from_stack`).
@@ -247,8 +271,14 @@ impl Continuations {
     }
 }
 
+/// Results that cannot be read.
+fn join_error(reason: &str) -> ChordFailure {
+    let raised = Exception::with_args("DecodeError", "kombu.exceptions", [reason]);
+    ChordFailure { message: format!("Join error: {raised}"), cause: None }
+}
+
 /// A body that cannot be sent.
-fn callback_error(reason: &str) -> ChordFailure {
+pub(super) fn callback_error(reason: &str) -> ChordFailure {
     let cause = super::conclude::encode_error(reason);
     ChordFailure { message: format!("Callback error: {cause}"), cause: Some(cause) }
 }

@@ -190,24 +190,31 @@ impl Finisher {
         };
         let (stores, fails) = (store.is_some(), part == Some(State::Failure));
         let finding = Finding { store, part, result, traceback: traceback.clone(), children };
-        let late = match self.results.keep(work, finding).await {
-            Ok(kept) if work.is_followed() => {
-                let failed = kept.unencodable.as_ref().or(exception.as_ref().filter(|_| fails));
-                match Box::pin(self.follow(work, kept.progress, failed, traceback, stores)).await {
-                    Ok(()) => late,
-                    // The worker stops: what is left is done when the message comes back.
-                    Err(_) => return,
-                }
-            }
-            Ok(kept) => {
-                exception = kept.unencodable.or(exception);
-                late
-            }
+        let kept = match self.results.keep(work, finding).await {
+            Ok(kept) => kept,
             // The backend is away and the worker stops without waiting for it.
             Err(error) if error.can_pass() => return,
             // To run it again would not help, and to acknowledge it would lose what it came to.
-            Err(_) => Late::DeadLetter,
+            Err(_) => {
+                let letter = self.bury(work, "the task's result could not be stored", exception.as_ref());
+                return work.settle(letter);
+            }
         };
+        if work.is_followed() {
+            let failed = kept.unencodable.as_ref().or(exception.as_ref().filter(|_| fails));
+            if let Err(error) = Box::pin(self.follow(work, kept.progress, failed, traceback, stores)).await {
+                // The worker stops: what is left is done when the message comes back.
+                return report::log_unsent(work, &error);
+            }
+        }
+        // A value that cannot be encoded is the task's failure.
+        let (ending, late) = match &kept.unencodable {
+            Some(_) if ending == Ending::Success => {
+                (Ending::Failure, verdict(Ending::Failure, &work.task.policy, work.ignore_result).late)
+            }
+            _ => (ending, late),
+        };
+        exception = kept.unencodable.or(exception);
         if ending == Ending::Success {
             self.duplicates.succeeded(work);
         }

@@ -30,6 +30,7 @@ class Proxy:
 
     def __init__(self, port, trap):
         self._port, self._trap = port, trap
+        self.refusals = 0  # How many connections to come are closed at once.
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -43,6 +44,10 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
+            if self.refusals:
+                self.refusals -= 1
+                client.close()
+                continue
             server = socket.create_connection(("127.0.0.1", self._port))
             for side in (client, server):
                 side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
