@@ -5,7 +5,6 @@
 //! others are compressed, to about a tenth of what they are decoded.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use zstd::bulk::{Compressor, Decompressor};
@@ -70,9 +69,10 @@ impl Freezer {
     pub(crate) fn freeze(&mut self, work: Work, growth: Growth) -> Option<Frozen> {
         let id = self.hash(&work.request.id);
         let stamped = work.request.headers.get("stamped_headers").is_some_and(Value::is_truthy);
-        let task = Arc::clone(&work.request);
+        // Not the request itself: whoever shares it makes the headers be copied.
+        let task = work.request.task.clone();
         let (receipt, message) = work.into_message()?;
-        let kept = match self.compress(&task.task, &message) {
+        let kept = match self.compress(&task, &message) {
             Ok(kept) => kept,
             Err(_) => Kept::Whole(Box::new(message)),
         };

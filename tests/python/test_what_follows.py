@@ -73,6 +73,25 @@ def test_a_chain_is_failed_though_the_backend_is_away_for_a_while(app, server, f
     proxy.close()
 
 
+def test_a_worker_without_a_backend_ends_what_others_count(server, folder, sign):
+    """A member of a chord that its client counts elsewhere: nothing can be told, and the message is done with."""
+    canvas, _ = chord_with_a_broken_chain(sign)
+    urls = types.SimpleNamespace(broker_url=server.broker_url, result_url="disabled://")
+    worker = Worker(urls, f"{QUEUE}-nowhere", folder, task_acks_late=True)
+    for task in [*canvas.tasks[0].tasks, canvas.tasks[1], canvas.body]:
+        task.set(queue=f"{QUEUE}-nowhere")
+    result = canvas.apply_async()
+    worker.wait_for("raised unexpected")
+    worker.wait_for("succeeded")
+    server.holds_nothing()
+    assert server.broker.llen(f"{QUEUE}-nowhere") == 0
+    assert worker.output.text().count("raised unexpected: ValueError('bad')") == 1
+    assert worker.stop() == 0, worker.output.text()
+    # Nobody waits for them any more, and that must not be told to a Redis that has gone.
+    result.parent.forget()
+    result.forget()
+
+
 def test_a_chord_whose_saved_header_nobody_can_read_fails(server, sign, worker):
     group_id = str(uuid.uuid4())
     server.results.set(f"celery-taskset-meta-{group_id}", GARBAGE)
