@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{DateTime, Map, Value, repr};
 
@@ -61,10 +61,10 @@ pub enum HeaderError {
         /// What is wrong with it.
         reason: String,
     },
-    /// A time outside the years that a timestamp can hold.
+    /// A time after the year 9999 in UTC.
     #[error("{header} is out of range: {value}")]
     TimeOutOfRange {
-        /// `ETA` or `expires`.
+        /// `ETA`: what expires then does not expire.
         header: &'static str,
         /// As Python's repr.
         value: String,
@@ -82,8 +82,9 @@ impl TaskHeaders {
             task: text(headers, "task").ok_or(HeaderError::NoTask)?,
             id: text(headers, "id").filter(|id| !id.is_empty()).ok_or(HeaderError::NoId)?,
             shadow: text(headers, "shadow").filter(|shadow| !shadow.is_empty()),
-            eta: time(headers, "eta", "ETA")?,
-            expires: time(headers, "expires", "expires")?,
+            eta: eta(headers)?,
+            // Stock Celery compares it and converts it to nothing, so none is too late.
+            expires: time(headers, "expires", "expires")?.map(|expires| expires.unwrap_or(Timestamp::MAX)),
             group: text(headers, "group"),
             group_index: headers.get("group_index").and_then(Value::as_i64),
             retries: retries(headers),
@@ -112,8 +113,18 @@ fn retries(headers: &Map) -> u32 {
     u32::try_from(retries.max(0)).unwrap_or(u32::MAX)
 }
 
-/// `""` kills a stock worker; here it is no time, as null is.
-fn time(headers: &Map, name: &str, header: &'static str) -> Result<Option<Timestamp>, HeaderError> {
+/// Stock Celery converts it to a timestamp.
+fn eta(headers: &Map) -> Result<Option<Timestamp>, HeaderError> {
+    let out_of_range = || {
+        let value = headers.get("eta").map(repr::repr).unwrap_or_default();
+        HeaderError::TimeOutOfRange { header: "ETA", value }
+    };
+    time(headers, "eta", "ETA")?.map(|eta| eta.ok_or_else(out_of_range)).transpose()
+}
+
+/// A header's time; within, `None` is a time after the year 9999 in UTC. `""` kills a stock worker; here it is no time, as
+/// null is.
+fn time(headers: &Map, name: &str, header: &'static str) -> Result<Option<Option<Timestamp>>, HeaderError> {
     let value = match headers.get(name) {
         None | Some(Value::Null) => return Ok(None),
         Some(value) => value,
@@ -132,7 +143,15 @@ fn time(headers: &Map, name: &str, header: &'static str) -> Result<Option<Timest
             return Err(HeaderError::InvalidTime { header, value: shown(), reason });
         }
     };
-    datetime.timestamp().map(Some).map_err(|_| HeaderError::TimeOutOfRange { header, value: shown() })
+    Ok(Some(moment(datetime)))
+}
+
+/// A timestamp ends a day before the year 9999 does, so what Python holds beyond that is the last there is:
+/// `datetime.max` is how people write "never".
+fn moment(datetime: DateTime) -> Option<Timestamp> {
+    let offset = datetime.offset.map_or(0, |offset| offset.seconds());
+    let in_utc = datetime.civil.checked_sub(SignedDuration::from_secs(offset.into()));
+    datetime.timestamp().ok().or(in_utc.ok().map(|_| Timestamp::MAX))
 }
 
 /// `[hard, soft]`, in this order whatever the protocol's page says.
@@ -176,7 +195,18 @@ mod tests {
         }
         assert!(matches!(with("eta", "soon"), Err(HeaderError::InvalidTime { .. })));
         assert!(matches!(with("expires", 1.5), Err(HeaderError::InvalidTime { .. })));
-        assert!(matches!(with("eta", "9999-12-31T23:59:59-12:00"), Err(HeaderError::TimeOutOfRange { .. })));
+    }
+
+    #[test]
+    fn the_end_of_time_is_no_error_unless_celery_cannot_convert_it() {
+        for text in ["9999-12-31T23:59:59.999999", "9999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59+05:00"] {
+            assert_eq!(with("eta", text).unwrap().eta, Some(Timestamp::MAX), "{text}");
+            assert_eq!(with("expires", text).unwrap().expires, Some(Timestamp::MAX), "{text}");
+        }
+        let beyond = "9999-12-31T23:59:59-12:00";
+        assert!(matches!(with("eta", beyond), Err(HeaderError::TimeOutOfRange { .. })));
+        assert_eq!(with("expires", beyond).unwrap().expires, Some(Timestamp::MAX));
+        assert!(with("eta", "0001-01-01T00:00:00+14:00").unwrap().eta.is_some());
     }
 
     #[test]

@@ -354,6 +354,13 @@ def test_not_yet_expired_tasks_run(tasks):
     assert tasks.value(tasks.send_with("add", (2, 3), expires=60)) == 5
 
 
+def test_a_task_that_expires_at_the_end_of_time_runs(tasks):
+    """`datetime.max` is how people write "never"."""
+    never = datetime.datetime.max
+    for expires in [never, never.replace(tzinfo=UTC), never.replace(tzinfo=datetime.timezone(-EAST.utcoffset(None)))]:
+        assert tasks.value(tasks.send_with("add", (2, 3), headers={"expires": expires.isoformat()})) == 5
+
+
 def test_hard_time_limit(tasks, worker):
     mark = worker.mark()
     result = tasks.send_with("sleep", (60,), time_limit=1)
