@@ -10,14 +10,34 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::unknown;
+use crate::config::{Config, QueueDefinition};
 use crate::protocol::{DateTime, Exception, Map, Message, Properties, Value};
 use crate::transport::{Content, Publication, Replacement, Undecodable};
+use crate::{Error, ErrorKind, Result};
 
 /// The header that makes a message a dead letter: a map with the fields of [`Note`].
 pub(crate) const HEADER: &str = "x-celeriac-death";
 
 /// The content type of a dead letter whose message was not even an envelope: the raw bytes are its body.
 const RAW: &str = "application/data";
+
+/// A worker that consumed its own dead letters would bury each of them again, for ever.
+///
+/// # Errors
+/// `Configuration`
+pub(crate) fn check(config: &Config, consumed: &[QueueDefinition]) -> Result<()> {
+    let consumes = |queue: &&String| consumed.iter().any(|consumed| consumed.name == **queue);
+    match config.dead_letter_queue.as_ref().filter(consumes) {
+        None => Ok(()),
+        Some(queue) => {
+            let message = format!(
+                "a worker cannot consume the queue of its own dead letters, {queue}: \
+                 `dead-letters requeue` puts them back where they came from"
+            );
+            Err(Error::new(ErrorKind::Configuration, message))
+        }
+    }
+}
 
 /// Makes dead letters for one worker.
 #[derive(Debug, Clone)]

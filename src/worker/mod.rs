@@ -139,8 +139,8 @@ impl Worker {
     ///
     /// # Errors
     /// `Configuration`: two tasks of one name, a broker or backend URL that cannot be used, a time zone that there is
-    /// not, content that cannot be accepted, a rate limit that is none, a state file of somebody else. `Io`: the state file
-    /// cannot be read or written.
+    /// not, content that cannot be accepted, a rate limit that is none, a dead letter queue that is consumed, a state file
+    /// of somebody else. `Io`: the state file cannot be read or written.
     pub fn new(app: App, options: WorkerOptions) -> Result<Self> {
         let clock = Clock::system();
         let transport = parts::transport(app.config(), clock.clone(), options.seed)?;
@@ -160,6 +160,7 @@ impl Worker {
         clock: Clock,
     ) -> Result<Self> {
         app.check()?;
+        dead_letter::check(app.config(), &options.queues)?;
         let tasks = Tasks::new(&app, &options.hostname)?;
         let metas = Metas {
             hostname: options.hostname.clone(),
