@@ -68,6 +68,8 @@ fn mistakes() {
         &["worker", "-f", "missing/worker.log"],
         &["worker", "--pidfile", "missing/worker.pid"],
         &["worker", "--pidfile", "held.pid"],
+        &["-b", "redis://localhost", "worker", "-S", "missing/worker.state"],
+        &["-b", "redis://localhost", "worker", "-S", "/dev/zero"],
         &["-b", "redis://localhost", "worker", "-Q", "celery,celeriac.dead-letters"],
         &["worker", "worker.concurency=3"],
         &["worker", "task.acks_late=perhaps"],

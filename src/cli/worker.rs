@@ -35,6 +35,7 @@ pub(super) fn run(mut app: App, global: &GlobalOptions, arguments: &WorkerArgume
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let pidfile = pidfile(app.config(), arguments, &node)?;
     let state_db = arguments.worker.statedb.as_ref().or(app.config().worker_state_db.as_ref());
+    let state_db = state_db.filter(|file| !file.is_empty());
     app.config_mut().worker_state_db = state_db.map(|file| node.expand(file)).transpose()?;
     let runtime = runtime(app.config())?;
     let ending = runtime.block_on(serve(app, global, arguments, &node))?;

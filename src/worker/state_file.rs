@@ -48,10 +48,16 @@ impl StateFile {
     /// # Errors
     /// `Configuration`: the file is not ours. `Io`: it cannot be read.
     fn read(&self) -> Result<Remembered> {
-        match fs::read(&self.0) {
+        let read = match fs::metadata(&self.0) {
+            // A pipe or a device would be read for ever.
+            Ok(found) if !found.is_file() => Err(io::Error::other("it is no regular file")),
+            Ok(_) => fs::read(&self.0),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(vec![]),
+            Err(error) => Err(error),
+        };
+        match read {
             Ok(bytes) if bytes.is_empty() => Ok(Remembered::default()),
             Ok(bytes) => parse(&bytes).ok_or_else(|| self.is_foreign()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Remembered::default()),
             Err(error) => {
                 Err(Error::new(ErrorKind::Io, format!("read the state file {}", self.0.display())).with_source(error))
             }
@@ -63,16 +69,23 @@ impl StateFile {
         let failed = |error: io::Error| {
             Error::new(ErrorKind::Io, format!("write the state file {}", self.0.display())).with_source(error)
         };
-        let mut name = self.0.clone().into_os_string();
+        let path = self.target();
+        let mut name = path.clone().into_os_string();
         name.push(format!(".{}.new", std::process::id()));
         let temporary = PathBuf::from(name);
         let text = json::to_vec(&to_value(remembered))?;
-        let written = replace(&temporary, &self.0, &text);
+        let written = replace(&temporary, &path, &text);
         if written.is_err() {
             // It may never have come to be.
             let _ = fs::remove_file(&temporary);
         }
         written.map_err(failed)
+    }
+
+    /// The file itself where the path is a link to it: the file is replaced, and the link stays.
+    fn target(&self) -> PathBuf {
+        let of_link = || fs::read_link(&self.0).map(|to| folder(&self.0).join(to));
+        fs::canonicalize(&self.0).or_else(|_| of_link()).unwrap_or_else(|_| self.0.clone())
     }
 
     fn is_foreign(&self) -> Error {
@@ -82,6 +95,14 @@ impl StateFile {
              name another one, or remove it"
         );
         Error::new(ErrorKind::Configuration, message)
+    }
+}
+
+/// The folder that a file is in.
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
     }
 }
 
@@ -152,5 +173,28 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = StateFile::new(folder.path().join("none").join("state"));
         assert_eq!(file.open().unwrap_err().kind(), ErrorKind::Io);
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_not_read() {
+        for path in ["/dev/zero", "/proc"] {
+            let error = StateFile::new(path).read().unwrap_err();
+            assert_eq!(error.to_string(), format!("read the state file {path}: it is no regular file"));
+        }
+    }
+
+    #[test]
+    fn a_link_stays_a_link() {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (link, path) = (here.path().join("link"), there.path().join("state"));
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        let file = StateFile::new(&link);
+        assert_eq!(file.read().unwrap(), Remembered::default());
+        for clock in [7, 8] {
+            let remembered = Remembered { clock, ..Remembered::default() };
+            file.write(&remembered).unwrap();
+            assert_eq!(StateFile::new(&path).read().unwrap(), remembered);
+        }
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     }
 }
