@@ -184,6 +184,20 @@ def test_no_letter_is_lost_or_doubled_when_the_command_is_killed(command, server
     assert sorted(there) == sorted(ids)
 
 
+def test_several_who_put_back_leave_nothing_and_double_nothing(command, server):
+    ids = unread_letters(server, 3000)
+    server.broker.delete("nobody reads this")
+    commands = [
+        subprocess.Popen([EXAMPLE_WORKER, "-b", server.broker_url, "dead-letters", "requeue", "--all"],
+                         stdout=subprocess.PIPE, text=True) for _ in range(4)
+    ]
+    said = [running.communicate(timeout=SECONDS)[0] for running in commands]
+    assert count(server) == 0, said
+    there = [json.loads(raw)["headers"]["id"] for raw in server.broker.lrange("nobody reads this", 0, -1)]
+    assert sorted(there) == sorted(ids)
+    assert sum(int(line.split()[1]) for line in said) == 3000
+
+
 def test_what_is_no_letter_stays(command, server):
     server.broker.lpush(DEAD_LETTERS, "garbage", json.dumps({"headers": {"id": "x", "task": "t"}, "properties": {}}))
     code, out, error = command("requeue", "--all")

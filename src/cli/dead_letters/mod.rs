@@ -7,6 +7,7 @@ mod letter;
 mod options;
 mod table;
 
+use std::collections::HashSet;
 use std::io::{self, BufRead, Write};
 use std::process::ExitCode;
 
@@ -99,14 +100,8 @@ impl Office<'_> {
     }
 
     async fn requeue(&self, wanted: &Wanted<'_>) -> Result<ExitCode, Failure> {
-        let (mut browser, mut selection) = (self.browse().await?, Selection::new(*wanted));
-        let (mut requeued, mut refused) = (0, 0);
-        while let Some(page) = selection.next(&mut *browser).await? {
-            let revived: Vec<_> = page.into_iter().filter_map(|browsed| Some((revived(&browsed)?, browsed))).collect();
-            refused += selection.last - revived.len();
-            let taken = revived.into_iter().map(|(replacement, browsed)| (browsed, Some(replacement))).collect();
-            requeued += count(&browser.take(taken).await?);
-        }
+        let mut selection = Selection::new(*wanted);
+        let (requeued, refused) = self.take(&mut selection, |letter| revived(letter).map(Some)).await?;
         say(&format!("Requeued {}.", letters(requeued)));
         if refused > 0 {
             return Err(failed(format!("{} of {} stay: not dead letters", letters(refused), self.queue)));
@@ -123,12 +118,41 @@ impl Office<'_> {
             say(&format!("Purged {}.", letters(usize::try_from(purged).unwrap_or(usize::MAX))));
             return Ok(ExitCode::SUCCESS);
         }
-        let (mut browser, mut selection, mut purged) = (self.browse().await?, Selection::new(*wanted), 0);
-        while let Some(page) = selection.next(&mut *browser).await? {
-            purged += count(&browser.take(page.into_iter().map(|browsed| (browsed, None)).collect()).await?);
-        }
+        let mut selection = Selection::new(*wanted);
+        let (purged, _) = self.take(&mut selection, |_| Some(None)).await?;
         say(&format!("Purged {}.", letters(purged)));
         self.all_found(&selection)
+    }
+
+    /// Takes out what is wanted, and puts in its place what `replace` says, which for some may be that they stay; answers
+    /// how many were taken and how many stay. Where somebody else takes letters meanwhile, the others move up past who
+    /// reads them: then it looks again, but tries none twice, for it may be there and have nowhere to go.
+    async fn take(
+        &self,
+        selection: &mut Selection<'_>,
+        replace: impl Fn(&Browsed) -> Option<Option<Replacement>>,
+    ) -> crate::Result<(usize, usize)> {
+        let (mut taken, mut tried) = (0, HashSet::new());
+        loop {
+            let (mut browser, mut stay, before) = (self.browse().await?, 0, tried.len());
+            while let Some(page) = selection.next(&mut *browser).await? {
+                let page: Vec<_> = page.into_iter().filter(|letter| !tried.contains(&letter.raw)).collect();
+                let wanted = page.len();
+                let chosen: Vec<_> =
+                    page.into_iter().filter_map(|letter| replace(&letter).map(|by| (letter, by))).collect();
+                stay += wanted - chosen.len();
+                let raws: Vec<_> = chosen.iter().map(|(letter, _)| letter.raw.clone()).collect();
+                let answers = browser.take(chosen).await?;
+                let missed = raws.into_iter().zip(&answers).filter(|(_, taken)| !**taken).map(|(raw, _)| raw);
+                tried.extend(missed);
+                let now = answers.iter().filter(|taken| **taken).count();
+                taken += now;
+                selection.count -= selection.last - now;
+            }
+            if tried.len() == before {
+                return Ok((taken, stay));
+            }
+        }
     }
 
     /// Asks as celery/bin/purge.py does.
@@ -223,10 +247,6 @@ impl<'a> Selection<'a> {
 
 fn revived(browsed: &Browsed) -> Option<Replacement> {
     worker::revived(browsed.message.as_ref().ok()?)
-}
-
-fn count(taken: &[bool]) -> usize {
-    taken.iter().filter(|taken| **taken).count()
 }
 
 fn letters(count: usize) -> String {
