@@ -2,7 +2,10 @@
 
 use std::future::poll_fn;
 use std::io::{self, IsTerminal};
+use std::sync::mpsc;
 use std::task::Poll;
+use std::thread;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -150,9 +153,20 @@ impl Signals {
     }
 }
 
+/// How long somebody who does not read keeps the worker from going on.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Says each line as Celery does, on a line of its own whatever stands on the terminal.
-pub(super) fn announce(lines: &[&str]) {
-    lines.iter().for_each(|line| say(&format!("\n{line}")));
+pub(super) fn announce(lines: &'static [&'static str]) {
+    let (said, heard) = mpsc::channel();
+    let saying = thread::Builder::new().spawn(move || {
+        lines.iter().for_each(|line| say(&format!("\n{line}")));
+        // Nobody waits any more when nobody reads.
+        let _ = said.send(());
+    });
+    if saying.is_ok() {
+        let _ = heard.recv_timeout(PATIENCE);
+    }
 }
 
 #[cfg(test)]

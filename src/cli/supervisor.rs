@@ -52,7 +52,8 @@ impl Supervisor {
                     say_purged(purged?);
                     return Ok(None);
                 }
-                action = next_action(&mut self.signals, &mut self.escalation) => {
+                (action, said) = next_action(&mut self.signals, &mut self.escalation) => {
+                    announce(said);
                     if action != Action::Dump {
                         return Ok(Some(self.stopped()));
                     }
@@ -74,14 +75,20 @@ impl Supervisor {
                     soft_phase.set(None);
                     handle.shutdown(Shutdown::Cold);
                 }
-                action = next_action(&mut self.signals, &mut self.escalation) => match action {
-                    Action::Exit => return Ending::Stopped(Code::Failure as u8),
-                    Action::Cold if !self.soft.is_zero() => {
-                        tracing::warn!("Initiating Soft Shutdown, terminating in {} seconds", self.soft.as_secs_f64());
-                        handle.shutdown(Shutdown::Warm);
-                        soft_phase.set(Some(sleep(self.soft)));
+                (action, said) = next_action(&mut self.signals, &mut self.escalation) => {
+                    // First what is to be done: whoever reads what is said may have stopped reading.
+                    match action {
+                        Action::Exit => return Ending::Stopped(Code::Failure as u8),
+                        Action::Cold if !self.soft.is_zero() => {
+                            handle.shutdown(Shutdown::Warm);
+                            soft_phase.set(Some(sleep(self.soft)));
+                        }
+                        action => act(action, &handle),
                     }
-                    action => act(action, &handle),
+                    announce(said);
+                    if action == Action::Cold && !self.soft.is_zero() {
+                        tracing::warn!("Initiating Soft Shutdown, terminating in {} seconds", self.soft.as_secs_f64());
+                    }
                 }
             }
         }
@@ -110,11 +117,9 @@ fn act(action: Action, handle: &WorkerHandle) {
     }
 }
 
-/// What the next signal asks for; it has been said.
-async fn next_action(signals: &mut Signals, escalation: &mut Escalation) -> Action {
-    let (action, said) = escalation.step(signals.next().await);
-    announce(said);
-    action
+/// What the next signal asks for, and what is to be said about it.
+async fn next_action(signals: &mut Signals, escalation: &mut Escalation) -> (Action, &'static [&'static str]) {
+    escalation.step(signals.next().await)
 }
 
 /// Waits for the end of the soft phase; where there is none, for ever.

@@ -5,14 +5,17 @@ The figures that are measured are printed: `pytest -rP tests/python/test_faults.
 
 import contextlib
 import json
+import os
 import random
 import signal
+import subprocess
 import threading
 import time
 
 import pytest
 
 from faults import DEADLINE, ERRORS, Broker, Lines, Messages, RustWorker, StockWorker, Watch, eventually, options
+from support import EXAMPLE_WORKER
 
 SEED = 20261122
 
@@ -252,6 +255,26 @@ def test_the_exit_code_is_that_of_celery(broker, lines, tmp_path, number):
     codes = worker.ended(), stock.ended()
     print(f"{number.name}: both end with {codes[0]}")
     assert codes[0] == codes[1]
+
+
+def test_a_worker_whose_output_nobody_reads_stops_all_the_same(broker, lines, tmp_path):
+    reading, writing = os.pipe()
+    command = ["-b", broker.url, "--result-backend", broker.result_url, "worker", "-l", "info", "-Q", "shared"]
+    worker = subprocess.Popen([EXAMPLE_WORKER, *command], stdout=writing, stderr=writing, cwd=tmp_path)
+    held = send(broker.application(), lines, 1, countdown=600)
+    eventually(lambda: broker.left("shared") == (1, 1, 0), lambda: f"left: {broker.left('shared')}")
+    # Opened once more: not to wait is the business of this end alone.
+    filling = os.open(f"/proc/self/fd/{writing}", os.O_WRONLY | os.O_NONBLOCK)
+    with contextlib.suppress(BlockingIOError):
+        while os.write(filling, b"x"):
+            pass
+    asked = time.monotonic()
+    worker.send_signal(signal.SIGTERM)
+    eventually(lambda: waiting(broker) == [held[0].id], lambda: f"left: {broker.left('shared')}")
+    assert time.monotonic() - asked < 5, "what is held is given back before anything is said"
+    assert worker.wait(20) == 0
+    for end in [reading, writing, filling]:
+        os.close(end)
 
 
 def test_a_second_interrupt_ends_what_runs(broker, lines, tmp_path):

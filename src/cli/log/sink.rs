@@ -22,6 +22,9 @@ const ENOUGH: usize = 64 * 1024;
 /// How much is gathered before whoever logs waits for the writer.
 const FULL: usize = 4 * 1024 * 1024;
 
+/// How long a flush waits for a writer that does not get on.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Where lines go. Clones share one writer; it ends with the last of them.
 #[derive(Debug, Clone)]
 pub struct LogSink(Arc<Handle>);
@@ -86,7 +89,8 @@ impl LogSink {
         state.urgent |= urgent;
     }
 
-    /// Returns when everything that was appended before is written.
+    /// Returns when everything that was appended before is written, or when the writer has not got on for [`PATIENCE`]:
+    /// whoever reads the log may have stopped reading.
     pub fn flush(&self) {
         let shared = &self.0.shared;
         let mut state = shared.lock();
@@ -94,7 +98,11 @@ impl LogSink {
         while state.done < until {
             state.urgent = true;
             shared.lines.notify_one();
-            state = shared.written.wait(state).unwrap_or_else(PoisonError::into_inner);
+            let waited = shared.written.wait_timeout(state, PATIENCE).unwrap_or_else(PoisonError::into_inner);
+            if waited.1.timed_out() {
+                return;
+            }
+            state = waited.0;
         }
     }
 }
