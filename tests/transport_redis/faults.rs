@@ -293,6 +293,22 @@ async fn what_the_server_refuses_is_said_and_costs_no_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_run_scripts_is_told_so_and_not_that_messages_stay() {
+    let Some(rig) = Rig::start().await else { return };
+    let mut redis = rig.redis().await;
+    let user = ["SETUSER", "u", "on", ">p", "~*", "&*", "+@all", "-evalsha"];
+    let _: () = redis::cmd("ACL").arg(&user).query_async(&mut redis).await.unwrap();
+    let url = rig.server.url(0).replace("redis://", "redis://u:p@");
+    let transport = rig.transport_at(&url, RedisOptions::default());
+    let (_connection, mut consumer) = consume_again(&transport, &Prefetch::new(10)).await;
+    assert_eq!(lost(&mut *consumer).await.kind(), ErrorKind::Authentication);
+    // What the reservation may have taken cannot be given back either.
+    let error = transport.connect().await.expect_err("the connection is of no use");
+    assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
+    assert!(error.to_string().contains("'evalsha'"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_exchange_that_cannot_be_read_does_not_keep_a_worker_from_connecting() {
     let Some(rig) = Rig::start().await else { return };
     let mut redis = rig.redis().await;

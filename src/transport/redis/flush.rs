@@ -233,8 +233,15 @@ fn concerns_all(error: &RedisError) -> bool {
     match error.kind() {
         redis::ErrorKind::Server(kind) => {
             matches!(kind, BusyLoading | ClusterDown | MasterDown | NoScript | ReadOnly | TryAgain)
+                || is_forbidden_command(error)
         }
         redis::ErrorKind::Extension => matches!(error.code(), Some("OOM" | "MISCONF" | "NOREPLICAS")),
         _ => true,
     }
+}
+
+/// A user who may not run scripts at all can move no message; one who may not touch a key, only none of that queue.
+fn is_forbidden_command(error: &RedisError) -> bool {
+    error.kind() == redis::ErrorKind::Server(ServerErrorKind::NoPerm)
+        && error.to_string().contains("permissions to run")
 }
