@@ -14,11 +14,17 @@ pub(crate) fn failure(doing: &str, place: impl Display, error: RedisError) -> Er
 /// The error of a request that the server at `place` refused: see [`is_refusal`].
 pub(crate) fn refusal(doing: &str, place: impl Display, error: RedisError) -> Error {
     let kind = match kind(&error) {
-        ErrorKind::Connection if matches!(error.code(), Some("OOM" | "MISCONF" | "NOREPLICAS")) => ErrorKind::Unready,
+        ErrorKind::Connection if is_passing(&error) => ErrorKind::Unready,
         ErrorKind::Connection => ErrorKind::Broker,
         kind => kind,
     };
     Error::new(kind, format!("{doing} {place}: {}", reason(&error))).with_source(error)
+}
+
+/// Whether the server does nothing of this kind for now, for anybody: it has no memory or no disk, too few replicas, or
+/// runs somebody's endless script.
+pub(crate) fn is_passing(error: &RedisError) -> bool {
+    matches!(error.code(), Some("OOM" | "MISCONF" | "NOREPLICAS" | "BUSY"))
 }
 
 /// Whether the server has answered that it does not do this one thing, and another connection would answer no other.
@@ -100,6 +106,7 @@ mod tests {
             (server("OOM", "command not allowed when used memory > 'maxmemory'."), Some(ErrorKind::Unready)),
             (server("WRONGTYPE", "Operation against a key holding the wrong kind of value"), Some(ErrorKind::Broker)),
             (server("MISCONF", "Redis is configured to save RDB snapshots"), Some(ErrorKind::Unready)),
+            (server("BUSY", "Redis is busy running a script."), Some(ErrorKind::Unready)),
             (known(ServerErrorKind::ResponseError), Some(ErrorKind::Broker)),
             (known(ServerErrorKind::NoPerm), Some(ErrorKind::Authentication)),
             (known(ServerErrorKind::ReadOnly), None),

@@ -13,7 +13,7 @@ mod tls;
 mod url;
 
 pub use connect::{ConnectOptions, Opened};
-pub(crate) use failure::{failure, is_refusal, lost, refusal};
+pub(crate) use failure::{failure, is_passing, is_refusal, lost, refusal};
 pub(crate) use script::Script;
 pub use tls::{CertificateRequirement, TlsOptions};
 pub use url::{Endpoint, RedisUrl, UrlPolicy};

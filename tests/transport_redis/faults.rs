@@ -293,6 +293,37 @@ async fn what_the_server_refuses_is_said_and_costs_no_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_runs_an_endless_script_is_waited_for() {
+    let Some(rig) = Rig::start().await else { return };
+    let transport = rig.transport(RedisOptions::default());
+    let (connection, mut consumer, prefetch) = consume(&transport, &["q"], 1).await;
+    send(&connection, "q", &["1", "2"]).await;
+    let held = take(&mut *consumer, 1).await.remove(0);
+    let (mut redis, mut other) = (rig.redis().await, rig.redis().await);
+    let probe = redis.clone();
+    let _: () = redis::cmd("CONFIG").arg(&["SET", "lua-time-limit", "1"]).query_async(&mut redis).await.unwrap();
+    let endless = tokio::spawn(async move {
+        redis::cmd("EVAL").arg("while true do end").arg(0).query_async::<redis::Value>(&mut other).await
+    });
+    let is_busy = async || redis::cmd("PING").query_async::<String>(&mut probe.clone()).await.is_err();
+    eventually("the server is busy", is_busy).await;
+    let refused = connection.publish(vec![Publication::to_queue("q", message("3"))]).await.unwrap().remove(0);
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Unready, "a moment later it is taken");
+    held.settle(Settlement::Requeue);
+    // Not that this message stays where it is, but that nothing can be settled.
+    assert!(lost(&mut *consumer).await.is_connection());
+    let _: () = redis::cmd("SCRIPT").arg("KILL").query_async(&mut redis).await.unwrap();
+    assert!(endless.await.unwrap().is_err());
+    drop((connection, consumer));
+    let (_connection, mut consumer) = consume_again(&transport, &prefetch).await;
+    for name in ["2", "1"] {
+        let mut next = take(&mut *consumer, 1).await;
+        assert_eq!(names(&next), [name]);
+        next.remove(0).settle(Settlement::Ack);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_may_not_run_scripts_is_told_so_and_not_that_messages_stay() {
     let Some(rig) = Rig::start().await else { return };
     let mut redis = rig.redis().await;

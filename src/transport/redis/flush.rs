@@ -8,7 +8,7 @@ use super::Shared;
 use super::bindings::{Bindings, exchanges};
 use super::unacked::Entry;
 use crate::protocol::envelope;
-use crate::redis_client::refusal;
+use crate::redis_client::{is_passing, refusal};
 use crate::transport::{Publication, Settlement, Tag};
 
 /// Where a message goes when it is moved out of `unacked`.
@@ -162,6 +162,7 @@ pub(super) async fn give_back(
                     let lists: Vec<_> = queues.iter().map(|queue| shared.keys.list_for(queue, priority)).collect();
                     pipeline.add_command(shared.moving(one.field, one.end, &payload, &lists, one.ceiling));
                 }
+                Err(error) if concerns_all(&error) => return Err(error),
                 Err(error) => stays(one, &error),
             },
             Some(Err(error)) => stays(one, &error),
@@ -235,7 +236,7 @@ fn concerns_all(error: &RedisError) -> bool {
             matches!(kind, BusyLoading | ClusterDown | MasterDown | NoScript | ReadOnly | TryAgain)
                 || is_forbidden_command(error)
         }
-        redis::ErrorKind::Extension => matches!(error.code(), Some("OOM" | "MISCONF" | "NOREPLICAS")),
+        redis::ErrorKind::Extension => is_passing(error),
         _ => true,
     }
 }
