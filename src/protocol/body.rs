@@ -79,6 +79,12 @@ impl Embed {
         [callbacks, errbacks, chain, chord].into_iter().all(Option::is_none)
     }
 
+    /// What is to follow a task whose arguments may be of any form, if that much can be read.
+    pub(crate) fn of(body: Value) -> Option<Self> {
+        let [_, _, embed]: [Value; 3] = body.into_list()?.try_into().ok()?;
+        Embed::read(embed).ok()
+    }
+
     fn read(value: Value) -> Result<Self, BodyError> {
         let mut map = match value {
             Value::Null => return Ok(Embed::default()),

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::{AcceptContent, Body, Compression, Map, Properties, Serializer, Value, serializer};
-use crate::Result;
+use super::{AcceptContent, Body, Compression, Map, Properties, Serializer, Value, json, serializer};
+use crate::{ErrorKind, Result};
 
 /// One message, whichever broker it came from. The body stays as the producer's bytes until somebody decodes it.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -37,6 +37,21 @@ impl Message {
         serializer::deserialize(&body, self.content_type.as_deref(), self.content_encoding.as_deref(), accept)
     }
 
+    /// What a message says beside values that cannot be read: as JSON, without the types that Kombu puts into it.
+    ///
+    /// # Errors
+    /// Those of [`Message::payload`], if it is no JSON either.
+    pub(crate) fn plain_payload(&self, accept: &AcceptContent) -> Result<Value> {
+        match self.payload(accept) {
+            Err(error)
+                if error.kind() == ErrorKind::Decode && self.content_type.as_deref() == Some("application/json") =>
+            {
+                json::parse_plain(&self.decompressed()?)
+            }
+            payload => payload,
+        }
+    }
+
     /// Replaces a task's body, in the serializer and the compression that the message has.
     ///
     /// # Errors
@@ -66,7 +81,6 @@ impl Message {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ErrorKind;
 
     fn message(body: &[u8], compression: impl Into<Value>) -> Message {
         Message {

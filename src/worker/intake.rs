@@ -227,8 +227,11 @@ fn understand(message: &Message, tasks: &Tasks) -> Result<Understood, (Fault, Na
 
 /// What was to follow a message that cannot be run, as far as it can be read: its chord must not wait for it for ever.
 fn followed(message: &Message, accept: &AcceptContent) -> Option<(TaskHeaders, Embed)> {
-    let (headers, body) = (TaskHeaders::read(&message.headers).ok()?, decode(message, accept).ok()?);
-    (!body.embed.is_empty()).then_some((headers, body.embed))
+    let mut headers = message.headers.clone();
+    // It will not run, so it does not matter when.
+    ["eta", "expires"].into_iter().for_each(|time| drop(headers.remove(time)));
+    let (headers, body) = (TaskHeaders::read(&headers).ok()?, message.plain_payload(accept).ok()?);
+    Embed::of(body).filter(|embed| !embed.is_empty()).map(|embed| (headers, embed))
 }
 
 fn named(headers: &Map) -> Named {

@@ -144,6 +144,35 @@ async fn a_failing_or_unknown_member_fails_the_body_and_calls_its_errbacks() {
 }
 
 #[tokio::test]
+async fn a_member_that_cannot_be_read_fails_the_body() {
+    let unreadable = [
+        with_header(member("echo", 0, vec![]), "expires", "tomorrow"),
+        with_body(member("echo", 0, vec![]), r#"[[{"__type__": "unheard-of", "__value__": 1}], {}, "#),
+        with_body(member("echo", 0, vec![]), "[5, {}, "),
+        with_body(member("echo", 0, vec![]), "[[], [], "),
+    ];
+    for unreadable in unreadable {
+        let rig = Rig::start(App::new("test").task(echo())).await;
+        rig.backend.start_chord("header", 2).await.expect("memory counts");
+        let shown = format!("{unreadable:?}");
+        rig.send(unreadable).await;
+        rig.send(member("echo", 1, vec![1.into()])).await;
+        assert_eq!(raised(&rig.result("body").await).exc_type, "ChordError", "{shown}");
+        rig.idle().await;
+        assert_eq!(rig.dead_letters().len(), 1);
+        rig.stop(Shutdown::Warm).await;
+    }
+}
+
+/// The message with other arguments, whatever their form, and what was to follow it.
+fn with_body(mut message: Message, arguments: &str) -> Message {
+    let text = String::from_utf8(message.body.to_vec()).expect("JSON");
+    let embed = text.strip_prefix("[[], {}, ").expect("no arguments");
+    message.body = format!("{arguments}{embed}").into();
+    message
+}
+
+#[tokio::test]
 async fn an_ignored_result_is_told_to_the_chord_all_the_same() {
     let rig = Rig::start(App::new("test").task(echo())).await;
     rig.backend.start_chord("header", 1).await.expect("memory counts");

@@ -30,6 +30,15 @@ pub fn parse(bytes: &[u8]) -> Result<Value> {
     Ok(value)
 }
 
+/// The same, with every envelope left as the map that it is: for what else a text says whose envelopes cannot be read.
+pub fn parse_plain(bytes: &[u8]) -> Result<Value> {
+    let mut parser = Parser::new(bytes)?;
+    parser.is_plain = true;
+    let value = parser.value()?;
+    parser.end()?;
+    Ok(value)
+}
+
 /// The JSON text of a value, byte for byte as Python writes it (kombu/utils/json.py `dumps`). A value that is nested
 /// deeper than 1000 is an error of kind [`ErrorKind::Encode`](crate::ErrorKind::Encode).
 pub fn to_vec(value: &Value) -> Result<Vec<u8>> {

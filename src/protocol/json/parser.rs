@@ -16,6 +16,8 @@ const MAX_DIGITS: usize = 4300;
 pub(in crate::protocol) struct Parser<'a> {
     pub(super) text: &'a str,
     pub(super) at: usize,
+    /// Envelopes of `__type__` stay the maps that they are.
+    pub(super) is_plain: bool,
 }
 
 /// A list or map that is not closed yet.
@@ -39,7 +41,7 @@ impl<'a> Parser<'a> {
     /// A reader of `bytes`, which must be UTF-8.
     pub(in crate::protocol) fn new(bytes: &'a [u8]) -> Result<Self> {
         match std::str::from_utf8(bytes) {
-            Ok(text) => Ok(Parser { text, at: 0 }),
+            Ok(text) => Ok(Parser { text, at: 0, is_plain: false }),
             Err(cause) => Err(Error::new(ErrorKind::Decode, "reading JSON: the text is not UTF-8").with_source(cause)),
         }
     }
@@ -144,8 +146,8 @@ impl<'a> Parser<'a> {
             // The value may close what it stands in, which is then a value that may close what it stands in itself.
             while self.add(&mut inner, value)? {
                 match outer.pop() {
-                    None => return close(inner),
-                    Some(container) => value = close(std::mem::replace(&mut inner, container))?,
+                    None => return close(inner, self.is_plain),
+                    Some(container) => value = close(std::mem::replace(&mut inner, container), self.is_plain)?,
                 }
             }
         }
@@ -261,9 +263,10 @@ impl<'a> Parser<'a> {
 }
 
 /// The value of a container that has ended.
-fn close(container: Open) -> Result<Value> {
+fn close(container: Open, is_plain: bool) -> Result<Value> {
     match container {
         Open::List(list) => Ok(Value::List(list)),
+        Open::Map(map, _) if is_plain => Ok(Value::Map(map.finish())),
         Open::Map(map, _) => typed::unwrap(map.finish()),
     }
 }
