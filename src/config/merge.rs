@@ -357,6 +357,12 @@ mod tests {
             "[task_routes]\n'/(/' = 'q'",
             "test.toml: task_routes./(/: expected a regular expression between the slashes",
         );
+        let routed = |options: &str, expected: &str| {
+            refused(&format!("[task_routes.t]\n{options}"), &format!("test.toml: task_routes.t.{expected}"));
+        };
+        routed("queue = 5", "queue: expected a name");
+        routed("priority = 'high'", "priority: expected a whole number");
+        routed("delivery_mode = 3", "delivery_mode: expected 2 (persistent) or 1 (transient)");
         refused(
             "[task_annotations.t]\nrate_limit = 'x'",
             "test.toml: task_annotations.t.rate_limit: expected a rate, such as \"10/s\", \"100/m\" or 5",

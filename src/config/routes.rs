@@ -58,7 +58,7 @@ fn pair(value: &Value) -> Result<RouteDefinition, Mismatch> {
 fn definition(pattern: &str, route: &Value) -> Result<RouteDefinition, Mismatch> {
     let options = match route {
         Value::String(queue) => Table::from_iter([("queue".to_owned(), Value::from(queue.as_str()))]),
-        Value::Table(options) => options.clone(),
+        Value::Table(options) => checked(options).map_err(|mismatch| mismatch.within(pattern))?,
         _ => return Err(Mismatch::new("a queue's name, or a table of options").within(pattern)),
     };
     let route = RouteDefinition { pattern: pattern.to_owned(), options };
@@ -66,4 +66,22 @@ fn definition(pattern: &str, route: &Value) -> Result<RouteDefinition, Mismatch>
         Some(Err(_)) => Err(Mismatch::new("a regular expression between the slashes").within(pattern)),
         _ => Ok(route),
     }
+}
+
+/// What says where a message goes can be used there: a mistake would fail the first task that sends one.
+fn checked(options: &Table) -> Result<Table, Mismatch> {
+    for (name, value) in options {
+        let expected = match name.as_str() {
+            "queue" | "exchange" | "exchange_type" | "routing_key" if !value.is_str() => "a name",
+            "priority" if !value.is_integer() => "a whole number",
+            "delivery_mode" if !is_delivery_mode(value) => "2 (persistent) or 1 (transient)",
+            _ => continue,
+        };
+        return Err(Mismatch::new(expected).within(name));
+    }
+    Ok(options.clone())
+}
+
+fn is_delivery_mode(value: &Value) -> bool {
+    matches!(value.as_integer(), Some(1 | 2)) || matches!(value.as_str(), Some("transient" | "persistent"))
 }
