@@ -203,6 +203,18 @@ async fn quiet_hides_the_banner_and_the_log_goes_to_its_file() {
 }
 
 #[test]
+fn a_log_file_that_cannot_be_written_is_told_once_on_standard_error() {
+    let url = format!("redis://127.0.0.1:{}", dead_port());
+    let mut worker = Program::new().start(&["-q", "-b", &url, "worker", "-f", "/dev/full"]);
+    let line = worker.error_line("write the log file");
+    assert_eq!(line, "celeriac: write the log file /dev/full: No space left on device (os error 28)");
+    worker.signal("TERM");
+    let ended = worker.wait();
+    assert_eq!(ended.code, "exit code 0");
+    assert_eq!(ended.errors.matches("write the log file").count(), 1, "{}", ended.errors);
+}
+
+#[test]
 fn a_stale_pidfile_is_removed() {
     let program = Program::new();
     program.write("worker.pid", "2147483647\n");

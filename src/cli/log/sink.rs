@@ -123,7 +123,7 @@ impl Shared {
     fn run(&self, mut file: LogFile) {
         let mut batch = Vec::new();
         while self.take(&mut batch) {
-            // There is nowhere to say that the log cannot be written.
+            // What could be said of a failure has been said.
             let _ = file.write(&batch);
             self.lock().done += batch.len() as u64;
             batch.clear();
@@ -160,7 +160,13 @@ pub struct LogFile {
 #[derive(Debug)]
 enum Target {
     Stderr,
-    File { path: PathBuf, file: File, identity: Option<(u64, u64)> },
+    File {
+        path: PathBuf,
+        file: File,
+        identity: Option<(u64, u64)>,
+        /// It has been said that it cannot be written.
+        is_failing: bool,
+    },
 }
 
 impl LogFile {
@@ -177,20 +183,28 @@ impl LogFile {
         let (file, identity) = open(path).map_err(|error| {
             Error::new(ErrorKind::Io, format!("open the log file {}", path.display())).with_source(error)
         })?;
-        Ok(LogFile { target: Target::File { path: path.to_owned(), file, identity } })
+        Ok(LogFile { target: Target::File { path: path.to_owned(), file, identity, is_failing: false } })
     }
 
     fn write(&mut self, batch: &[u8]) -> io::Result<()> {
         match &mut self.target {
             Target::Stderr => io::stderr().lock().write_all(batch),
-            Target::File { path, file, identity } => {
+            Target::File { path, file, identity, is_failing } => {
                 // Another file stands there now, or none: it was rotated (logging.handlers.WatchedFileHandler).
                 if *identity != identity_of(path)
                     && let Ok((opened, new)) = open(path)
                 {
                     (*file, *identity) = (opened, new);
                 }
-                file.write_all(batch)
+                let written = file.write_all(batch);
+                if let Err(error) = &written
+                    && !*is_failing
+                {
+                    // If nobody listens there either, nobody can be told.
+                    let _ = writeln!(io::stderr().lock(), "celeriac: write the log file {}: {error}", path.display());
+                }
+                *is_failing = written.is_err();
+                written
             }
         }
     }
