@@ -83,7 +83,6 @@ fn mistakes() {
         &["-b", "sentinel://localhost:26379", "worker"],
         &["worker"],
         &["-b", "redis://localhost", "--result-backend", "nonsense://", "worker"],
-        &["-b", "redis://localhost", "worker", "--statedb", "missing/state"],
     ];
     let program = Program::new();
     program.write("wrong-name.toml", "broker_ur = 'redis://localhost'\n");

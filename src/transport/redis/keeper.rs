@@ -9,9 +9,9 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use uuid::Uuid;
 
-use super::Shared;
 use super::connection::Link;
 use super::flush::{End, MOVES, Move, give_back};
+use super::{RedisOptions, Shared};
 use crate::transport::Tag;
 
 /// How many leases one command renews.
@@ -79,8 +79,7 @@ pub(super) async fn run_restores(link: Arc<Link>, mut consuming: watch::Receiver
         () = link.lost.cancelled() => return,
         begun = consuming.wait_for(|begun| *begun) => if begun.is_err() { return },
     }
-    let pause = options.unacked_restore_interval.saturating_mul(options.unacked_restore_throttle.max(1));
-    let mut rounds = interval(pause.max(SHORTEST));
+    let mut rounds = interval(pause(options));
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
@@ -97,6 +96,13 @@ pub(super) async fn run_restores(link: Arc<Link>, mut consuming: watch::Receiver
             }
         }
     }
+}
+
+/// How long it is from one look for expired messages to the next: as configured, and often enough that a dead worker's
+/// messages are back within the visibility timeout, of which a lease leaves the last quarter for that.
+fn pause(options: &RedisOptions) -> Duration {
+    let configured = options.unacked_restore_interval.saturating_mul(options.unacked_restore_throttle.max(1));
+    configured.min(options.visibility_timeout / 8).max(SHORTEST)
 }
 
 /// Restores expired messages while nobody else does; answers how many.
@@ -130,4 +136,24 @@ async fn restore_expired(shared: &Shared, connection: &mut MultiplexedConnection
         restored += give_back(shared, connection, &moves.collect::<Vec<_>>()).await?;
     }
     Ok(restored)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_timeout_is_looked_after_more_often_than_configured() {
+        // Interval, throttle, timeout; the pause in milliseconds.
+        let rows = [(10.0, 10, 3600.0, 100_000), (10.0, 10, 60.0, 7500), (0.1, 1, 5.0, 100), (10.0, 0, 0.001, 20)];
+        for (interval, throttle, timeout, expected) in rows {
+            let options = RedisOptions {
+                unacked_restore_interval: Duration::from_secs_f64(interval),
+                unacked_restore_throttle: throttle,
+                visibility_timeout: Duration::from_secs_f64(timeout),
+                ..RedisOptions::default()
+            };
+            assert_eq!(pause(&options).as_millis(), expected, "{interval} x {throttle} of {timeout}");
+        }
+    }
 }
