@@ -28,8 +28,9 @@ pub trait NativeChords: ResultBackend {
     /// (`RedisBackend.apply_chord`). `header` is the whole group.
     async fn save_header(&self, header: &ResultTuple) -> Result<()>;
 
-    /// Makes the chord wait for one more member.
-    async fn add_to_chord(&self, group_id: &str) -> Result<()>;
+    /// Makes the chord wait for one more member, with this id and place in the header. A member is waited for once,
+    /// however often it is added: an answer may be lost, and a task that adds one may be delivered again.
+    async fn add_to_chord(&self, group_id: &str, task_id: &str, group_index: Option<i64>) -> Result<()>;
 
     /// A part as bytes, with a token of its own to claim the chord with.
     ///

@@ -35,6 +35,13 @@ pub(crate) struct Sender {
     broadcasts: Broadcasts,
 }
 
+/// A plan of which all is routed and encoded.
+pub(crate) struct Ready {
+    steps: Vec<Prepared>,
+    /// The children that carrying it out makes.
+    children: Vec<ResultTuple>,
+}
+
 /// How a worker speaks to all others.
 pub(crate) struct Broadcasts {
     pub(crate) connection: Current,
@@ -97,7 +104,21 @@ impl Sender {
     /// `Encode`, `Configuration`: nothing was sent. The broker's refusal, or the backend's: what came before in the plan
     /// is sent.
     pub(crate) async fn carry_out(&self, plan: Plan) -> Result<Vec<ResultTuple>> {
-        for step in self.messages.prepare(plan.steps, self.clock.now())? {
+        self.carry_out_ready(self.prepare(plan)?).await
+    }
+
+    /// Routes and encodes all that a plan sends.
+    ///
+    /// # Errors
+    /// `Encode`, `Configuration`.
+    pub(crate) fn prepare(&self, plan: Plan) -> Result<Ready> {
+        let steps = self.messages.prepare(plan.steps, self.clock.now())?;
+        Ok(Ready { steps, children: plan.children })
+    }
+
+    /// [`Sender::carry_out`] from where nothing can fail any more but what is outside.
+    pub(crate) async fn carry_out_ready(&self, ready: Ready) -> Result<Vec<ResultTuple>> {
+        for step in ready.steps {
             match step {
                 Prepared::Send(messages) => self.publisher.publish(messages).await?,
                 Prepared::SaveHeader(header) => self.insist(|chords| chords.save_header(&header)).await?,
@@ -106,7 +127,7 @@ impl Sender {
                 }
             }
         }
-        Ok(plan.children)
+        Ok(ready.children)
     }
 
     /// Tells all workers not to run these tasks. A worker that does not hear it meets results that are final already.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::request::parent_of;
 use super::results::Results;
-use super::sender::Sender;
+use super::sender::{Ready, Sender};
 use crate::canvas::continuation::Replaced;
 use crate::canvas::{Given, Plan};
 use crate::protocol::{Embed, Map, MetaResult, ResultTuple, Signature, State, Value};
@@ -34,13 +34,16 @@ impl Sink {
         std::mem::take(&mut *self.children.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn carry_out(&self, plan: Plan) -> Result<ResultTuple> {
-        let nothing = || Error::new(ErrorKind::Configuration, "send a signature: there is nothing in it");
-        let result = plan.result.clone().ok_or_else(nothing)?;
-        let children = self.sender.carry_out(plan).await?;
+    async fn carry_out(&self, ready: Ready) -> Result<()> {
+        let children = self.sender.carry_out_ready(ready).await?;
         self.children.lock().unwrap_or_else(PoisonError::into_inner).extend(children);
-        Ok(result)
+        Ok(())
     }
+}
+
+fn result_of(plan: &Plan) -> Result<ResultTuple> {
+    let nothing = || Error::new(ErrorKind::Configuration, "send a signature: there is nothing in it");
+    plan.result.clone().ok_or_else(nothing)
 }
 
 #[async_trait]
@@ -55,16 +58,23 @@ impl StateSink for Sink {
 #[async_trait]
 impl SignatureSink for Sink {
     async fn send(&self, request: &Request, signature: Signature) -> Result<ResultTuple> {
-        self.carry_out(self.sender.plan(Some(&parent_of(request)), signature, Given::default())?).await
+        let plan = self.sender.plan(Some(&parent_of(request)), signature, Given::default())?;
+        let result = result_of(&plan)?;
+        self.carry_out(self.sender.prepare(plan)?).await?;
+        Ok(result)
     }
 
     async fn add_to_chord(&self, request: &Request, signature: Signature) -> Result<ResultTuple> {
         let of = replaced(request, &self.embed);
         let added =
             self.sender.with_planner(Some(&parent_of(request)), |planner| planner.add_to_chord(of, signature))?;
+        let (group_id, result) = (added.group_id, result_of(&added.plan)?);
+        // What cannot be encoded is not waited for.
+        let ready = self.sender.prepare(added.plan)?;
         // First the count and then the member, which may have ended before the count otherwise.
-        self.sender.insist(|chords| chords.add_to_chord(&added.group_id)).await?;
-        self.carry_out(added.plan).await
+        self.sender.insist(|chords| chords.add_to_chord(&group_id, &result.id, request.group_index)).await?;
+        self.carry_out(ready).await?;
+        Ok(result)
     }
 }
 

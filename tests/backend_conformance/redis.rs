@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use celeriac::ErrorKind;
-use celeriac::backend::{BackendOptions, ChordProgress, ResultWriter, WriterOptions};
+use celeriac::backend::{BackendOptions, ChordPart, ChordProgress, ResultWriter, WriterOptions};
 use celeriac::protocol::{Exception, MetaResult, State, Value};
 use redis::{Commands, Connection};
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
-use crate::chords;
+use crate::chords::{self, count_one, part};
 use crate::open;
 use crate::suite::{meta, success};
 use crate::support::proxy::Proxy;
@@ -329,6 +329,27 @@ async fn an_answer_that_never_comes_is_a_lost_connection() {
     assert_eq!(backend.fetch("b").await.unwrap(), Some(meta("b", "PROGRESS", 2).meta));
     let found = timeout(LONG, waiting).await.expect("looked again").unwrap().unwrap();
     assert_eq!(found, Some(success("waited", 3).meta));
+}
+
+/// A worker asks again when no answer came, and so does the connection itself.
+#[tokio::test]
+async fn a_member_that_is_added_counts_once_though_the_answer_is_lost() {
+    let Some(server) = RedisServer::start().await else { return };
+    let proxy = Proxy::start(server.port()).await;
+    let options = BackendOptions { socket_timeout: Some(Duration::from_millis(200)), ..BackendOptions::default() };
+    let backend = open(&format!("redis://127.0.0.1:{}/0", proxy.port()), &options);
+    let chords = chords::chords(&backend);
+    chords.start_chord("g", 1).await.unwrap();
+    proxy.mute(true);
+    assert!(chords.add_to_chord("g", "m1", Some(0)).await.unwrap_err().is_connection());
+    proxy.mute(false);
+    chords.add_to_chord("g", "m1", Some(0)).await.unwrap();
+    assert_eq!(count_one(&backend, part("g", 0)).await, ChordProgress::Waiting);
+    let added = ChordPart { task_id: "m1".into(), ..part("g", 0) };
+    let claim = chords::claim(count_one(&backend, added).await);
+    assert!(chords.complete_chord(&claim).await.unwrap());
+    let left: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut connection(&server)).unwrap();
+    assert_eq!(left, ["celery-taskset-meta-g.c"], "nothing is left behind but word that it is done");
 }
 
 #[tokio::test]

@@ -32,8 +32,8 @@ struct Chord {
     /// Who has been counted, by id and place in the header: a reused signature stands there under one id twice.
     counted: HashSet<(String, Option<i64>)>,
     size: Option<u64>,
-    /// Members added while the chord ran.
-    added: u64,
+    /// Members added while the chord ran, by id and place, too.
+    added: HashSet<(String, Option<i64>)>,
     claim: Option<Claim>,
     expires_at: Option<Instant>,
 }
@@ -77,7 +77,7 @@ impl Chords {
         chord.add(part, options.chord_ordered);
         chord.expires_at = options.kept_for_chord().and_then(|time| now.checked_add(time));
         let count = chord.parts.len() as u64;
-        if chord.size.is_none_or(|size| count != size.saturating_add(chord.added)) {
+        if chord.size.is_none_or(|size| count != size.saturating_add(chord.added.len() as u64)) {
             return ChordProgress::Waiting;
         }
         let lease = options.claim_lease();
@@ -131,10 +131,9 @@ impl NativeChords for MemoryBackend {
         self.keep_group(header, self.options.kept_for_chord())
     }
 
-    async fn add_to_chord(&self, group_id: &str) -> Result<()> {
+    async fn add_to_chord(&self, group_id: &str, task_id: &str, group_index: Option<i64>) -> Result<()> {
         let mut kept = self.kept();
-        let chord = kept.chords.chord(group_id, Instant::now());
-        chord.added = chord.added.saturating_add(1);
+        kept.chords.chord(group_id, Instant::now()).added.insert((task_id.to_owned(), group_index));
         Ok(())
     }
 

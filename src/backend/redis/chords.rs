@@ -30,6 +30,9 @@ pub(super) const PART: &str = include_str!("part.lua");
 /// Ends a chord.
 pub(super) const COMPLETE: &str = include_str!("complete.lua");
 
+/// Makes a chord wait for one more.
+pub(super) const ADD: &str = include_str!("add.lua");
+
 /// Holds a claim for longer.
 pub(super) const EXTEND: &str = include_str!("extend.lua");
 
@@ -61,10 +64,13 @@ impl NativeChords for RedisBackend {
         self.link.query(&pipeline).await.map(|_| ())
     }
 
-    async fn add_to_chord(&self, group_id: &str) -> Result<()> {
-        let mut pipeline = Pipeline::new();
-        pipeline.cmd("INCRBY").arg(self.group_key(group_id, ".t")).arg(1);
-        self.link.query(&pipeline).await.map(|_| ())
+    async fn add_to_chord(&self, group_id: &str, task_id: &str, group_index: Option<i64>) -> Result<()> {
+        let mut call = self.link.add.call(2);
+        for suffix in [".t", ".d"] {
+            call.arg(self.group_key(group_id, suffix));
+        }
+        call.arg(member(task_id, group_index)).arg(seconds(self.options.kept_for_chord()));
+        self.asked(call).await.map(|_| ())
     }
 
     fn encode_part(&self, part: &ChordPart) -> Result<EncodedPart> {
@@ -140,15 +146,14 @@ impl RedisBackend {
                 call.arg(self.group_key(group_id, suffix));
             }
         }
-        let seconds = |time: Option<Duration>| time.map_or(0, |time| time.as_secs());
         call.arg(u8::from(self.options.chord_ordered));
         call.arg(seconds(self.options.kept_for_chord())).arg(seconds(self.options.kept_for_header()));
         call.arg(self.options.claim_lease().as_secs());
         for Members { parts } in chords {
             call.arg(parts.last().map_or("", |(_, part)| &part.token)).arg(parts.len());
             for (_, part) in parts {
-                let score = part.group_index.map_or_else(|| "+inf".to_owned(), |index| index.to_string());
-                call.arg(format!("{}:{score}", part.task_id)).arg(score).arg(&part.payload[..]);
+                let score = score(part.group_index);
+                call.arg(member(&part.task_id, part.group_index)).arg(score).arg(&part.payload[..]);
             }
         }
         pipeline.add_command(call);
@@ -207,6 +212,19 @@ impl RedisBackend {
         pipeline.add_command(call);
         Ok(self.link.query(&pipeline).await? == [Value::Int(1)])
     }
+}
+
+/// A member's name among those that have been counted: a reused signature stands in a header under one id twice.
+fn member(task_id: &str, group_index: Option<i64>) -> String {
+    format!("{task_id}:{}", score(group_index))
+}
+
+fn score(group_index: Option<i64>) -> String {
+    group_index.map_or_else(|| "+inf".to_owned(), |index| index.to_string())
+}
+
+fn seconds(time: Option<Duration>) -> u64 {
+    time.map_or(0, |time| time.as_secs())
 }
 
 /// Parts in runs of the script, in each of them by chord. A chord's parts keep their order.

@@ -6,7 +6,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, RedisError, Value};
 use tokio::sync::Mutex;
 
-use super::chords::{COMPLETE, EXTEND, PART};
+use super::chords::{ADD, COMPLETE, EXTEND, PART};
 use super::store::{REPLACE, STORE};
 use crate::redis_client::{ConnectOptions, RedisUrl, Script, failure};
 use crate::{Error, ErrorKind, Result};
@@ -23,6 +23,8 @@ pub(super) struct Link {
     pub(super) replace: Script,
     /// The script that counts parts of chords.
     pub(super) part: Script,
+    /// The script that adds a member to a chord.
+    pub(super) add: Script,
     /// The script that ends a chord.
     pub(super) complete: Script,
     /// The script that holds a claim for longer.
@@ -53,6 +55,7 @@ impl Link {
             store: Script::new(STORE),
             replace: Script::new(REPLACE),
             part: Script::new(PART),
+            add: Script::new(ADD),
             complete: Script::new(COMPLETE),
             extend: Script::new(EXTEND),
         }
@@ -87,7 +90,7 @@ impl Link {
         let count = pipeline.len();
         match extracted(connection.send_packed_commands(pipeline, 0, count).await) {
             Err(error) if error.code() == Some("NOSCRIPT") => {
-                for script in [&self.store, &self.replace, &self.part, &self.complete, &self.extend] {
+                for script in [&self.store, &self.replace, &self.part, &self.add, &self.complete, &self.extend] {
                     script.load(connection).await?;
                 }
                 extracted(connection.send_packed_commands(pipeline, 0, count).await)
