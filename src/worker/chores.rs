@@ -40,14 +40,9 @@ impl Chore {
     pub(crate) fn is_due(&mut self, now: Instant) -> bool {
         let is_due = self.due.is_some_and(|due| due <= now);
         if is_due {
-            self.done(now);
+            (self.due, self.last) = (None, Some(now));
         }
         is_due
-    }
-
-    /// It is done now, due or not.
-    pub(crate) fn done(&mut self, now: Instant) {
-        (self.due, self.last) = (None, Some(now));
     }
 }
 

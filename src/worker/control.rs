@@ -98,11 +98,11 @@ impl Consumer {
         Answer { value, revoked }
     }
 
-    /// Ends those that run, and discards those that wait.
+    /// Ends those that run; those that wait are discarded soon, with all others that were revoked meanwhile.
     fn terminate(&mut self, ids: &[String], signal: Signal) -> Value {
+        self.chores.discard.soon(Instant::now());
         let named: HashSet<&str> = ids.iter().map(String::as_str).collect();
-        let waiting = self.discard_revoked();
-        let waiting = waiting.iter().map(String::as_str).filter(|id| named.contains(id));
+        let waiting = self.waiting(&named);
         let running: Vec<&Run> = self.running.iter().filter(|run| named.contains(run.request.id.as_str())).collect();
         let found: HashSet<&str> = running.iter().map(|run| run.request.id.as_str()).chain(waiting).collect();
         let found: Vec<&str> = ids.iter().map(String::as_str).filter(|id| found.contains(id)).collect();

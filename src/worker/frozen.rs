@@ -30,8 +30,6 @@ pub(crate) struct Frozen {
     /// Widens the prefetch window while the message is held.
     growth: Growth,
     kept: Kept,
-    /// The hash of its id.
-    id: u64,
     /// It bears stamps, by which it may be revoked.
     stamped: bool,
 }
@@ -67,7 +65,6 @@ impl Freezer {
 
     /// Makes a message small that is to be held; nothing if it has been settled.
     pub(crate) fn freeze(&mut self, work: Work, growth: Growth) -> Option<Frozen> {
-        let id = self.hash(&work.request.id);
         let stamped = work.request.headers.get("stamped_headers").is_some_and(Value::is_truthy);
         // Not the request itself: whoever shares it makes the headers be copied.
         let task = work.request.task.clone();
@@ -76,7 +73,7 @@ impl Freezer {
             Ok(kept) => kept,
             Err(_) => Kept::Whole(Box::new(message)),
         };
-        Some(Frozen { receipt, growth, kept, id, stamped })
+        Some(Frozen { receipt, growth, kept, stamped })
     }
 
     /// Decodes a message again, to be run.
@@ -139,10 +136,9 @@ impl Freezer {
 }
 
 impl Frozen {
-    /// Whether it may be one of those that were revoked: by an id of one of these hashes, or by a stamp. If so, only its
-    /// message can tell.
-    pub(crate) fn may_be(&self, ids: impl Fn(u64) -> bool, any_stamp: bool) -> bool {
-        ids(self.id) || (any_stamp && self.stamped)
+    /// Whether it bears stamps, by which it may have been revoked. If so, only its message can tell.
+    pub(crate) fn is_stamped(&self) -> bool {
+        self.stamped
     }
 }
 

@@ -88,6 +88,11 @@ impl<T> RateLimits<T> {
         Vec::new()
     }
 
+    /// All that wait.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.buckets.values().flat_map(|bucket| &bucket.waiting)
+    }
+
     /// Takes out those of whom `is_wanted`; the others keep their order.
     pub(crate) fn extract(&mut self, mut is_wanted: impl FnMut(&T) -> bool) -> Vec<T> {
         let mut taken = Vec::new();

@@ -28,8 +28,9 @@ impl Consumer {
     }
 
     fn hold(&mut self, eta: Timestamp, work: Work) {
+        let id = self.freezer.hash(&work.request.id);
         if let Some(frozen) = self.freezer.freeze(work, self.prefetch.grow()) {
-            self.held.hold(eta, frozen);
+            self.held.hold(eta, id, frozen);
         }
     }
 
@@ -64,29 +65,39 @@ impl Consumer {
         self.spawn(|finisher| async move { finisher.discard(&mut work, &reason).await });
     }
 
-    /// Discards all that waits and was revoked, and tells which that was.
-    pub(super) fn discard_revoked(&mut self) -> Vec<String> {
-        self.chores.discard.done(Instant::now());
+    /// Those of the ids by which something waits.
+    pub(super) fn waiting<'a>(&self, ids: &HashSet<&'a str>) -> HashSet<&'a str> {
+        let named = |work: &Work| ids.get(work.request.id.as_str()).copied();
+        let reserved = self.reserved.iter().filter_map(|work| named(work));
+        let limited = self.limits.iter().filter_map(|(work, _)| named(work));
+        let held = ids.iter().copied().filter(|id| self.held.contains(self.freezer.hash(id)));
+        reserved.chain(limited).chain(held).collect()
+    }
+
+    /// Discards all that waits and was revoked.
+    fn discard_revoked(&mut self) {
         let is_revoked = |work: &Work| self.revoked.reason(&work.request.id, &work.request.headers).is_some();
         let (discarded, kept): (Vec<_>, Vec<_>) = self.reserved.drain(..).partition(|work| is_revoked(work));
         self.reserved = kept.into();
         let limited = self.limits.extract(|(work, _)| is_revoked(work)).into_iter().map(|(work, _)| work);
         let mut discarded: Vec<_> = discarded.into_iter().chain(limited).collect();
         self.extract_revoked(&mut discarded);
-        let ids = discarded.iter().map(|work| work.request.id.clone()).collect();
         for work in discarded {
             if let Some(reason) = self.reason(&work) {
                 self.discard(work, reason);
             }
         }
-        ids
     }
 
     /// What is held and was revoked. Only those are decoded of which the id's hash, or a stamp, says that they may be.
     fn extract_revoked(&mut self, revoked: &mut impl Extend<Box<Work>>) {
-        let ids: HashSet<u64> = self.revoked.ids().map(|id| self.freezer.hash(id)).collect();
+        let ids = self.revoked.ids().map(|id| self.freezer.hash(id));
+        let ids: HashSet<u64> = ids.filter(|id| self.held.contains(*id)).collect();
         let any_stamp = self.revoked.has_stamps();
-        for (eta, frozen) in self.held.extract(|frozen| frozen.may_be(|id| ids.contains(&id), any_stamp)) {
+        if ids.is_empty() && !any_stamp {
+            return;
+        }
+        for (eta, frozen) in self.held.extract(|id, frozen| ids.contains(&id) || any_stamp && frozen.is_stamped()) {
             match self.freezer.thaw(frozen, &self.tasks) {
                 Intake::Run(work) if self.reason(&work).is_some() => revoked.extend([work]),
                 Intake::Run(work) => self.hold(eta, *work),

@@ -10,7 +10,7 @@ use celeriac::transport::{Prefetch, Publication, Queue, Settlement, Transport};
 use celeriac::worker::Shutdown;
 use tokio::time::{Instant, timeout};
 
-use crate::rig::{Rig, echo, forever, message, raised, task};
+use crate::rig::{Rig, echo, forever, message, raised, task, with_header};
 
 /// Where the answers go.
 fn answers() -> Queue {
@@ -64,6 +64,37 @@ async fn a_run_is_ended_from_outside_and_told_to_the_client() {
     assert_eq!(answer(&rig).await, ok("terminate: a"));
     assert_eq!(raised(&rig.result("a").await).to_string(), "TaskRevokedError('terminated')");
     rig.stop(Shutdown::Warm).await;
+}
+
+/// The answer does not wait for the discarding, which looks at everything and so is done once for many commands.
+#[tokio::test(start_paused = true)]
+async fn what_waits_is_named_in_the_answer_and_discarded_soon() {
+    let limited = TaskOptions { rate_limit: Some("1/h".into()), ..TaskOptions::default() };
+    let config = Config { worker_concurrency: Some(1), ..Config::default() };
+    let app = App::new("test").task(forever("sleep", TaskOptions::default())).task(echo());
+    let rig = Rig::start(app.task(forever("limited", limited)).with_config(config)).await;
+    rig.send(message("limited", "runs", vec![])).await;
+    rig.idle().await;
+    rig.send(message("limited", "limited", vec![])).await;
+    rig.send(message("sleep", "reserved", vec![])).await;
+    for id in ["held", "spared"] {
+        rig.send(with_header(message("sleep", id, vec![]), "eta", "2027-01-01T00:00:00Z")).await;
+    }
+    while rig.transport.unsettled() < 4 {
+        tokio::task::yield_now().await;
+    }
+    let waiting = ["limited", "nobody", "reserved", "held"].map(Value::from).to_vec();
+    command(&rig, "revoke", Map::from([("task_id", Value::List(waiting)), ("terminate", true.into())])).await;
+    assert_eq!(answer(&rig).await, ok("terminate: limited, reserved, held"));
+    while rig.transport.unsettled() > 1 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    for id in ["limited", "reserved", "held"] {
+        assert_eq!(raised(&rig.result(id).await).to_string(), "TaskRevokedError('revoked')", "{id}");
+    }
+    command(&rig, "revoke", Map::from([("task_id", Value::from("held")), ("terminate", true.into())])).await;
+    assert_eq!(answer(&rig).await, ok("terminate: tasks unknown"), "it waits no more");
+    rig.stop(Shutdown::Cold).await;
 }
 
 #[tokio::test(start_paused = true)]
