@@ -61,6 +61,7 @@
 mod group_result;
 mod messages;
 mod open;
+mod orders;
 mod outbox;
 pub(crate) mod parts;
 mod producer;
@@ -74,6 +75,7 @@ pub use group_result::GroupResult;
 pub(crate) use messages::Prepared;
 pub use messages::{Messages, Outgoing};
 pub(crate) use open::Open;
+pub(crate) use orders::Orders;
 pub use producer::Producer;
 pub(crate) use producer::{chords, new_id, origin};
 pub use result::AsyncResult;

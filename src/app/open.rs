@@ -24,9 +24,10 @@ impl Open {
     }
 
     /// Declares what is new, and publishes: the answers are [`Connection::publish`]'s.
-    pub(crate) async fn publish(&mut self, batch: &[&Outgoing]) -> Result<Vec<Result<()>>> {
-        self.declare(batch.iter().filter_map(|outgoing| outgoing.queue.as_ref())).await?;
-        self.connection.publish(batch.iter().map(|outgoing| outgoing.publication.clone()).collect()).await
+    /// Who asks keeps the messages, which a lost connection has sent again.
+    pub(crate) async fn publish(&mut self, chunk: &[Outgoing]) -> Result<Vec<Result<()>>> {
+        self.declare(chunk.iter().filter_map(|outgoing| outgoing.queue.as_ref())).await?;
+        self.connection.publish(chunk.iter().map(|outgoing| outgoing.publication.clone()).collect()).await
     }
 
     async fn declare(&mut self, queues: impl Iterator<Item = &Queue>) -> Result<()> {

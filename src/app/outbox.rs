@@ -7,7 +7,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::{Open, Outgoing};
+use super::orders::tell;
+use super::{Open, Orders, Outgoing};
 use crate::config::{Config, RetryPolicy};
 use crate::transport::{Publication, Transport};
 use crate::{Error, ErrorKind, Result};
@@ -49,7 +50,7 @@ impl Outbox {
     }
 
     /// Sends the messages in their order; returns when the broker has accepted all of them. Queues are declared before
-    /// the first message to them. After a lost connection the batch is sent again, so that a message may come twice.
+    /// the first message to them. After a lost connection what was under way is sent again, so that a message may come twice.
     ///
     /// # Errors
     /// `Connection` when the retries of `task_publish_retry_policy` are used up, or what the broker said of the first
@@ -109,44 +110,38 @@ impl Sender {
     async fn serve(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
         let mut batch = Vec::with_capacity(BATCH);
         while orders.recv_many(&mut batch, BATCH).await > 0 {
-            let mut messages = Vec::new();
+            let mut messages = Orders::default();
             for Order { what, done } in batch.drain(..) {
                 match what {
-                    What::Messages(outgoing) => messages.push((outgoing, done)),
-                    What::Broadcast(publication) => answer(done, self.broadcast(*publication).await),
+                    What::Messages(outgoing) => messages.push(outgoing, done),
+                    What::Broadcast(publication) => tell(done, self.broadcast(*publication).await),
                     What::Close => {
-                        self.send_all(std::mem::take(&mut messages)).await;
+                        self.send_all(&mut messages).await;
                         self.close().await;
-                        answer(done, Ok(()));
+                        tell(done, Ok(()));
                     }
                 }
             }
-            self.send_all(messages).await;
+            self.send_all(&mut messages).await;
         }
         self.close().await;
     }
 
-    async fn send_all(&mut self, orders: Vec<(Vec<Outgoing>, oneshot::Sender<Result<()>>)>) {
-        if orders.is_empty() {
-            return;
-        }
-        let batch: Vec<&Outgoing> = orders.iter().flat_map(|(messages, _)| messages).collect();
-        let mut sent = self.send(&batch).await.map(Vec::into_iter);
-        for (messages, done) in orders {
-            let result = match &mut sent {
-                Ok(answers) => answers.by_ref().take(messages.len()).collect::<Vec<_>>().into_iter().collect(),
-                Err(error) => Err(Error::new(error.kind(), error.to_string())),
-            };
-            answer(done, result);
+    async fn send_all(&mut self, orders: &mut Orders) {
+        while let Some(chunk) = orders.next_chunk() {
+            match self.send(&chunk).await {
+                Ok(answers) => orders.answered(answers),
+                Err(error) => orders.failed(&error),
+            }
         }
     }
 
-    /// Sends a batch, again after a lost connection for as long as the policy allows (kombu/connection.py
+    /// Sends a chunk, again after a lost connection for as long as the policy allows (kombu/connection.py
     /// `Connection.ensure`); the answers are the messages' own.
-    async fn send(&mut self, batch: &[&Outgoing]) -> Result<Vec<Result<()>>> {
+    async fn send(&mut self, chunk: &[Outgoing]) -> Result<Vec<Result<()>>> {
         let (mut retries, began) = (0, Instant::now());
         loop {
-            let lost = match self.send_once(batch).await {
+            let lost = match self.send_once(chunk).await {
                 Err(error) if error.is_connection() => error,
                 answer => return answer,
             };
@@ -154,8 +149,8 @@ impl Sender {
         }
     }
 
-    async fn send_once(&mut self, batch: &[&Outgoing]) -> Result<Vec<Result<()>>> {
-        self.open().await?.publish(batch).await
+    async fn send_once(&mut self, chunk: &[Outgoing]) -> Result<Vec<Result<()>>> {
+        self.open().await?.publish(chunk).await
     }
 
     async fn broadcast(&mut self, publication: Publication) -> Result<()> {
@@ -211,11 +206,6 @@ impl Sender {
 fn interval(policy: &RetryPolicy, retries: u32) -> Duration {
     let longest = policy.interval_max.saturating_add(policy.interval_start);
     policy.interval_step.saturating_mul(retries).saturating_add(policy.interval_start).min(longest)
-}
-
-fn answer(done: oneshot::Sender<Result<()>>, answer: Result<()>) {
-    // Who asked may have been cancelled: nobody is left to tell.
-    let _ = done.send(answer);
 }
 
 #[cfg(test)]

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::warn;
 
-use crate::app::{Open, Outgoing};
+use crate::app::{Open, Orders, Outgoing};
 use crate::transport::{Backoff, Connection};
 use crate::{Error, ErrorKind, Result};
 
-/// How many messages one publication to the broker carries at most.
-const BATCH: usize = 500;
+/// How many orders are taken in at a time.
+const ORDERS: usize = 500;
 
 /// Sends messages; cheap to clone. What gathers while a batch is under way is the next batch.
 #[derive(Debug, Clone)]
@@ -21,8 +21,6 @@ pub(crate) struct Publisher {
 #[derive(Debug)]
 struct Order {
     messages: Vec<Outgoing>,
-    /// Why one of its messages will never be accepted.
-    refused: Option<Error>,
     done: oneshot::Sender<Result<()>>,
 }
 
@@ -37,96 +35,108 @@ impl Publisher {
     }
 
     /// Sends the messages; returns when the broker has accepted all of them. The queues are declared before, once on each
-    /// connection. While no connection is up it waits; a batch whose fate a lost connection hides is sent again.
+    /// connection. While no connection is up it waits; messages whose fate a lost connection hides are sent again.
     pub(crate) async fn publish(&self, messages: Vec<Outgoing>) -> Result<()> {
         let (done, answer) = oneshot::channel();
         let stopped = || Error::new(ErrorKind::Connection, "cannot publish: the worker has stopped");
-        self.orders.send(Order { messages, refused: None, done }).map_err(|_| stopped())?;
+        self.orders.send(Order { messages, done }).map_err(|_| stopped())?;
         answer.await.unwrap_or_else(|_| Err(stopped()))
     }
 }
 
 async fn serve(mut orders: mpsc::UnboundedReceiver<Order>, mut connection: Current) {
-    let (mut batch, mut open) = (Vec::with_capacity(BATCH), None);
-    while orders.recv_many(&mut batch, BATCH).await > 0 {
-        if !send(&mut batch, &mut connection, &mut open).await {
-            return;
+    let (mut received, mut batch, mut open) = (Vec::with_capacity(ORDERS), Orders::default(), None);
+    while orders.recv_many(&mut received, ORDERS).await > 0 {
+        for Order { messages, done } in received.drain(..) {
+            batch.push(messages, done);
+        }
+        while let Some(chunk) = batch.next_chunk() {
+            match send(chunk, &mut connection, &mut open).await {
+                Some(Ok(answers)) => batch.answered(answers),
+                Some(Err(error)) => batch.failed(&error),
+                None => return,
+            }
         }
     }
 }
 
-/// Sends one batch, over the next connection if this one breaks; `false` when there will be no further connection.
-async fn send(batch: &mut Vec<Order>, current: &mut Current, open: &mut Option<Open>) -> bool {
-    let mut backoff = Backoff::new(batch.len() as u64);
+/// Sends one chunk, over the next connection if this one breaks, and again what the broker cannot take for now; `None`
+/// when there will be no further connection.
+async fn send(
+    mut chunk: Vec<Outgoing>,
+    current: &mut Current,
+    open: &mut Option<Open>,
+) -> Option<Result<Vec<Result<()>>>> {
+    let mut backoff = Backoff::new(chunk.len() as u64);
+    let mut answers = Answers::new(chunk.len());
     loop {
-        let connection = match current.wait_for(Option::is_some).await {
-            Ok(connection) => connection.clone(),
-            Err(_) => return false,
-        };
+        let connection = current.wait_for(Option::is_some).await.ok()?.clone();
         let Some(connection) = connection else { continue };
-        match attempt(batch, &connection, open).await {
+        match attempt(&chunk, &connection, open).await {
             Err(error) if error.is_connection() => {
                 warn!("cannot publish, waiting for the next connection: {error}");
                 if !changed_from(current, &connection).await {
-                    return false;
+                    return None;
                 }
             }
             Ok(accepted) => {
-                settle_each(batch, accepted);
-                if batch.is_empty() {
-                    return true;
+                answers.take(&mut chunk, accepted);
+                if chunk.is_empty() {
+                    return Some(Ok(answers.all));
                 }
                 let pause = backoff.next_pause();
                 warn!("the broker takes no messages for now, trying again in {:.2} seconds", pause.as_secs_f64());
                 tokio::time::sleep(pause).await;
             }
-            Err(error) => {
-                answer_all(batch, &error);
-                return true;
-            }
+            Err(error) => return Some(Err(error)),
         }
     }
 }
 
 async fn attempt(
-    batch: &[Order],
+    chunk: &[Outgoing],
     connection: &Arc<dyn Connection>,
     open: &mut Option<Open>,
 ) -> Result<Vec<Result<()>>> {
     let known = open.take().filter(|known| Arc::ptr_eq(known.connection(), connection));
     let open = open.insert(known.unwrap_or_else(|| Open::new(Arc::clone(connection))));
-    open.publish(&batch.iter().flat_map(|order| &order.messages).collect::<Vec<_>>()).await
+    open.publish(chunk).await
+}
+
+/// What the broker has said of the messages of a chunk.
+struct Answers {
+    all: Vec<Result<()>>,
+    /// Where those stand that are still to be sent.
+    left: Vec<usize>,
+}
+
+impl Answers {
+    fn new(count: usize) -> Self {
+        Answers { all: (0..count).map(|_| Ok(())).collect(), left: (0..count).collect() }
+    }
+
+    /// What the broker cannot take for now stays in the chunk.
+    fn take(&mut self, chunk: &mut Vec<Outgoing>, accepted: Vec<Result<()>>) {
+        let mut accepted = accepted.into_iter();
+        let mut left = Vec::new();
+        let mut places = std::mem::take(&mut self.left).into_iter();
+        chunk.retain(|_| match (places.next(), accepted.next()) {
+            (Some(place), Some(Err(error))) if error.kind() == ErrorKind::Unready => {
+                left.push(place);
+                true
+            }
+            (Some(place), Some(answer)) => {
+                self.all[place] = answer;
+                false
+            }
+            _ => false,
+        });
+        self.left = left;
+    }
 }
 
 /// Waits until another connection than `failed` is current, or none; `false` when there will be none again.
 pub(crate) async fn changed_from(current: &mut Current, failed: &Arc<dyn Connection>) -> bool {
     let is_other = |now: &Option<Arc<dyn Connection>>| !now.as_ref().is_some_and(|now| Arc::ptr_eq(now, failed));
     current.wait_for(is_other).await.is_ok()
-}
-
-/// Tells each whether all of its messages were accepted; what the broker cannot take for now stays in the batch.
-fn settle_each(batch: &mut Vec<Order>, accepted: Vec<Result<()>>) {
-    let mut accepted = accepted.into_iter();
-    for mut order in std::mem::take(batch) {
-        order.messages.retain(|_| match accepted.next().unwrap_or(Ok(())) {
-            Ok(()) => false,
-            Err(error) if error.kind() == ErrorKind::Unready => true,
-            Err(error) => {
-                order.refused.get_or_insert(error);
-                false
-            }
-        });
-        if order.messages.is_empty() {
-            // Who asked may have been cancelled: nobody is left to tell.
-            let _ = order.done.send(order.refused.map_or(Ok(()), Err));
-        } else {
-            batch.push(order);
-        }
-    }
-}
-
-fn answer_all(batch: &mut Vec<Order>, error: &Error) {
-    for order in batch.drain(..) {
-        let _ = order.done.send(Err(Error::new(error.kind(), error.to_string())));
-    }
 }

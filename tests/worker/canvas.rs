@@ -3,14 +3,14 @@
 
 use std::sync::{Arc, Mutex};
 
-use celeriac::App;
 use celeriac::backend::{NativeChords, ResultBackend};
 use celeriac::canvas::{chain, group};
 use celeriac::protocol::{Body, Embed, Exception, Map, Message, MetaResult, ResultTuple, Signature, Value};
-use celeriac::task::{Outcome, TaskOptions};
+use celeriac::task::{Outcome, Run, TaskContext, TaskOptions};
 use celeriac::worker::Shutdown;
+use celeriac::{App, args, signature};
 
-use super::rig::{Rig, echo, late, message, raised, task, with_header};
+use super::rig::{Handler, Rig, echo, late, message, raised, task, with_header};
 
 fn embedded(mut message: Message, args: Vec<Value>, embed: Embed) -> Message {
     message.set_body(&Body { args, embed, ..Body::default() }).expect("simple values encode");
@@ -69,6 +69,28 @@ async fn what_cannot_be_sent_makes_the_task_a_failure_and_nothing_is_sent() {
     assert_eq!(raised(&rig.result("one").await).exc_type, "EncodeError");
     rig.idle().await;
     assert!(rig.backend.fetch("callback").await.expect("memory answers").is_none());
+    rig.stop(Shutdown::Warm).await;
+}
+
+#[tokio::test]
+async fn a_large_group_is_sent_in_pieces_and_each_member_once() {
+    let fan = Handler {
+        name: "fan",
+        options: TaskOptions::default(),
+        run: |context: TaskContext, _| {
+            Run::from_future(async move {
+                let members = (0..1700).map(|nth| signature("noop", args![nth]).queue("elsewhere"));
+                let sent = context.send(group(members)).await;
+                Outcome::Success(Value::from(sent.is_ok()))
+            })
+        },
+    };
+    let rig = Rig::start(App::new("test").task(fan)).await;
+    rig.send(message("fan", "one", vec![])).await;
+    assert_eq!(rig.result("one").await.result, Value::from(true).into());
+    let places = rig.transport.waiting("elsewhere");
+    let places: Vec<_> = places.iter().map(|message| message.headers.get("group_index").cloned()).collect();
+    assert_eq!(places, (0..1700).map(|nth| Some(Value::from(nth))).collect::<Vec<_>>());
     rig.stop(Shutdown::Warm).await;
 }
 
