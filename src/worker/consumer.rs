@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -66,6 +67,8 @@ pub(crate) struct Consumer {
     pub(super) revoked: Revoked,
     pub(super) remote: Arc<Remote>,
     pub(super) state_file: Option<StateFile>,
+    /// Writes the state file at this moment, or did: two writes at a time would be in each other's way.
+    pub(super) writing: Option<JoinHandle<()>>,
     pub(super) chores: Chores,
     /// Cloned into all that will settle a message; `None` once nothing more is begun. Not the same as a slot: a thread
     /// that was given up keeps its slot though its message is settled, and what is settled without being run has none.
@@ -136,6 +139,7 @@ impl Consumer {
             revoked,
             remote: Arc::new(remote),
             state_file,
+            writing: None,
             chores: Chores::default(),
             unsettled: Some(unsettled),
             settled,
@@ -150,7 +154,7 @@ impl Consumer {
     /// Runs until the worker has been told to stop, nothing runs any more, and what ran is settled.
     pub(crate) async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>) -> Result<()> {
         let ended = self.take_events(&mut events).await;
-        self.remember();
+        self.remember().await;
         if !self.is_done {
             self.wait_until_settled().await;
         }

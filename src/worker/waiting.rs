@@ -146,20 +146,28 @@ impl Consumer {
             self.discard_revoked();
         }
         if self.chores.remember.is_due(now) {
-            self.remember_aside();
+            self.remember_aside(now);
         }
     }
 
-    /// Writes the state file on a thread that may block. Two writes of one worker are a second apart, and each replaces
-    /// the file as a whole.
-    pub(super) fn remember_aside(&mut self) {
+    /// Writes the state file on a thread that may block: one write at a time, so that what is written last is what was
+    /// remembered last.
+    fn remember_aside(&mut self, now: Instant) {
+        if self.writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
+            return self.chores.remember.soon(now);
+        }
         if let Some((file, remembered)) = self.remembered() {
-            tokio::task::spawn_blocking(move || file.write(&remembered).inspect_err(|error| warn!("cannot {error}")));
+            let write = move || drop(file.write(&remembered).inspect_err(|error| warn!("cannot {error}")));
+            self.writing = Some(tokio::task::spawn_blocking(write));
         }
     }
 
-    /// Writes the state file for the last time.
-    pub(super) fn remember(&mut self) {
+    /// Writes the state file for the last time, after the write that is under way.
+    pub(super) async fn remember(&mut self) {
+        if let Some(writing) = self.writing.take() {
+            // What it has to say it has said in the log.
+            let _ = writing.await;
+        }
         if let Some((file, remembered)) = self.remembered()
             && let Err(error) = file.write(&remembered)
         {

@@ -97,6 +97,34 @@ async fn what_waits_is_named_in_the_answer_and_discarded_soon() {
     rig.stop(Shutdown::Cold).await;
 }
 
+/// The first write gets stuck, as on a disk that does not answer, and then fails.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_remembered_last_is_written_last() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    let state_file = Some(path.to_str().unwrap().to_owned());
+    let config = Config { worker_state_db: state_file, ..Config::default() };
+    let rig = Rig::start(App::new("test").task(echo()).with_config(config)).await;
+    let temporary = folder.path().join(format!("state.{}.new", std::process::id()));
+    assert!(std::process::Command::new("mkfifo").arg(&temporary).status().unwrap().success());
+    for id in ["first", "last"] {
+        command(&rig, "revoke", Map::from([("task_id", id)])).await;
+        answer(&rig).await;
+    }
+    let Rig { transport, handle, running, .. } = rig;
+    handle.shutdown(Shutdown::Warm);
+    while transport.consumers() > 0 {
+        tokio::task::yield_now().await;
+    }
+    let release = tokio::task::spawn_blocking(move || std::fs::read(temporary));
+    running.await.unwrap().unwrap();
+    release.await.unwrap().unwrap();
+    let written = json::parse(&std::fs::read(&path).unwrap()).unwrap();
+    let revoked = written.as_map().unwrap().get("revoked").unwrap().clone();
+    assert_eq!(revoked, Value::from(vec!["first", "last"].into_iter().map(Value::from).collect::<Vec<_>>()));
+}
+
 #[tokio::test(start_paused = true)]
 async fn commands_are_heard_again_after_a_lost_connection() {
     let rig = Rig::start(App::new("test").task(echo())).await;
