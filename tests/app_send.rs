@@ -251,6 +251,31 @@ async fn results_of_a_canvas_know_what_was_before_them() {
     assert_eq!(header.results().iter().map(|member| member.id().to_owned()).collect::<Vec<_>>(), ["c", "d"]);
 }
 
+/// The last step may never run, and nobody says so: what is revoked is not followed.
+#[tokio::test]
+async fn waiting_for_the_last_step_tells_what_one_before_it_raised() {
+    let rig = rig("");
+    let steps = [signature("t", args![]).task_id("a"), signature("t", args![]).task_id("b")];
+    let canvas = chain([group(steps).into(), signature("t", args![]).task_id("c"), signature("t", args![])]);
+    let result = rig.producer.send(canvas).await.unwrap();
+    assert!(result.get::<Value>(Duration::from_millis(1)).await.unwrap_err().is_timeout());
+    let waiting = tokio::spawn({
+        let result = result.clone();
+        async move { result.get::<Value>(None).await.unwrap_err() }
+    });
+    rig.store("a", State::Success, Value::from(1)).await;
+    tokio::task::yield_now().await;
+    rig.store("b", State::Revoked, Exception::celery("TaskRevokedError", "revoked")).await;
+    let while_waiting = tokio::time::timeout(Duration::from_secs(30), waiting).await.expect("told").unwrap();
+    for error in [while_waiting, result.get::<Value>(None).await.unwrap_err()] {
+        let raised = error.task_error().unwrap();
+        assert_eq!((raised.task_id.as_str(), raised.exc_type()), ("b", "TaskRevokedError"));
+    }
+    rig.store("b", State::Success, Value::from(2)).await;
+    rig.store(result.id(), State::Success, Value::from(3)).await;
+    assert_eq!(result.get::<i64>(None).await.unwrap(), 3, "one that stores nothing is not waited for");
+}
+
 #[tokio::test]
 async fn a_producer_outlives_the_runtime_that_it_first_sent_on() {
     let rig = rig("");

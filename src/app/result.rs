@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use super::{GroupResult, Producer, ResultError, TaskError};
-use crate::backend::{self, Joined};
+use crate::backend::{self, Joined, Until};
 use crate::protocol::{Exception, MetaResult, ResultTuple, State, TaskMeta, Value, from_value};
 use crate::{Error, ErrorKind, Result};
 
@@ -60,7 +60,7 @@ impl AsyncResult {
     /// ignores its result returns null at once, as in Celery.
     ///
     /// # Errors
-    /// What the task raised, or that the time was up, or that it returned no `T`, or the backend's.
+    /// What the task raised, or what a step before it in the chain raised or a member of its chord's header, or that the time was up, or that it returned no `T`, or the backend's.
     pub async fn get<T: DeserializeOwned>(&self, timeout: impl Into<Option<Duration>>) -> Result<T, ResultError> {
         let value = self.value(timeout.into()).await?;
         from_value(value)
@@ -74,7 +74,7 @@ impl AsyncResult {
         if let Some(members) = &self.tuple.children {
             return Ok(Value::List(self.join(members, timeout).await?));
         }
-        let meta = self.wait(timeout).await?;
+        let meta = self.wait_with_parents(timeout).await?;
         if meta.status.is_propagated() {
             return Err(task_error(meta).into());
         }
@@ -92,6 +92,34 @@ impl AsyncResult {
         let timeout = timeout.into();
         let meta = self.backend().wait(self.id(), timeout).await?;
         meta.ok_or_else(|| self.timed_out(timeout))
+    }
+
+    /// [`AsyncResult::wait`], unless a step before it raises: then this one may never run
+    /// (celery/result.py `AsyncResult._maybe_reraise_parent_error`).
+    async fn wait_with_parents(&self, timeout: Option<Duration>) -> Result<TaskMeta, ResultError> {
+        let parents = self.parents();
+        if parents.is_empty() {
+            return self.wait(timeout).await;
+        }
+        let ids: Vec<&str> = parents.iter().map(String::as_str).collect();
+        raised(self.backend().fetch_many(&ids).await?)?;
+        let own = self.wait(timeout);
+        tokio::pin!(own);
+        tokio::select! {
+            biased;
+            meta = &mut own => return meta,
+            metas = self.backend().wait_many(&ids, Until::FirstFailure, timeout) => raised(metas?)?,
+        }
+        own.await
+    }
+
+    /// The tasks before this one, the first one first; of a group, its members.
+    fn parents(&self) -> Vec<String> {
+        let mut parents: Vec<AsyncResult> = Vec::new();
+        while let Some(parent) = parents.last().unwrap_or(self).parent() {
+            parents.push(parent);
+        }
+        parents.iter().rev().flat_map(AsyncResult::leaves).collect()
     }
 
     pub(super) async fn join(
@@ -254,6 +282,14 @@ impl TryFrom<AsyncResult> for GroupResult {
                 format!("the result {} is that of one task, not of a group", result.id()),
             )
         })
+    }
+}
+
+/// What the first of these raised that raised.
+fn raised(metas: Vec<Option<TaskMeta>>) -> Result<(), ResultError> {
+    match metas.into_iter().flatten().find(|meta| meta.status.is_propagated()) {
+        Some(meta) => Err(task_error(meta).into()),
+        None => Ok(()),
     }
 }
 
