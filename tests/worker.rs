@@ -9,8 +9,8 @@ mod hostile;
 #[path = "worker/rig.rs"]
 mod rig;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use celeriac::App;
@@ -260,6 +260,75 @@ async fn a_warm_shutdown_finishes_what_runs_and_gives_back_the_rest() {
     let status = backend.fetch("one").await.expect("memory answers").map(|meta| meta.status);
     assert_eq!(status, Some(State::Success));
     assert_eq!((transport.waiting("celery").len(), transport.unsettled()), (2, 0));
+}
+
+/// What no serializer has a form for.
+fn too_deep() -> Value {
+    (0..1100).fold(Value::from(1), |inner, _| Value::List(vec![inner]))
+}
+
+/// A log that a test can read.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("nobody panics with it").write(line)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_called_a_success_that_cannot_be_stored() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    let _logging = tracing::subscriber::set_default(subscriber);
+    let deep = task("deep", TaskOptions::default(), |_, _| Outcome::Success(too_deep()));
+    let rig = Rig::start(App::new("test").task(deep).task(echo())).await;
+    rig.send(message("echo", "good", vec![7.into()])).await;
+    rig.result("good").await;
+    rig.send(message("deep", "bad", vec![])).await;
+    assert_eq!(raised(&rig.result("bad").await).exc_type, "EncodeError");
+    rig.stop(Shutdown::Warm).await;
+    let said = String::from_utf8(log.0.lock().expect("nobody panics with it").clone()).expect("text");
+    let of = |what: &str| said.lines().filter(|line| line.contains(what)).count();
+    assert_eq!((of("Task echo[good] succeeded in "), of("Task deep[bad] succeeded")), (1, 0), "{said}");
+    assert_eq!(of("Task deep[bad] raised unexpected: EncodeError("), 1, "{said}");
+}
+
+/// The arguments of what was raised are stored as texts where the serializer has no form for them
+/// (celery/utils/serialization.py `ensure_serializable`); a retry that has been published stays one.
+#[tokio::test(start_paused = true)]
+async fn what_was_raised_is_stored_though_its_arguments_cannot_be_encoded() {
+    let raised_by = |context: &TaskContext| {
+        let exception = Exception::with_args("KeyError", "builtins", [Value::from("bad"), too_deep()]);
+        match context.request().retries {
+            0 => Outcome::Retry(context.retry().exception(exception).countdown(Duration::from_secs(60))),
+            _ => Outcome::Failure { exception, traceback: None },
+        }
+    };
+    let raising = task("raising", TaskOptions::default(), move |context, _| raised_by(&context));
+    let rig = Rig::start(App::new("test").task(raising)).await;
+    let states: Vec<_> = [State::Retry, State::Failure].into();
+    rig.send(message("raising", "one", vec![])).await;
+    for expected in states {
+        let meta = loop {
+            match rig.backend.fetch("one").await.expect("memory answers") {
+                Some(meta) if meta.status == expected => break meta,
+                Some(meta) if meta.status.is_ready() => panic!("{meta:?}"),
+                _ => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        };
+        let Exception { exc_type, exc_message, .. } = raised(&meta);
+        assert_eq!((exc_type.as_str(), &exc_message[0]), ("KeyError", &Value::from("bad")));
+        assert!(exc_message[1].as_str().is_some_and(|text| text.starts_with("[[[")), "{exc_message:?}");
+        rig.clock.advance(Duration::from_secs(61));
+    }
+    rig.stop(Shutdown::Warm).await;
 }
 
 #[tokio::test(start_paused = true)]

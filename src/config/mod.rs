@@ -21,6 +21,7 @@ pub use annotations::{Annotation, TaskAttributes};
 pub use merge::Warning;
 pub use options::{BrokerTransportOptions, ResultTransportOptions, RetryPolicy};
 pub use queues::QueueDefinition;
+pub(crate) use queues::QueueNotFound;
 pub use routes::{RouteDefinition, RouteMap};
 pub use settings::{Config, UnknownTasks};
 

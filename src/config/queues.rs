@@ -31,6 +31,24 @@ impl QueueDefinition {
     }
 }
 
+/// A queue that is named and may not be made (celery.exceptions.QueueNotFound).
+#[derive(Debug, thiserror::Error)]
+#[error("Queue '{0}' missing from task_queues")]
+pub(crate) struct QueueNotFound(String);
+
+impl QueueNotFound {
+    /// Whether this is why.
+    pub(crate) fn caused(error: &Error) -> bool {
+        std::error::Error::source(error).is_some_and(|source| source.is::<QueueNotFound>())
+    }
+}
+
+impl From<QueueNotFound> for Error {
+    fn from(missing: QueueNotFound) -> Self {
+        Error::new(ErrorKind::Configuration, missing.to_string()).with_source(missing)
+    }
+}
+
 impl Config {
     /// The queues to consume: those of `task_queues` (the default queue when there are none), only `select` (`-Q`) when
     /// it names any, never those of `exclude` (`-X`); every field of the definitions is filled in
@@ -70,7 +88,7 @@ impl Config {
             Some(queue) => Ok(self.with_defaults(queue)),
             None if self.task_queues.is_empty() && name == self.task_default_queue => Ok(self.default_queue()),
             None if self.task_create_missing_queues => Ok(self.missing_queue(name)),
-            None => Err(Error::new(ErrorKind::Configuration, format!("Queue '{name}' missing from task_queues"))),
+            None => Err(QueueNotFound(name.to_owned()).into()),
         }
     }
 

@@ -1,5 +1,6 @@
 //! [`conclude`]: what a run came to, decided without doing any of it.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -10,9 +11,11 @@ use super::report::Report;
 use super::request::Work;
 use super::retry::{self, Again};
 use super::settle::Ending;
+use crate::config::QueueNotFound;
 use crate::protocol::{Exception, MetaResult, Signature, Value};
 use crate::task::{Outcome, Retry, RetryDecision, RetryPolicy};
 use crate::transport::Publication;
+use crate::{Error, ErrorKind};
 
 /// Where the exceptions of Celery's pool live.
 const BILLIARD: &str = "billiard.exceptions";
@@ -46,7 +49,7 @@ impl Conclusion {
 }
 
 /// Decides what `ran` comes to. `runtime` is how long the handler ran.
-pub(crate) fn conclude(ran: Ran, work: &Work, runtime: Duration, now: Timestamp, rng: &mut Rng) -> Conclusion {
+pub(crate) fn conclude(ran: Ran, work: &Work, runtime: Duration, now: Timestamp, rng: &Mutex<Rng>) -> Conclusion {
     match ran {
         Ran::Finished(outcome) => conclude_outcome(outcome, work, runtime, now, rng),
         Ran::SoftLimit(_) => {
@@ -63,7 +66,7 @@ pub(crate) fn conclude(ran: Ran, work: &Work, runtime: Duration, now: Timestamp,
     }
 }
 
-fn conclude_outcome(outcome: Outcome, work: &Work, runtime: Duration, now: Timestamp, rng: &mut Rng) -> Conclusion {
+fn conclude_outcome(outcome: Outcome, work: &Work, runtime: Duration, now: Timestamp, rng: &Mutex<Rng>) -> Conclusion {
     match outcome {
         Outcome::Success(value) => succeeded(value, runtime),
         Outcome::Failure { exception, traceback } => raised(exception, traceback, work, now, rng),
@@ -95,7 +98,13 @@ fn plain(ending: Ending) -> Conclusion {
 }
 
 /// A failure, or with `autoretry` a retry for as long as there are any left.
-fn raised(exception: Exception, traceback: Option<String>, work: &Work, now: Timestamp, rng: &mut Rng) -> Conclusion {
+fn raised(
+    exception: Exception,
+    traceback: Option<String>,
+    work: &Work,
+    now: Timestamp,
+    rng: &Mutex<Rng>,
+) -> Conclusion {
     if work.task.task.options().autoretry {
         return retried(&Retry::default().exception(exception), traceback, work, now, rng);
     }
@@ -112,9 +121,14 @@ fn failure(exception: Exception, traceback: Option<String>, report: Report) -> C
     Conclusion { result: MetaResult::Exception(exception), traceback, report, ..plain(Ending::Failure) }
 }
 
-fn retried(retry: &Retry, traceback: Option<String>, work: &Work, now: Timestamp, rng: &mut Rng) -> Conclusion {
+fn retried(retry: &Retry, traceback: Option<String>, work: &Work, now: Timestamp, rng: &Mutex<Rng>) -> Conclusion {
     let policy = &work.task.retries;
-    let RetryDecision::Again { retries, time } = policy.decide(retry, work.request.retries, rng) else {
+    let decision = {
+        // Only a retry has a use for it: other endings do not wait for each other here.
+        let mut rng = rng.lock().unwrap_or_else(PoisonError::into_inner);
+        policy.decide(retry, work.request.retries, &mut rng)
+    };
+    let RetryDecision::Again { retries, time } = decision else {
         return failed(exhausted(retry, work), traceback);
     };
     let eta = retry::eta(time, now);
@@ -166,6 +180,21 @@ fn terminated() -> Conclusion {
     }
 }
 
+/// What a task raises whose continuation cannot be sent, as Kombu and Celery name it: nothing knows the queue, or the
+/// broker refuses the message, or it cannot be written.
+pub(crate) fn unsent_error(error: &Error) -> Exception {
+    let text = error.to_string();
+    if QueueNotFound::caused(error) {
+        return Exception::celery("QueueNotFound", text);
+    }
+    match error.kind() {
+        ErrorKind::Broker | ErrorKind::Authentication | ErrorKind::Connection | ErrorKind::Backend => {
+            Exception::with_args("OperationalError", "kombu.exceptions", [text])
+        }
+        _ => encode_error(&text),
+    }
+}
+
 /// What a value that the result serializer cannot write is to clients.
 pub(crate) fn encode_error(reason: &str) -> Exception {
     Exception::with_args("EncodeError", "kombu.exceptions", [reason])
@@ -183,6 +212,22 @@ fn seconds_value(limit: Duration) -> Value {
 mod tests {
     use super::super::report::seconds;
     use super::*;
+
+    #[test]
+    fn what_cannot_be_sent_has_the_name_that_stock_celery_gives_it() {
+        let missing = crate::config::Config { task_create_missing_queues: false, ..<_>::default() };
+        let rows = [
+            (missing.queue("nowhere").unwrap_err(), "celery.exceptions", "QueueNotFound"),
+            (Error::new(ErrorKind::Broker, "Queue 'x' is full"), "kombu.exceptions", "OperationalError"),
+            (Error::new(ErrorKind::Authentication, "may not"), "kombu.exceptions", "OperationalError"),
+            (Error::new(ErrorKind::Encode, "no form"), "kombu.exceptions", "EncodeError"),
+        ];
+        for (error, module, name) in rows {
+            let exception = unsent_error(&error);
+            assert_eq!((exception.exc_module.as_deref(), exception.exc_type.as_str()), (Some(module), name));
+            assert_eq!(exception.message(), error.to_string());
+        }
+    }
 
     #[test]
     fn limits_are_written_as_python_writes_them() {

@@ -123,10 +123,7 @@ impl Finisher {
         self.executing.fetch_add(1, Ordering::AcqRel);
         let ran = self.execute(work, arguments, &sink, &mut slot).await;
         self.executing.fetch_sub(1, Ordering::AcqRel);
-        let conclusion = {
-            let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
-            conclude(ran, work, began.elapsed(), self.clock.now(), &mut rng)
-        };
+        let conclusion = conclude(ran, work, began.elapsed(), self.clock.now(), &self.rng);
         self.carry_out(work, conclusion, &sink).await;
         drop(slot);
     }
@@ -182,7 +179,7 @@ impl Finisher {
         };
         let Conclusion { ending, result, traceback, report, .. } = conclusion;
         let Verdict { store, part, late } = verdict(ending, &work.task.policy, work.ignore_result);
-        report.log(work, &result);
+        let said = report.said(work, &result);
         // A dead letter names the exception, and so do errbacks; a plain success is not copied.
         let mut exception = match &result {
             MetaResult::Exception(exception) => Some(exception.clone()),
@@ -190,7 +187,7 @@ impl Finisher {
         };
         let (stores, fails) = (store.is_some(), part == Some(State::Failure));
         let finding = Finding { store, part, result, traceback: traceback.clone(), children };
-        let kept = match self.results.keep(work, finding).await {
+        let kept = match self.results.keep(work, finding, || said.say()).await {
             Ok(kept) => kept,
             // The backend is away and the worker stops without waiting for it.
             Err(error) if error.can_pass() => return,
@@ -251,7 +248,7 @@ impl Finisher {
         }
         let (store, part) = (None, Some(State::Success));
         let finding = Finding { store, part, result: meta.result, traceback: None, children: Vec::new() };
-        let progress = self.results.keep(work, finding).await?.progress;
+        let progress = self.results.keep(work, finding, || {}).await?.progress;
         self.follow(work, progress, None, None, false).await
     }
 
@@ -286,7 +283,7 @@ impl Finisher {
             Err(error) if conclusion.ending == Ending::Retry => {
                 Ok((conclude::rejected(error.to_string(), false), sink.take_children()))
             }
-            Err(error) => Ok((conclude::failed(conclude::encode_error(&error.to_string()), None), children)),
+            Err(error) => Ok((conclude::failed(conclude::unsent_error(&error), None), children)),
         }
     }
 
@@ -383,7 +380,7 @@ impl Finisher {
         let Verdict { store, part, .. } = verdict(Ending::Revoked, &work.task.policy, work.ignore_result);
         let result = MetaResult::Exception(Exception::celery("TaskRevokedError", reason));
         let finding = Finding { store, part, result, traceback: None, children: Vec::new() };
-        let followed = match self.results.keep(work, finding).await {
+        let followed = match self.results.keep(work, finding, || {}).await {
             Ok(kept) => self.follow(work, kept.progress, None, None, false).await,
             Err(error) => Err(error),
         };
@@ -406,7 +403,7 @@ impl Finisher {
         let (store, part) = (Some(State::Failure), Some(State::Failure));
         let finding = Finding { store, part, result, traceback: None, children: Vec::new() };
         // The dead letter is what must not be lost; a failure that cannot be stored is told in the log.
-        if let Ok(kept) = self.results.keep(work, finding).await {
+        if let Ok(kept) = self.results.keep(work, finding, || {}).await {
             let _ = self.follow(work, kept.progress, Some(&exception), None, true).await;
         }
         let letter = self.bury(work, reason, Some(&exception));

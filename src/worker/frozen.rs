@@ -68,8 +68,8 @@ impl Freezer {
         let stamped = work.request.headers.get("stamped_headers").is_some_and(Value::is_truthy);
         // Not the request itself: whoever shares it makes the headers be copied.
         let task = work.request.task.clone();
-        let (receipt, message) = work.into_message()?;
-        let kept = match self.compress(&task, &message) {
+        let (receipt, mut message) = work.into_message()?;
+        let kept = match self.compress(&task, &mut message) {
             Ok(kept) => kept,
             Err(_) => Kept::Whole(Box::new(message)),
         };
@@ -97,7 +97,7 @@ impl Freezer {
         self.hasher.hash_one(id)
     }
 
-    fn compress(&mut self, task: &str, message: &Message) -> Result<Kept> {
+    fn compress(&mut self, task: &str, message: &mut Message) -> Result<Kept> {
         self.buffer.clear();
         write(message, &mut self.buffer)?;
         let size = u32::try_from(self.buffer.len()).map_err(failed)?;
@@ -161,11 +161,13 @@ fn failed(reason: impl ToString) -> Error {
     Error::new(ErrorKind::Encode, format!("keep a message that is held: {}", reason.to_string()))
 }
 
-/// The message but for its body as an envelope, its length before it, and the body.
-fn write(message: &Message, out: &mut Vec<u8>) -> Result<()> {
-    let head = Message { body: Bytes::new(), ..message.clone() };
+/// The message but for its body as an envelope, its length before it, and the body. The message is as it was afterwards.
+fn write(message: &mut Message, out: &mut Vec<u8>) -> Result<()> {
     out.extend([0; LENGTH]);
-    envelope::write(&head, "", out)?;
+    let body = std::mem::take(&mut message.body);
+    let written = envelope::write(message, "", out);
+    message.body = body;
+    written?;
     let length = u32::try_from(out.len() - LENGTH).map_err(failed)?;
     if length >= NO_PRIORITY {
         return Err(failed("its headers are too long"));
@@ -214,7 +216,7 @@ mod tests {
         let mut freezer = Freezer::new().unwrap();
         let mut sizes = 0;
         for nth in 0..1000 {
-            let kept = freezer.compress("proj.add", &message(nth)).unwrap();
+            let kept = freezer.compress("proj.add", &mut message(nth)).unwrap();
             assert_eq!(freezer.message(&kept).unwrap(), message(nth));
             let Kept::Compressed { bytes, .. } = kept else { panic!("{nth} is not compressed") };
             sizes += bytes.len();
@@ -228,7 +230,7 @@ mod tests {
         for nth in 0..300 {
             let mut message = message(nth);
             message.body = vec![u8::try_from(nth % 251).unwrap(); nth as usize * 100].into();
-            let kept = freezer.compress(&format!("task {nth}"), &message).unwrap();
+            let kept = freezer.compress(&format!("task {nth}"), &mut message).unwrap();
             assert_eq!(freezer.message(&kept).unwrap(), message);
         }
         assert_eq!(freezer.books.len(), DICTIONARIES + 1);
@@ -240,8 +242,8 @@ mod tests {
         let odd = envelope::parse(
             br#"{"headers": {"a": {"__type__": 5}}, "properties": {"priority": "x", "delivery_info": 1}}"#,
         );
-        for message in [Message::default(), odd.unwrap()] {
-            let kept = freezer.compress("", &message).unwrap();
+        for mut message in [Message::default(), odd.unwrap()] {
+            let kept = freezer.compress("", &mut message).unwrap();
             assert_eq!(freezer.message(&kept).unwrap(), message);
         }
     }

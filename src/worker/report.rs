@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tracing::{error, info, warn};
+use tracing::{Level, enabled, error, info, warn};
 
 use super::request::Work;
 use super::revoked::Reason;
@@ -25,19 +25,41 @@ pub(crate) enum Report {
     Error(String, Option<String>),
 }
 
+/// A line that is made, and not yet said.
+#[derive(Debug)]
+pub(crate) struct Said(Option<(Level, String)>);
+
 impl Report {
     /// Logs `Task name[id] …`.
     pub(crate) fn log(&self, work: &Work, result: &MetaResult) {
-        let (name, id) = (&work.name, &work.request.id);
-        match self {
+        self.said(work, result).say();
+    }
+
+    /// `Task name[id] …`, to be logged when the result is given away and it is known that this is true.
+    pub(crate) fn said(&self, work: &Work, result: &MetaResult) -> Said {
+        let (level, text) = match self {
+            Report::Silent => return Said(None),
+            // The most of all lines: not made where nobody reads them.
+            Report::Succeeded(_) if !enabled!(Level::INFO) => return Said(None),
             Report::Succeeded(runtime) => {
-                info!("Task {name}[{id}] succeeded in {}s: {}", float(*runtime), shown(result));
+                (Level::INFO, format!("succeeded in {}s: {}", float(*runtime), shown(result)))
             }
-            Report::Silent => {}
-            Report::Info(text) => info!("Task {name}[{id}] {text}"),
-            Report::Warning(text) => warn!("Task {name}[{id}] {text}"),
-            Report::Error(text, None) => error!("Task {name}[{id}] {text}"),
-            Report::Error(text, Some(traceback)) => error!("Task {name}[{id}] {text}\n{traceback}"),
+            Report::Info(text) => (Level::INFO, text.clone()),
+            Report::Warning(text) => (Level::WARN, text.clone()),
+            Report::Error(text, None) => (Level::ERROR, text.clone()),
+            Report::Error(text, Some(traceback)) => (Level::ERROR, format!("{text}\n{traceback}")),
+        };
+        Said(Some((level, format!("Task {}[{}] {text}", work.name, work.request.id))))
+    }
+}
+
+impl Said {
+    pub(crate) fn say(self) {
+        match self.0 {
+            Some((Level::ERROR, text)) => error!("{text}"),
+            Some((Level::WARN, text)) => warn!("{text}"),
+            Some((_, text)) => info!("{text}"),
+            None => {}
         }
     }
 }

@@ -1,12 +1,16 @@
 //! [`Results`]: stores what tasks come to, and counts them as members of their chords.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
 use super::cold::Cold;
 use super::conclude::encode_error;
 use super::metas::Metas;
 use super::report::Report;
 use super::request::Work;
 use crate::backend::{ChordPart, ChordProgress, ResultWriter, StoreRequest};
-use crate::protocol::{Exception, MetaResult, ResultTuple, State};
+use crate::protocol::{Exception, MetaResult, ResultTuple, State, Value, repr};
 use crate::task::Request;
 use crate::{Error, ErrorKind, Result};
 
@@ -39,6 +43,26 @@ pub(crate) struct Kept {
     pub(crate) unencodable: Option<Exception>,
 }
 
+impl Finding {
+    /// What can be stored when what was raised cannot be encoded: its arguments as texts
+    /// (celery/utils/serialization.py `ensure_serializable`).
+    fn plainer(&self) -> Option<Finding> {
+        let MetaResult::Exception(exception) = &self.result else { return None };
+        let exc_message = exception.exc_message.iter().map(|argument| match argument {
+            Value::String(text) => Value::from(text.as_str()),
+            other => Value::from(repr::saferepr(other, repr::Limits::default())),
+        });
+        let exception = Exception { exc_message: exc_message.collect(), ..exception.clone() };
+        Some(Finding {
+            store: self.store.clone(),
+            part: self.part.clone(),
+            result: MetaResult::Exception(exception),
+            traceback: self.traceback.clone(),
+            children: self.children.clone(),
+        })
+    }
+}
+
 impl Results {
     /// Stores STARTED. Not waited for: the writer keeps the order of what it stores for one task.
     pub(crate) fn started(&self, work: &Work) {
@@ -46,11 +70,26 @@ impl Results {
     }
 
     /// Stores what a run came to and tells its chord; a value that cannot be encoded is stored as the failure that it is.
-    pub(crate) async fn keep(&self, work: &Work, finding: Finding) -> Result<Kept> {
-        let (stores, tells) = (finding.store.is_some(), finding.part.is_some());
-        let kept = match self.write(work, finding).await {
+    /// `say` is called once it is known that what was found is what will be stored.
+    pub(crate) async fn keep(&self, work: &Work, finding: Finding, say: impl FnOnce()) -> Result<Kept> {
+        let (store, part, plainer) = (finding.store.clone(), finding.part.clone(), finding.plainer());
+        let mut writing = pin!(self.write(work, finding));
+        // What cannot be encoded is found out in the first step, before anything is waited for.
+        let begun = poll_fn(|context| Poll::Ready(writing.as_mut().poll(context))).await;
+        let unencodable = matches!(&begun, Poll::Ready(Err(error)) if error.kind() == ErrorKind::Encode);
+        if !unencodable || plainer.is_some() {
+            say();
+        }
+        let mut written = match begun {
+            Poll::Ready(written) => written,
+            Poll::Pending => writing.await,
+        };
+        if unencodable && let Some(plainer) = plainer {
+            written = self.write(work, plainer).await;
+        }
+        let kept = match written {
             Err(error) if error.kind() == ErrorKind::Encode => {
-                Box::pin(self.keep_unencodable(work, &error, stores, tells)).await
+                Box::pin(self.keep_unencodable(work, &error, store, part)).await
             }
             stored => stored.map(|progress| Kept { progress, unencodable: None }),
         };
@@ -59,16 +98,24 @@ impl Results {
         })
     }
 
-    async fn keep_unencodable(&self, work: &Work, error: &Error, stores: bool, tells: bool) -> Result<Kept> {
+    async fn keep_unencodable(
+        &self,
+        work: &Work,
+        error: &Error,
+        store: Option<State>,
+        part: Option<State>,
+    ) -> Result<Kept> {
         let exception = encode_error(&error.to_string());
         let report = Report::Error(format!("raised unexpected: {exception}"), None);
         let result = MetaResult::Exception(exception.clone());
         report.log(work, &result);
-        let failure = |wanted: bool| wanted.then_some(State::Failure);
-        let (store, part) = (failure(stores), failure(tells));
-        let failure = Finding { store, part, result, traceback: None, children: Vec::new() };
+        // A retry has been published: whatever can be told of it, the task is not over.
+        let is_over = store != Some(State::Retry);
+        let store = store.map(|state| if is_over { State::Failure } else { state });
+        let failure =
+            Finding { store, part: part.map(|_| State::Failure), result, traceback: None, children: Vec::new() };
         let progress = self.write(work, failure).await?;
-        Ok(Kept { progress, unencodable: Some(exception) })
+        Ok(Kept { progress, unencodable: is_over.then_some(exception) })
     }
 
     async fn write(&self, work: &Work, finding: Finding) -> Result<ChordProgress> {

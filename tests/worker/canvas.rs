@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use celeriac::backend::{NativeChords, ResultBackend};
 use celeriac::canvas::{chain, group};
+use celeriac::config::Config;
 use celeriac::protocol::{Body, Embed, Exception, Map, Message, MetaResult, ResultTuple, Signature, Value};
 use celeriac::task::{Outcome, Run, TaskContext, TaskOptions};
 use celeriac::worker::Shutdown;
@@ -69,6 +70,18 @@ async fn what_cannot_be_sent_makes_the_task_a_failure_and_nothing_is_sent() {
     assert_eq!(raised(&rig.result("one").await).exc_type, "EncodeError");
     rig.idle().await;
     assert!(rig.backend.fetch("callback").await.expect("memory answers").is_none());
+    rig.stop(Shutdown::Warm).await;
+}
+
+#[tokio::test]
+async fn a_callback_that_has_no_queue_fails_the_task_as_in_celery() {
+    let config = Config { task_create_missing_queues: false, ..Config::default() };
+    let rig = Rig::start(App::new("test").task(echo()).with_config(config)).await;
+    let callbacks = list([step("echo", "callback").queue("nowhere")]);
+    rig.send(embedded(message("echo", "one", vec![]), vec![7.into()], Embed { callbacks, ..Embed::default() })).await;
+    let meta = rig.result("one").await;
+    assert_eq!(raised(&meta).exc_module.as_deref(), Some("celery.exceptions"));
+    assert_eq!(raised(&meta).to_string(), "QueueNotFound(\"Queue 'nowhere' missing from task_queues\")");
     rig.stop(Shutdown::Warm).await;
 }
 
