@@ -33,6 +33,20 @@ fn version() {
     assert_eq!(Program::new().run(&["--version"]).text(), format!("exit code 0\n{version} (celeriac)\n"));
 }
 
+#[tokio::test]
+async fn dead_letters_need_no_app_and_a_worker_does() {
+    let program = Program::without_app();
+    let help = Program::new().run(&["--help"]).text().replace("Usage: worker", "Usage: celeriac");
+    assert_eq!(program.run(&["--help"]).text(), help);
+    assert_eq!(program.run(&["--version"]).text(), Program::new().run(&["--version"]).text());
+    let refused = program.run(&["-b", "redis://localhost", "worker"]);
+    assert_eq!((refused.code.as_str(), refused.errors.lines().count()), ("exit code 2", 1));
+    assert!(refused.errors.contains("celeriac::cli::run"), "{}", refused.errors);
+    let Some(server) = RedisServer::start().await else { return };
+    let listed = program.run(&["-b", &server.url(0), "dead-letters", "list"]);
+    assert_eq!(listed.text(), "exit code 0\nNo dead letters in celeriac.dead-letters.\n");
+}
+
 /// Every way to get the command line or the settings wrong, with its one line and its exit code.
 #[test]
 fn mistakes() {

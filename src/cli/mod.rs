@@ -39,10 +39,20 @@ use options::{Command, CommandLine};
 /// The exit codes are Celery's: 0 for success and for a shutdown on request, 1 for a failure and after Ctrl+C, 2 for a
 /// command line that is wrong, 73 for a pidfile that another process holds. Errors are one line on standard error.
 pub fn run(app: App) -> ExitCode {
-    run_with(app, env::args_os()).unwrap_or_else(|failure| failure.report())
+    run_with(Some(app), env::args_os()).unwrap_or_else(|failure| failure.report())
 }
 
-fn run_with(app: App, arguments: impl IntoIterator<Item = OsString>) -> Result<ExitCode, Failure> {
+/// The same for the program `celeriac`, which has no tasks: what works on the broker alone works, and `worker` says what
+/// is missing.
+pub fn run_without_app() -> ExitCode {
+    run_with(None, env::args_os()).unwrap_or_else(|failure| failure.report())
+}
+
+/// Why `celeriac worker` starts none.
+const NO_TASKS: &str = "this program has no tasks: a worker of Rust tasks is a program of your own, whose main() calls \
+                        celeriac::cli::run (README.md shows one)";
+
+fn run_with(app: Option<App>, arguments: impl IntoIterator<Item = OsString>) -> Result<ExitCode, Failure> {
     let mut command = refused::declare(CommandLine::command());
     let matches = match command.try_get_matches_from_mut(arguments) {
         Ok(matches) => matches,
@@ -61,8 +71,12 @@ fn run_with(app: App, arguments: impl IntoIterator<Item = OsString>) -> Result<E
         return Ok(ExitCode::SUCCESS);
     }
     match line.command {
-        Some(Command::Worker(arguments)) => worker::run(app, &line.global, &arguments),
-        Some(Command::DeadLetters(arguments)) => dead_letters::run(app, &line.global, &arguments),
+        Some(Command::Worker(arguments)) => {
+            worker::run(app.ok_or_else(|| Failure::usage(NO_TASKS))?, &line.global, &arguments)
+        }
+        Some(Command::DeadLetters(arguments)) => {
+            dead_letters::run(app.unwrap_or_else(|| App::new("celeriac")), &line.global, &arguments)
+        }
         None => {
             say(command.render_help().to_string().trim_end());
             Ok(ExitCode::SUCCESS)

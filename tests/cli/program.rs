@@ -1,4 +1,4 @@
-//! The example worker as a process: started in a folder of its own, without the environment of whoever runs the tests.
+//! The example worker, and the program `celeriac`, as a process: started in a folder of its own, without the environment of whoever runs the tests.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 /// How a program is to be started.
 pub(crate) struct Program {
+    program: PathBuf,
     folder: TempDir,
     variables: Vec<(String, String)>,
 }
@@ -30,7 +31,13 @@ pub(crate) struct Running {
 
 impl Program {
     pub(crate) fn new() -> Self {
-        Program { folder: tempfile::tempdir().unwrap(), variables: Vec::new() }
+        Program { program: worker().to_owned(), folder: tempfile::tempdir().unwrap(), variables: Vec::new() }
+    }
+
+    /// The program that has no app.
+    pub(crate) fn without_app() -> Self {
+        let program = env!("CARGO_BIN_EXE_celeriac").into();
+        Program { program, folder: tempfile::tempdir().unwrap(), variables: Vec::new() }
     }
 
     /// The same with a variable in its environment.
@@ -54,7 +61,7 @@ impl Program {
     }
 
     pub(crate) fn start(&self, arguments: &[&str]) -> Running {
-        let mut command = Command::new(worker());
+        let mut command = Command::new(&self.program);
         command.args(arguments).current_dir(self.folder()).env_clear();
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -29,7 +29,7 @@ impl Source {
 
     /// The room: `None` for `lib.rs`, which stands outside all of them.
     pub(crate) fn room(&self) -> Option<&str> {
-        self.module().first().copied()
+        self.module().first().copied().filter(|room| *room != "main")
     }
 }
 
