@@ -4,6 +4,7 @@ use regex::Regex;
 
 use super::{Result, raise};
 use crate::protocol::{Exception, Value, repr};
+use crate::routing::translate;
 
 /// Whether `hostname` is meant: by `destination` where there is one, else by `pattern` in the language of `matcher` where
 /// there are both; otherwise everybody is.
@@ -32,7 +33,7 @@ fn matches(hostname: &str, pattern: &Value, matcher: &Value) -> Result<bool> {
         return raise("TypeError", "pattern and matcher must be strings");
     };
     match matcher {
-        "glob" => Ok(regex(&glob(pattern))?.is_match(hostname)),
+        "glob" => Ok(regex(&translate(pattern))?.is_match(hostname)),
         // Anchored at the start, as `re.match` is: the leftmost match begins there if any does.
         "pcre" => Ok(regex(pattern)?.find(hostname).is_some_and(|found| found.start() == 0)),
         other => Err(Exception::with_args(
@@ -45,45 +46,6 @@ fn matches(hostname: &str, pattern: &Value, matcher: &Value) -> Result<bool> {
 
 fn regex(pattern: &str) -> Result<Regex> {
     Regex::new(pattern).or_else(|_| raise("error", format!("cannot compile {}", repr::repr(&Value::from(pattern)))))
-}
-
-/// A shell pattern as a regular expression (Python's `fnmatch.translate`).
-fn glob(pattern: &str) -> String {
-    let mut expression = String::from(r"(?s)\A");
-    let mut rest = pattern;
-    while let Some(letter) = rest.chars().next() {
-        rest = &rest[letter.len_utf8()..];
-        match letter {
-            '*' => expression.push_str(".*"),
-            '?' => expression.push('.'),
-            '[' => rest = class(rest, &mut expression),
-            letter => expression.push_str(&regex::escape(letter.encode_utf8(&mut [0; 4]))),
-        }
-    }
-    expression.push_str(r"\z");
-    expression
-}
-
-/// Appends the class that `rest` begins with, after its `[`, and returns what stands behind it; a bracket that is never
-/// closed stands for itself.
-fn class<'a>(rest: &'a str, expression: &mut String) -> &'a str {
-    let negated = rest.starts_with('!');
-    let members = rest.strip_prefix('!').unwrap_or(rest);
-    // A bracket right at the beginning is a member.
-    let first = members.chars().next().map_or(0, char::len_utf8);
-    let Some(end) = members.get(first..).and_then(|tail| tail.find(']')).map(|at| at + first) else {
-        expression.push_str(r"\[");
-        return rest;
-    };
-    expression.push_str(if negated { "[^" } else { "[" });
-    for letter in members[..end].chars() {
-        if letter != '-' && !letter.is_alphanumeric() {
-            expression.push('\\');
-        }
-        expression.push(letter);
-    }
-    expression.push(']');
-    &members[end + 1..]
 }
 
 #[cfg(test)]
@@ -110,6 +72,9 @@ mod tests {
         check(Value::Null, "host", "glob", Ok(false));
         check(Value::Null, "w[", "glob", Ok(false));
         check(Value::Null, "w[]1]@*", "glob", Ok(true));
+        // A range that runs backwards has no members, and is no error.
+        check(Value::Null, "w[9-0]@*", "glob", Ok(false));
+        check(Value::Null, "w[!9-0]@*", "glob", Ok(true));
         check(Value::Null, r"w\d@", "pcre", Ok(true));
         check(Value::Null, "1@host", "pcre", Ok(false));
         check(Value::Null, "(", "pcre", Err("error"));

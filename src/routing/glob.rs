@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 /// The regular expression of a glob (Lib/fnmatch.py `translate`): `*`, `?`, `[abc]`, `[!a-c]`; it matches a whole name.
-pub(super) fn translate(glob: &str) -> String {
+pub(crate) fn translate(glob: &str) -> String {
     let letters: Vec<char> = glob.chars().collect();
     let mut expression = String::from(r"\A(?s:");
     let mut at = 0;

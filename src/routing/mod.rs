@@ -10,4 +10,5 @@ mod glob;
 mod router;
 mod table;
 
+pub(crate) use glob::translate;
 pub use router::{Route, Router};

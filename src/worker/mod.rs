@@ -53,6 +53,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -223,11 +224,9 @@ impl Worker {
     /// # Errors
     /// `Connection`, `Authentication` or `Configuration` when the broker was given up; everything that was reserved
     /// has been given back as far as the broker could still be told.
-    pub async fn run(self) -> Result<()> {
-        let config = self.app.config();
-        let prefetch = self.prefetch();
-        let (writer, current) =
-            (ResultWriter::start(Arc::clone(&self.backend), WriterOptions::from(config)), watch::Sender::new(None));
+    pub async fn run(mut self) -> Result<()> {
+        let (prefetch, current) = (self.prefetch(), watch::Sender::new(None));
+        let writer = ResultWriter::start(Arc::clone(&self.backend), WriterOptions::from(self.app.config()));
         let (publisher, publishing) = Publisher::start(current.subscribe());
         let (poison, recording) = self.poison(current.subscribe()).unzip();
         // Whoever drops this future takes the link down with it.
@@ -247,50 +246,75 @@ impl Worker {
             stop: stop.clone(),
         };
         let link = tokio::spawn(link.run(self.connector("consumer", rng.u64(..))));
+        let sender = self.sender(publisher, broadcasts, rng.u64(..))?;
+        let finisher = self.finisher(sender, writer.clone(), rng);
+        let parts = self.parts(finisher, remote, poison)?;
+        let consumer = Consumer::new(parts, prefetch, self.concurrency(), stop_consuming, &self.handle);
+        let ended = consumer.run(self.events).await;
+        Background { writer, recording, link, publishing, stop }.end().await;
+        ended
+    }
+}
 
+/// What runs beside the loop, and is ended after it.
+struct Background {
+    writer: ResultWriter,
+    recording: Option<JoinHandle<()>>,
+    link: JoinHandle<()>,
+    publishing: JoinHandle<()>,
+    stop: CancellationToken,
+}
+
+impl Background {
+    async fn end(self) {
+        // After a cold shutdown the backend may be away for good; what waits for it then is not waited for.
+        let _ = tokio::time::timeout(LAST_WORDS, self.writer.stop()).await;
+        if let Some(recording) = self.recording {
+            let _ = tokio::time::timeout(LAST_WORDS, recording).await;
+        }
+        self.stop.cancel();
+        let _ = self.link.await;
+        // A handler that does not yield keeps its publisher; there is nothing left that it could publish over.
+        self.publishing.abort();
+    }
+}
+
+/// What a run is made of.
+impl Worker {
+    fn sender(&self, publisher: Publisher, broadcasts: Broadcasts, seed: u64) -> Result<Arc<Sender>> {
+        let (backend, clock) = (Arc::clone(&self.backend), self.clock.clone());
+        Sender::new(&self.app, publisher, backend, clock, broadcasts, seed).map(Arc::new)
+    }
+
+    /// What ends tasks; the tasks that every worker has are made with it, for they send and store as it does.
+    fn finisher(&mut self, sender: Arc<Sender>, writer: ResultWriter, rng: fastrand::Rng) -> Finisher {
+        let config = self.app.config();
+        let results = Arc::new(Results { metas: self.metas.clone(), writer, cold: Cold::default() });
+        let continuations = Arc::new(Continuations { sender, results, tasks: self.app.tasks().clone() });
+        self.tasks.add(Builtins::new(Arc::clone(&continuations), config).tasks(), config);
         let dead_letters = config.dead_letter_queue.clone();
         let dead_letters = dead_letters.map(|queue| DeadLetters { queue, hostname: self.options.hostname.clone() });
-        let (concurrency, revoked, mut tasks) = (self.concurrency(), self.revoked(), self.tasks);
-        let sender = Arc::new(Sender::new(
-            &self.app,
-            publisher,
-            Arc::clone(&self.backend),
-            self.clock.clone(),
-            broadcasts,
-            rng.u64(..),
-        )?);
-        let results = Arc::new(Results { metas: self.metas, writer: writer.clone(), cold: Cold::default() });
-        let continuations = Arc::new(Continuations { sender, results, tasks: self.app.tasks().clone() });
-        tasks.add(Builtins::new(Arc::clone(&continuations), config).tasks(), config);
         let successes =
             Bounds { max: config.worker_successful_max as usize, expires: config.worker_successful_expires };
         let deduplicate = config.worker_deduplicate_successful_tasks;
         let duplicates = Duplicates::new(deduplicate, successes, Arc::clone(&self.backend));
-        let parts = Parts {
+        Finisher::new(continuations, dead_letters, duplicates, self.clock.clone(), rng)
+    }
+
+    fn parts(&mut self, finisher: Finisher, remote: Remote, poison: Option<Poison>) -> Result<Parts> {
+        let config = self.app.config();
+        Ok(Parts {
             remote,
-            revoked,
+            revoked: self.revoked(),
             disable_rate_limits: config.worker_disable_rate_limits,
             disable_prefetch: config.worker_disable_prefetch,
-            finisher: Finisher::new(continuations, dead_letters, duplicates, self.clock, rng),
-            tasks,
-            rates: self.rates,
-            state_file: self.state_file,
+            finisher,
+            tasks: self.tasks.clone(),
+            rates: std::mem::take(&mut self.rates),
+            state_file: self.state_file.clone(),
             freezer: Freezer::new()?,
             quarantine: poison.map(|poison| Quarantine::new(poison, self.handle.events.clone())),
-        };
-        let consumer = Consumer::new(parts, prefetch, concurrency, stop_consuming, &self.handle);
-        let ended = consumer.run(self.events).await;
-
-        // After a cold shutdown the backend may be away for good; what waits for it then is not waited for.
-        let _ = tokio::time::timeout(LAST_WORDS, writer.stop()).await;
-        if let Some(recording) = recording {
-            let _ = tokio::time::timeout(LAST_WORDS, recording).await;
-        }
-        stop.cancel();
-        let _ = link.await;
-        // A handler that does not yield keeps its publisher; there is nothing left that it could publish over.
-        publishing.abort();
-        ended
+        })
     }
 }
 
@@ -311,7 +335,7 @@ impl Worker {
     }
 
     /// What counts lost workers, if that is wanted and the broker can.
-    fn poison(&self, current: Current) -> Option<(Poison, tokio::task::JoinHandle<()>)> {
+    fn poison(&self, current: Current) -> Option<(Poison, JoinHandle<()>)> {
         let limit = self.app.config().worker_lost_limit?;
         if !self.transport.capabilities().keeps_notes {
             tracing::warn!("worker_lost_limit has no effect: {} keeps no notes", self.transport.uri());
