@@ -256,7 +256,7 @@ async fn results_of_a_canvas_know_what_was_before_them() {
 async fn waiting_for_the_last_step_tells_what_one_before_it_raised() {
     let rig = rig("");
     let steps = [signature("t", args![]).task_id("a"), signature("t", args![]).task_id("b")];
-    let canvas = chain([group(steps).into(), signature("t", args![]).task_id("c"), signature("t", args![])]);
+    let canvas = chain([group(steps), signature("t", args![]).task_id("c"), signature("t", args![])]);
     let result = rig.producer.send(canvas).await.unwrap();
     assert!(result.get::<Value>(Duration::from_millis(1)).await.unwrap_err().is_timeout());
     let waiting = tokio::spawn({

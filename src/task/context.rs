@@ -46,6 +46,9 @@ pub trait SignatureSink: Send + Sync {
     /// Sends `signature` as one more member of the chord that the running task `request` is a member of; an error if it
     /// is a member of none (celery/app/task.py `Task.add_to_chord`).
     async fn add_to_chord(&self, request: &Request, signature: Signature) -> Result<ResultTuple>;
+
+    /// Makes something that the task has sent one of its children (celery/app/task.py `Task.add_trail`).
+    fn add_child(&self, child: ResultTuple);
 }
 
 /// What a handler knows.
@@ -138,6 +141,11 @@ impl TaskContext {
     /// Those of the broker and of the signature; `Configuration` when the context belongs to no worker.
     pub async fn send(&self, signature: impl Into<Signature>) -> Result<ResultTuple> {
         self.signatures.send(&self.request, signature.into()).await
+    }
+
+    /// Makes what was sent one by one a child of the task as a whole.
+    pub(crate) fn add_child(&self, child: ResultTuple) {
+        self.signatures.add_child(child);
     }
 
     /// [`TaskContext::send`] for handlers that are plain functions.
@@ -279,6 +287,8 @@ impl SignatureSink for Nowhere {
     async fn add_to_chord(&self, _: &Request, signature: Signature) -> Result<ResultTuple> {
         Err(cannot_send(&signature))
     }
+
+    fn add_child(&self, _: ResultTuple) {}
 }
 
 fn cannot_send(signature: &Signature) -> Error {

@@ -204,12 +204,17 @@ async fn old_group(context: &TaskContext, arguments: &mut Map) -> Result<Outcome
     let result = required(arguments, "result")?;
     let group_id = required(arguments, "group_id")?;
     let partial = list(required(arguments, "partial_args")?, "partial_args")?;
+    let is_child = arguments.remove("add_to_parent").is_none_or(|add| add.is_truthy());
+    let group = ResultTuple::try_from(&result)?;
     for task in tasks {
         let task: Signature = task.try_into()?;
-        let options = Map::from([("group_id", group_id.clone())]);
+        // The group is the child, not each of its members.
+        let options = Map::from([("group_id", group_id.clone()), ("add_to_parent", false.into())]);
         context.send(task.with_arguments(partial.clone(), Map::new(), options)).await?;
     }
-    ResultTuple::try_from(&result)?;
+    if is_child {
+        context.add_child(group);
+    }
     Ok(Outcome::Success(result))
 }
 

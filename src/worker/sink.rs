@@ -76,6 +76,10 @@ impl SignatureSink for Sink {
         self.carry_out(ready).await?;
         Ok(result)
     }
+
+    fn add_child(&self, child: ResultTuple) {
+        self.children.lock().unwrap_or_else(PoisonError::into_inner).push(child);
+    }
 }
 
 /// What `replace` and `add_to_chord` need to know of the run.

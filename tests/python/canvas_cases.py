@@ -3,6 +3,8 @@
 They hold for stock workers, of which `test_canvas.py` asks them first.
 """
 
+import uuid
+
 import pytest
 from celery import chain, chord, group
 from celery.canvas import StampingVisitor
@@ -841,6 +843,39 @@ def headers_of_a_project(c):
     sig = chain(c.s("add", 1, 1).set(headers={"first": 1}), c.si("flaky", "k", 0).set(headers={"second": [2]}))
     result = sig.apply_async(headers={"all": {"x": None}}, shadow="shown as")
     assert c.value(result) == 1
+
+
+# Celery's own tasks that its clients no longer send.
+
+
+@case
+def the_old_task_of_groups(c):
+    group_id, (first, second) = str(uuid.uuid4()), (c.named(c.s("add", nth)) for nth in (1, 2))
+    result = [[group_id, None], [[[task_id, None], None] for _, task_id in (first, second)]]
+    arguments = [[as_dict(sig) for sig, _ in (first, second)], result, group_id, [10]]
+    sent = c.app.send_task("celery.group", arguments, queue=c.queue())
+    assert [c.value(task_id) for _, task_id in (first, second)] == [11, 12]
+    assert c.value(sent) == result
+    assert c.children(sent) == [group_id]
+
+
+@case
+def the_old_task_of_groups_may_have_no_children(c):
+    member, task_id = c.named(c.s("add", 1, 2))
+    arguments = {"tasks": [as_dict(member)], "result": [["g", None], [[[task_id, None], None]]], "group_id": "g",
+                 "partial_args": [], "add_to_parent": False}
+    sent = c.app.send_task("celery.group", kwargs=arguments, queue=c.queue())
+    assert c.value(task_id) == 3
+    assert c.children(sent) == []
+
+
+@case
+def the_old_task_of_chords(c):
+    body, body_id = c.named(c.s("xsum"))
+    header = [as_dict(c.s("add", nth)) for nth in (1, 2)]
+    sent = c.app.send_task("celery.chord", (header, as_dict(body)), {"partial_args": [10]}, queue=c.queue())
+    assert c.value(sent)[0][0] == body_id
+    assert c.value(body_id) == 23
 
 
 # Signatures that come as arguments, and big canvases of all kinds.
