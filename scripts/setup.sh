@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Puts in place what the other commands need, and nothing that is there already.
 #
-#   scripts/setup.sh [compiler] [lint] [redis] [python] [old-client] [old-worker]
+#   scripts/setup.sh [compiler] [lint] [redis] [rabbitmq] [python] [old-client] [old-worker]
 #
 # compiler    a C compiler and pkg-config, for the compression and TLS libraries
 # lint        rustfmt and clippy
 # redis       the redis-server and openssl programs; no service is started and none is left running
+# rabbitmq    the rabbitmq-server program; no node is started and none is left running
 # python      .build/venv: Celery 5.7, Django and pytest, with pinned versions
 # old-client  .build/venv-5.3: an older Celery, to prove that its messages and results work too
 # old-worker  .build/venv-5.5: an older Celery, whose workers stand beside ours in mixed fleets
@@ -62,24 +63,35 @@ lint() {
 }
 
 # Debian starts a server that it installs, unless policy-rc.d says no: the tests start their own, on free ports.
-redis() {
-    # The tests of encrypted connections make their certificates with it.
-    command -v openssl >/dev/null || apt_install openssl
-    command -v redis-server >/dev/null && return
-    local policy=/usr/sbin/policy-rc.d ours=
+without_service() {
+    local service=$1 policy=/usr/sbin/policy-rc.d ours= status=0
     if [ ! -e "$policy" ] && as_root true; then
         printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
         as_root chmod +x "$policy"
         ours=yes
     fi
-    local status=0
-    (apt_install redis-server) || status=$?
+    (apt_install "$service") || status=$?
     [ -z "$ours" ] || as_root rm -f "$policy"
     [ "$status" = 0 ] || exit "$status"
     if command -v systemctl >/dev/null && [ -d /run/systemd/system ]; then
-        as_root systemctl disable --now redis-server >/dev/null 2>&1 || true
+        as_root systemctl disable --now "$service" >/dev/null 2>&1 || true
     fi
+}
+
+redis() {
+    # The tests of encrypted connections make their certificates with it.
+    command -v openssl >/dev/null || apt_install openssl
+    command -v redis-server >/dev/null && return
+    without_service redis-server
     command -v redis-server >/dev/null || die "redis-server was installed but is not on the PATH"
+}
+
+# Debian keeps the program where only root looks.
+rabbitmq() {
+    [ -x /usr/sbin/rabbitmq-server ] && return
+    command -v rabbitmq-server >/dev/null && return
+    without_service rabbitmq-server
+    [ -x /usr/sbin/rabbitmq-server ] || die "rabbitmq-server was installed but is not in /usr/sbin"
 }
 
 # The first interpreter of at least 3.10 that can make virtual environments.
@@ -129,7 +141,7 @@ old_worker() {
 
 for part in "$@"; do
     case $part in
-        compiler | lint | redis | python) "$part" ;;
+        compiler | lint | redis | rabbitmq | python) "$part" ;;
         old-client) old_client ;;
         old-worker) old_worker ;;
         *) die "no part is called $part" ;;

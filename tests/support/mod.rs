@@ -1,10 +1,14 @@
 //! What tests of several files share: brokers of their own.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub(crate) mod certificates;
 pub(crate) mod proxy;
+pub(crate) mod rabbitmq_server;
 pub(crate) mod redis_server;
 
 use std::future::Future;
+use std::io::{self, Write as _};
+use std::net::TcpListener;
 use std::time::Duration;
 
 /// Waits until something outside of this process is so; fails the test if it is not within ten seconds.
@@ -21,4 +25,16 @@ where
     if tokio::time::timeout(Duration::from_secs(10), waiting).await.is_err() {
         panic!("waited ten seconds in vain: {what}");
     }
+}
+
+pub(crate) fn skipped<T>(program: &str, error: &io::Error) -> Option<T> {
+    // Not `eprintln`, which is shown for failing tests alone.
+    let _ = writeln!(io::stderr(), "skipped: {program} is not installed ({error})");
+    None
+}
+
+/// A port that nobody listens on at this moment.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("it is bound").port()
 }

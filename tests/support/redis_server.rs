@@ -1,15 +1,15 @@
 //! [`RedisServer`]: a Redis of the test's own, gone with it.
 
-use std::io::{self, Write as _};
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use celeriac::redis_client::{ConnectOptions, RedisUrl, UrlPolicy};
 use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
 
-use super::eventually;
+use super::certificates::Certificates;
+use super::{eventually, free_port, skipped};
 
 /// A running `redis-server` on a free port and on a socket. What it holds survives a restart.
 pub(crate) struct RedisServer {
@@ -18,13 +18,6 @@ pub(crate) struct RedisServer {
     port: u16,
     tls: Option<Certificates>,
     password: Option<&'static str>,
-}
-
-/// Files that the `openssl` command made.
-pub(crate) struct Certificates {
-    pub(crate) authority: PathBuf,
-    pub(crate) certificate: PathBuf,
-    pub(crate) key: PathBuf,
 }
 
 impl RedisServer {
@@ -153,49 +146,4 @@ impl Drop for RedisServer {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-impl Certificates {
-    /// An authority, and a certificate for 127.0.0.1 and localhost.
-    fn make(directory: &Path) -> io::Result<Self> {
-        let file = |name: &str| directory.join(name);
-        let extensions = file("extensions");
-        std::fs::write(&extensions, "subjectAltName=IP:127.0.0.1,DNS:localhost\nbasicConstraints=CA:FALSE\n")?;
-        let (authority, authority_key) = (file("ca.pem"), file("ca-key.pem"));
-        let (certificate, key, request) = (file("cert.pem"), file("key.pem"), file("request.pem"));
-        let new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
-        openssl(|command| {
-            command.args(["req", "-x509", "-days", "2", "-subj", "/CN=test authority"]).args(new_key);
-            command.arg("-keyout").arg(&authority_key).arg("-out").arg(&authority);
-        })?;
-        openssl(|command| {
-            command.args(["req", "-subj", "/CN=localhost"]).args(new_key);
-            command.arg("-keyout").arg(&key).arg("-out").arg(&request);
-        })?;
-        openssl(|command| {
-            command.args(["x509", "-req", "-days", "2", "-CAcreateserial"]).arg("-in").arg(&request);
-            command.arg("-CA").arg(&authority).arg("-CAkey").arg(&authority_key);
-            command.arg("-extfile").arg(&extensions).arg("-out").arg(&certificate);
-        })?;
-        Ok(Certificates { authority, certificate, key })
-    }
-}
-
-fn openssl(arguments: impl FnOnce(&mut Command)) -> io::Result<()> {
-    let mut command = Command::new("openssl");
-    arguments(&mut command);
-    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
-    if status.success() { Ok(()) } else { Err(io::Error::other(format!("openssl ended with {status}"))) }
-}
-
-fn skipped<T>(program: &str, error: &io::Error) -> Option<T> {
-    // Not `eprintln`, which is shown for failing tests alone.
-    let _ = writeln!(io::stderr(), "skipped: {program} is not installed ({error})");
-    None
-}
-
-/// A port that nobody listens on at this moment.
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("it is bound").port()
 }
