@@ -8,6 +8,7 @@ step() { printf '\n== %s\n' "$*"; "$@"; }
 
 step cargo fmt --all --check
 step rustfmt --check --edition 2021 benches/peers/celery-crate/src/main.rs
+step rustfmt --check --edition 2024 benches/peers/rabbitmq/src/main.rs
 step cargo clippy --workspace --all-targets --locked -- -D warnings
 if cargo deny --version >/dev/null 2>&1; then
     step cargo deny --all-features check

@@ -97,12 +97,25 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}({self})", self.kind)
+        // What a `main` that returns it prints, so it is for people.
+        fmt::Display::fmt(self, f)
     }
 }
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn main_prints_it_in_words() {
+        let error = Error::new(ErrorKind::Io, "read the file x").with_source("it is no file");
+        let returned: Box<dyn StdError> = error.into();
+        assert_eq!(format!("Error: {returned:?}"), "Error: read the file x: it is no file");
     }
 }

@@ -11,8 +11,8 @@
 //! 5  worker
 //! 4  app
 //! 3  transport  backend  task  control
-//! 2  redis_client  routing  canvas
-//! 1  protocol   config                      pure: no tokio, no sockets, no reading of clocks
+//! 2  redis_client  amqp_client  routing  canvas
+//! 1  protocol   config   url   tls            pure, but for tls: no tokio, no sockets, no reading of clocks
 //! 0  error  time
 //! ```
 
@@ -22,6 +22,7 @@
 // The macro's code names the crate; so must that of our own tests.
 extern crate self as celeriac;
 
+pub mod amqp_client;
 pub mod app;
 pub mod backend;
 pub mod canvas;
@@ -34,7 +35,9 @@ pub mod redis_client;
 pub mod routing;
 pub mod task;
 pub mod time;
+pub mod tls;
 pub mod transport;
+mod url;
 pub mod worker;
 
 pub use app::{App, AsyncResult, GroupResult};

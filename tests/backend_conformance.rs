@@ -1,6 +1,7 @@
 //! What every result backend promises, asked of each of them, and what Redis promises beside it.
 //!
-//! The tests with Redis start a private `redis-server` each; they say so and pass where it is not installed.
+//! The tests with Redis start a private `redis-server` each, those with RabbitMQ share a private node; they say so and
+//! pass where it is not installed.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -12,6 +13,8 @@ mod fleet;
 mod large;
 #[path = "backend_conformance/peer.rs"]
 mod peer;
+#[path = "backend_conformance/python.rs"]
+mod python;
 #[path = "backend_conformance/redis.rs"]
 mod redis_promises;
 #[path = "backend_conformance/suite.rs"]
@@ -23,31 +26,35 @@ mod values;
 use std::sync::Arc;
 
 use celeriac::ErrorKind;
-use celeriac::backend::{BackendOptions, ResultBackend, from_url};
+use celeriac::backend::{BackendOptions, ResultBackend, RpcOptions, from_url};
+use support::rabbitmq_server::RabbitServer;
 use support::redis_server::RedisServer;
 
-/// Runs each promise of a suite against each backend, with each form that stored bytes can have.
-macro_rules! every_backend_keeps {
-    ($($suite:ident: $($promise:ident)*;)*) => {
-        mod memory {
+/// A test of each promise, run by a function that knows the backend.
+macro_rules! keeps {
+    ($module:ident, $run:ident: $($suite:ident: $($promise:ident)*;)*) => {
+        mod $module {
             $($(#[tokio::test]
             async fn $promise() {
-                for options in super::forms() {
-                    super::$suite::$promise(super::open("memory://", &options)).await;
-                }
+                super::$run(super::$suite::$promise).await;
             })*)*
         }
+    };
+}
 
-        mod redis {
-            $($(#[tokio::test]
-            async fn $promise() {
-                let Some(server) = super::RedisServer::start().await else { return };
-                for options in super::forms() {
-                    super::$suite::$promise(super::open(&server.url(0), &options)).await;
-                    super::redis_promises::flush(&server);
-                }
-            })*)*
-        }
+macro_rules! every_backend_keeps {
+    ($($promises:tt)*) => {
+        keeps! { memory, on_memory: $($promises)* }
+        keeps! { redis, on_redis: $($promises)* }
+        keeps! { rpc, on_rpc: $($promises)* }
+    };
+}
+
+/// `rpc://` has neither saved groups nor chords.
+macro_rules! backends_with_chords_keep {
+    ($($promises:tt)*) => {
+        keeps! { memory_chords, on_memory: $($promises)* }
+        keeps! { redis_chords, on_redis: $($promises)* }
     };
 }
 
@@ -63,9 +70,12 @@ every_backend_keeps! {
     a_result_needs_an_id
     a_writer_keeps_the_order_of_each_task;
 
+    chords: waiting_for_many_ends_with_the_last_or_the_first_failure
+    a_group_is_joined_in_its_shape;
+}
+
+backends_with_chords_keep! {
     chords: groups_are_kept_with_their_structure
-    waiting_for_many_ends_with_the_last_or_the_first_failure
-    a_group_is_joined_in_its_shape
     a_chord_completes_once_and_in_the_headers_order
     members_of_many_chords_are_counted_in_one_batch
     a_chord_waits_for_members_that_were_added
@@ -75,6 +85,32 @@ every_backend_keeps! {
     a_copy_waits_for_the_worker_that_has_the_claim
     a_copy_takes_over_from_a_worker_that_died
     a_part_needs_its_ids;
+}
+
+async fn on_memory<F: Future<Output = ()>>(promise: fn(Arc<dyn ResultBackend>) -> F) {
+    for options in forms() {
+        promise(open("memory://", &options)).await;
+    }
+}
+
+async fn on_redis<F: Future<Output = ()>>(promise: fn(Arc<dyn ResultBackend>) -> F) {
+    let Some(server) = RedisServer::start().await else { return };
+    for options in forms() {
+        promise(open(&server.url(0), &options)).await;
+        redis_promises::flush(&server);
+    }
+}
+
+/// Each sends to itself.
+async fn on_rpc<F: Future<Output = ()>>(promise: fn(Arc<dyn ResultBackend>) -> F) {
+    let Some(server) = RabbitServer::shared().await else { return };
+    let vhost = server.vhost();
+    for options in forms() {
+        let rpc = RpcOptions { broker_url: vhost.url(), ..RpcOptions::default() };
+        let backend = open("rpc://", &BackendOptions { rpc, ..options });
+        backend.expect_results().await.unwrap();
+        promise(backend).await;
+    }
 }
 
 /// Plain JSON, and what the script that keeps Redis's state rules can look into only in part or not at all.
@@ -106,6 +142,9 @@ fn settings_name_a_backend() {
         (Some("disabled://"), "disabled://"),
         (Some("memory://"), "memory://"),
         (Some("cache+memory://"), "memory://"),
+        (Some("rpc"), "rpc://"),
+        (Some("rpc://"), "rpc://"),
+        (Some("rpc://u:secret@h/v"), "rpc://"),
         (Some("redis"), "redis://localhost:6379/0"),
         (Some("redis://h:1/2"), "redis://h:1/2"),
         (Some("redis://u:secret@h/2"), "redis://u:**@h:6379/2"),
@@ -123,7 +162,7 @@ fn settings_name_a_backend() {
 #[test]
 fn settings_that_name_none_are_refused_with_what_is_supported() {
     let rows = [
-        ("rpc://", "`rpc` is not supported: use one of redis://"),
+        ("amqp://u:secret@h", "`amqp` is not supported: use one of redis://"),
         ("db+postgresql://u:secret@h/db", "`db+postgresql` is not supported"),
         ("django-db", "`django-db` is not supported"),
         ("u:secret@h", "is not supported: use one of"),
@@ -139,8 +178,21 @@ fn settings_that_name_none_are_refused_with_what_is_supported() {
         assert!(message.contains(text) && !message.contains("secret"), "{url}: {message}");
     }
     let pickle = BackendOptions { serializer: "pickle".into(), ..BackendOptions::default() };
-    for url in ["redis://h", "memory://"] {
+    for url in ["redis://h", "rpc://", "memory://"] {
         assert_eq!(from_url(Some(url), &pickle).unwrap_err().kind(), ErrorKind::Refused);
+    }
+}
+
+#[test]
+fn rpc_needs_rabbitmq_as_the_broker() {
+    for url in ["redis://:secret@h", "memory://", "amqp://u:secret@h:port"] {
+        let rpc = RpcOptions { broker_url: url.into(), ..RpcOptions::default() };
+        let options = BackendOptions { rpc, ..BackendOptions::default() };
+        assert!(!format!("{options:?}").contains("secret"), "{options:?}");
+        let error = from_url(Some("rpc://"), &options).unwrap_err();
+        let message = error.to_string();
+        assert_eq!(error.kind(), ErrorKind::Configuration, "{message}");
+        assert!(message.contains("has to be RabbitMQ") && !message.contains("secret"), "{message}");
     }
 }
 

@@ -58,11 +58,20 @@ fn mistakes() {
         &["--loader", "x", "worker"],
         &["--config", "missing.toml", "worker"],
         &["--config", "wrong-name.toml", "worker"],
+        &["--config", "django-name.toml", "worker"],
+        &["--config", "wrong-key.toml", "worker"],
         &["--config", "wrong-type.toml", "worker"],
         &["--config", "no-toml.toml", "worker"],
         &["--workdir", "missing", "worker"],
         &["worker", "--loud"],
         &["worker", "-A", "proj"],
+        &["worker", "--app=proj"],
+        &["worker", "-Q", "rust", "-b", "redis://localhost"],
+        &["worker", "--broker=redis://localhost"],
+        &["worker", "-q"],
+        &["worker", "--config", "celeriac.toml"],
+        &["dead-letters", "list", "-b", "redis://localhost"],
+        &["dead-letters", "requeue"],
         &["worker", "-l", "LOUD"],
         &["worker", "-c", "many"],
         &["worker", "-O", "fast"],
@@ -86,20 +95,27 @@ fn mistakes() {
         &["-b", "redis://localhost", "worker", "-S", "/dev/zero"],
         &["-b", "redis://localhost", "worker", "-Q", "celery,celeriac.dead-letters"],
         &["worker", "worker.concurency=3"],
+        &["worker", "broker_transport_options.visibility_timeot=6"],
         &["worker", "task.acks_late=perhaps"],
         &["worker", "loud"],
         &["worker", "worker.log_format=%(colour)s"],
         &["worker", "-Q", "hipri", "task.create_missing_queues=no"],
         &["-b", "nonsense", "worker"],
+        &["-b", "redis//localhost", "worker"],
         &["-b", "redis://localhost/database", "worker"],
         &["-b", "carrier-pigeon://localhost", "worker"],
+        &["-b", "amqp://user:secret@localhost:99999//", "worker"],
+        &["-b", "amqp://user:secret@localhost?frobnicate=1", "worker"],
+        &["-b", "amqp://user:secret@localhost", "worker", "broker.login_method=GSSAPI"],
+        &["-b", "amqp://user:secret@localhost", "worker", "broker.failover_strategy=best"],
         &["-b", "sqs://key:secret@", "worker"],
         &["-b", "sentinel://localhost:26379", "worker"],
-        &["worker"],
         &["-b", "redis://localhost", "--result-backend", "nonsense://", "worker"],
     ];
     let program = Program::new();
     program.write("wrong-name.toml", "broker_ur = 'redis://localhost'\n");
+    program.write("django-name.toml", "CELERY_BROKER_URL = 'redis://localhost'\n");
+    program.write("wrong-key.toml", "broker_transport_options = { visibility_timeot = 3 }\n");
     program.write("wrong-type.toml", "task_acks_late = 'yes'\n");
     program.write("no-toml.toml", "task_acks_late: yes\n");
     program.write("held.pid", &format!("{}\n", std::process::id()));
@@ -164,7 +180,8 @@ fn a_refused_connection_is_tried_again_and_a_signal_ends_the_wait() {
         let line = worker.error_line("Cannot connect");
         assert!(line.contains("ERROR/MainProcess] consumer: Cannot connect to redis://:**@127.0.0.1:"), "{line}");
         assert!(line.contains("onnection refused"), "{line}");
-        assert!(line.ends_with("seconds... (1/100)"), "{line}");
+        assert!(line.ends_with("seconds... (try 1; gives up after 49 minutes)"), "{line}");
+        assert!(worker.error_line("Cannot connect").contains("(try 2; gives up after 49 minutes)"));
         worker.signal(signal);
         let ended = worker.wait();
         assert_eq!(ended.code, format!("exit code {code}"), "{signal}: {}", ended.errors);
@@ -268,6 +285,37 @@ fn settings_without_effect_are_named() {
     let mut worker = program.start(&["-b", &url, "worker"]);
     let line = worker.error_line("worker_pool_restarts");
     assert!(line.ends_with("the setting worker_pool_restarts is not supported yet and has no effect"), "{line}");
+    worker.signal("TERM");
+    assert_eq!(worker.wait().code, "exit code 0");
+}
+
+#[test]
+fn what_may_surprise_is_said_once_at_the_start() {
+    let url = format!("redis://127.0.0.1:{}", dead_port());
+    let said = |program: &Program, queue: &str| {
+        let mut worker = program.start(&["-q", "-b", &url, "worker", "-l", "INFO", "-Q", queue]);
+        worker.error_line("Cannot connect");
+        worker.signal("TERM");
+        worker.wait().errors
+    };
+    let (elsewhere, no_results) =
+        ("sent to the queue celery, which this worker does not consume", "results are not kept");
+    let program = Program::new();
+    let text = said(&program, "rust");
+    assert!(text.matches(elsewhere).count() == 1 && text.matches(no_results).count() == 1, "{text}");
+    assert!(!said(&program, "rust,celery").contains(elsewhere));
+    program
+        .write("celeriac.toml", "result_backend = 'redis://localhost'\n[task_routes]\n'rust.*' = { queue = 'rust' }\n");
+    let text = said(&program, "rust");
+    assert!(!text.contains(elsewhere) && !text.contains(no_results), "{text}");
+}
+
+#[test]
+fn an_empty_option_is_none() {
+    let url = format!("redis://127.0.0.1:{}/7", dead_port());
+    let program = Program::new().with("CELERY_BROKER_URL", &url);
+    let mut worker = program.start(&["-b", "", "--result-backend", "", "worker"]);
+    assert!(worker.error_line("Cannot connect").contains("/7: "));
     worker.signal("TERM");
     assert_eq!(worker.wait().code, "exit code 0");
 }

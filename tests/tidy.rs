@@ -36,7 +36,7 @@ fn imports_point_down_only() {
 }
 
 #[test]
-fn only_three_places_name_the_redis_crate_and_none_names_python_or_lapin() {
+fn each_client_library_is_named_in_three_places_and_python_in_none() {
     assert_none(core().iter().flat_map(rules::foreign_crates).collect());
 }
 
@@ -154,7 +154,11 @@ mod checker {
             ("src/backend/redis.rs", "use redis::{Client, cmd};", 0),
             ("src/redis_client/mod.rs", "use redis::aio;", 0),
             ("src/backend/redis.rs", "use pyo3::prelude;", 1),
-            ("src/transport/amqp.rs", "use lapin::Channel;", 1),
+            ("src/transport/amqp/mod.rs", "use lapin::Channel;", 0),
+            ("src/amqp_client/mod.rs", "fn f(c: lapin::Channel) {}", 0),
+            ("src/backend/rpc/mod.rs", "use lapin::Channel;", 0),
+            ("src/backend/redis/mod.rs", "use lapin::Channel;", 1),
+            ("src/amqp_client/mod.rs", "use redis::Client;", 1),
             ("src/worker/mod.rs", "// no pyo3, no redis::Client", 0),
         ];
         for (path, text, expected) in rows {

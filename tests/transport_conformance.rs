@@ -15,6 +15,7 @@ macro_rules! conformance {
         conformance!(@each memory, crate::harness::Memory::start(), $($name)*);
         conformance!(@each redis_tracking, crate::harness::Redis::start(celeriac::transport::Waiting::Tracking), $($name)*);
         conformance!(@each redis_blocking, crate::harness::Redis::start(celeriac::transport::Waiting::Blocking), $($name)*);
+        conformance!(@each rabbitmq, crate::harness::Rabbit::start(), $($name)*);
         conformance!(@each redis_polling, crate::harness::Redis::start(celeriac::transport::Waiting::Polling), $($name)*);
     };
     (@each $kind:ident, $start:expr, $($name:ident)*) => {
@@ -35,19 +36,19 @@ conformance! {
     messages_come_in_order,
     a_message_arrives_as_it_was_sent,
     a_message_sent_later_wakes_the_consumer,
-    lower_numbers_come_first,
+    priorities_are_heeded,
     queues_take_turns,
     a_full_queue_does_not_starve_another,
     the_window_is_never_exceeded,
     acked_and_rejected_messages_are_gone,
-    a_requeued_message_comes_last,
+    a_requeued_message_comes_again,
     a_restored_message_comes_next,
     dropped_deliveries_go_back_in_their_order,
     a_dropped_consumer_gives_back_what_it_had,
     a_dead_letter_replaces_its_message,
     exchanges_lead_to_their_queues,
     a_bad_publication_is_no_obstacle_to_others,
-    a_dead_letter_that_is_refused_leaves_its_message_reserved,
+    a_dead_letter_that_is_refused_leaves_its_message,
     closing_settles_everything,
     a_lost_connection_tells_who_does_not_consume,
     a_cancelled_wait_loses_nothing,

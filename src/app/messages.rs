@@ -10,7 +10,7 @@ use crate::Result;
 use crate::canvas::{Call, Defaults, Step};
 use crate::config::Config;
 use crate::protocol::{Compression, Map, ResultTuple, Serializer, Value, repr};
-use crate::routing::Router;
+use crate::routing::{DelayLevels, Route, Router, delays_natively, is_quorum};
 use crate::task::TaskOptions;
 use crate::transport::{Publication, Queue};
 
@@ -26,6 +26,10 @@ pub struct Messages {
     options: HashMap<String, Map, ahash::RandomState>,
     /// What all others are sent with.
     other: Map,
+    /// The broker can keep messages until their time.
+    broker_delays: bool,
+    /// One of the project's queues is a quorum queue.
+    has_quorum: bool,
 }
 
 /// A message that is ready to be sent.
@@ -94,7 +98,16 @@ impl Messages {
             },
             options: celerys_own(config).chain(app.tasks().names().into_iter().filter_map(options)).collect(),
             other: priority_option(config.task_default_priority),
+            broker_delays: false,
+            has_quorum: delays_natively(config),
         })
+    }
+
+    /// The same for a broker that can keep messages until their time: what has an ETA is sent to wait there, where
+    /// Celery's producers send it.
+    #[must_use]
+    pub fn with_native_delays(self, broker_delays: bool) -> Self {
+        Messages { broker_delays, ..self }
     }
 
     /// The message that makes `call` at `now`.
@@ -105,14 +118,36 @@ impl Messages {
     pub fn message(&self, mut call: Call, now: Timestamp) -> Result<Outgoing> {
         call.fill(self.options.get(&call.task).unwrap_or(&self.other).clone());
         let options = std::mem::take(&mut call.options);
-        let route = self.router.route(call.route_name(), options)?;
-        call.options = route.options;
+        let mut route = self.router.route(call.route_name(), options)?;
+        call.options = std::mem::take(&mut route.options);
+        self.delay(&mut route, call.delay(now));
         call.options.insert("delivery_mode", route.delivery_mode);
         call.fill(Map::from([("priority", Value::from(route.priority))]));
         let outgoing = call.into_outgoing(route.exchange.as_str(), route.routing_key.as_str(), &self.defaults, now)?;
         let message = outgoing.into_message()?;
         let publication = Publication { exchange: route.exchange, routing_key: route.routing_key, message };
         Ok(Outgoing { publication, queue: route.queue.as_ref().map(parts::queue) })
+    }
+
+    /// Sends what is for later to wait at the broker, if that is what the queues are for
+    /// (celery/app/base.py `Celery.send_task`).
+    fn delay(&self, route: &mut Route, seconds: u64) {
+        let is_quorum = self.has_quorum || route.queue.as_ref().is_some_and(is_quorum);
+        if seconds == 0 || !self.broker_delays || !is_quorum {
+            return;
+        }
+        if route.is_direct {
+            let exchange = route.queue.as_ref().and_then(|queue| queue.exchange.as_deref());
+            tracing::warn!(
+                "{} is a direct exchange, and the broker delays messages of topic and fanout exchanges only: a worker \
+                 holds the task until its ETA",
+                exchange.unwrap_or(&route.exchange)
+            );
+            return;
+        }
+        let queues_key = route.queue.as_ref().and_then(|queue| queue.routing_key.as_deref());
+        route.routing_key = DelayLevels::routing_key(seconds, queues_key.unwrap_or(&route.routing_key));
+        route.exchange = DelayLevels::CELERY.entrance();
     }
 
     /// Whether nobody waits for the result of `call`: what it says itself, or else its task

@@ -77,7 +77,7 @@ pub use messages::{Messages, Outgoing};
 pub(crate) use open::Open;
 pub(crate) use orders::Orders;
 pub use producer::Producer;
-pub(crate) use producer::{chords, new_id, origin};
+pub(crate) use producer::{chords, new_id, origin, reply_to};
 pub use result::AsyncResult;
 pub use result_error::{ResultError, TaskError};
 

@@ -1,11 +1,11 @@
 //! [`Open`]: a connection with what has been declared over it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::Outgoing;
-use crate::Result;
 use crate::transport::{Connection, Queue, QueueName};
+use crate::{Error, Result};
 
 /// A connection with what has been declared over it: each queue once, before the first message to it.
 #[derive(Debug)]
@@ -23,24 +23,48 @@ impl Open {
         &self.connection
     }
 
-    /// Declares what is new, and publishes: the answers are [`Connection::publish`]'s.
-    /// Who asks keeps the messages, which a lost connection has sent again.
+    /// Declares what is new, and publishes: the answers are [`Connection::publish`]'s. What is for a queue that cannot
+    /// be declared is not published, and is no obstacle to the rest. Who asks keeps the messages, which a lost
+    /// connection has sent again.
     pub(crate) async fn publish(&mut self, chunk: &[Outgoing]) -> Result<Vec<Result<()>>> {
-        self.declare(chunk.iter().filter_map(|outgoing| outgoing.queue.as_ref())).await?;
-        self.connection.publish(chunk.iter().map(|outgoing| outgoing.publication.clone()).collect()).await
+        let refused = self.declare(chunk.iter().filter_map(|outgoing| outgoing.queue.as_ref())).await?;
+        let refusal = |outgoing: &&Outgoing| refused.get(&outgoing.queue.as_ref()?.name);
+        let ready = chunk.iter().filter(|outgoing| refusal(outgoing).is_none());
+        let ready = ready.map(|outgoing| outgoing.publication.clone()).collect();
+        let mut accepted = self.connection.publish(ready).await?.into_iter();
+        let answers = chunk.iter().map(|outgoing| match refusal(&outgoing) {
+            Some(error) => Err(Error::new(error.kind(), error.to_string())),
+            None => accepted.next().unwrap_or(Ok(())),
+        });
+        Ok(answers.collect())
     }
 
-    async fn declare(&mut self, queues: impl Iterator<Item = &Queue>) -> Result<()> {
+    /// Declares what is new; says which queues the broker refuses to declare, and why.
+    async fn declare(&mut self, queues: impl Iterator<Item = &Queue>) -> Result<HashMap<QueueName, Error>> {
         let mut new: Vec<Queue> = Vec::new();
         for queue in queues {
             if !self.declared.contains(&queue.name) && !new.iter().any(|other| other.name == queue.name) {
                 new.push(queue.clone());
             }
         }
-        if !new.is_empty() {
-            self.connection.declare(&new).await?;
-            self.declared.extend(new.into_iter().map(|queue| queue.name));
+        let mut refused = HashMap::new();
+        if new.is_empty() {
+            return Ok(refused);
         }
-        Ok(())
+        match self.connection.declare(&new).await {
+            Ok(()) => self.declared.extend(new.into_iter().map(|queue| queue.name)),
+            Err(error) if error.is_connection() => return Err(error),
+            // One by one, as only some of them are refused.
+            Err(_) => {
+                for queue in new {
+                    match self.connection.declare(std::slice::from_ref(&queue)).await {
+                        Ok(()) => drop(self.declared.insert(queue.name)),
+                        Err(error) if error.is_connection() => return Err(error),
+                        Err(error) => drop(refused.insert(queue.name, error)),
+                    }
+                }
+            }
+        }
+        Ok(refused)
     }
 }

@@ -62,6 +62,20 @@ impl Outbox {
         }
     }
 
+    /// Asks for something that sending needs, again after a lost connection as for messages.
+    ///
+    /// # Errors
+    /// As [`Outbox::send`].
+    pub(super) async fn insist<F: Future<Output = Result<()>>>(&self, ask: impl Fn() -> F) -> Result<()> {
+        let (mut retries, began) = (0, Instant::now());
+        loop {
+            match ask().await {
+                Err(error) if error.is_connection() => pause(self.retry.as_ref(), &mut retries, began, error).await?,
+                answer => return answer,
+            }
+        }
+    }
+
     /// Sends to everybody who is subscribed to the exchange.
     ///
     /// # Errors
@@ -177,20 +191,9 @@ impl Sender {
         self.open.as_mut().ok_or_else(|| Error::new(ErrorKind::Connection, "there is no connection"))
     }
 
-    /// Waits before the next try; the error when there is none.
     async fn pause(&mut self, retries: &mut u32, began: Instant, lost: Error) -> Result<()> {
         self.open = None;
-        let Some(policy) = &self.retry else { return Err(lost) };
-        if policy.max_retries.is_some_and(|most| *retries >= most)
-            || policy.timeout.is_some_and(|timeout| began.elapsed() >= timeout)
-        {
-            return Err(lost);
-        }
-        let pause = interval(policy, *retries);
-        *retries += 1;
-        warn!("producer: cannot send, trying again in {:.2} seconds: {lost}", pause.as_secs_f64());
-        tokio::time::sleep(pause).await;
-        Ok(())
+        pause(self.retry.as_ref(), retries, began, lost).await
     }
 
     async fn close(&mut self) {
@@ -200,6 +203,21 @@ impl Sender {
             warn!("producer: cannot close the connection to the broker: {error}");
         }
     }
+}
+
+/// Waits before the next try; the error when there is none.
+async fn pause(policy: Option<&RetryPolicy>, retries: &mut u32, began: Instant, lost: Error) -> Result<()> {
+    let Some(policy) = policy else { return Err(lost) };
+    if policy.max_retries.is_some_and(|most| *retries >= most)
+        || policy.timeout.is_some_and(|timeout| began.elapsed() >= timeout)
+    {
+        return Err(lost);
+    }
+    let pause = interval(policy, *retries);
+    *retries += 1;
+    warn!("producer: cannot send, trying again in {:.2} seconds: {lost}", pause.as_secs_f64());
+    tokio::time::sleep(pause).await;
+    Ok(())
 }
 
 /// The pause before the retry of that number, counted from 0 (kombu/utils/functional.py `retry_over_time`).

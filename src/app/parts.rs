@@ -1,15 +1,18 @@
 //! The parts of a worker or a producer that its settings name: broker, backend, queues, time zone.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
-use crate::backend::{self, BackendOptions, ResultBackend};
+use crate::amqp_client::{AmqpConnectOptions, AmqpUrl, AmqpUrls, Failover, LoginMethod};
+use crate::backend::{self, BackendOptions, ResultBackend, RpcOptions};
 use crate::config::{Config, QueueDefinition};
 use crate::protocol::{Value, to_value};
 use crate::redis_client::{RedisUrl, UrlPolicy};
 use crate::time::Clock;
-use crate::transport::{ExchangeType, MemoryTransport, Queue, RedisOptions, RedisTransport, Transport};
+use crate::tls::TlsOptions;
+use crate::transport::{AmqpTransport, ExchangeType, MemoryTransport, Queue, RedisOptions, RedisTransport, Transport};
 use crate::{Error, ErrorKind, Result};
 
 /// The broker URLs that the Redis transport takes.
@@ -42,16 +45,28 @@ pub(crate) fn backend(config: &Config) -> Result<Arc<dyn ResultBackend>> {
         chord_expires: config.result_chord_expires,
         chord_join_timeout: Some(config.result_chord_join_timeout),
         chord_ordered: config.result_backend_transport_options.result_chord_ordered,
+        rpc: rpc(config)?,
     };
     backend::from_url(config.result_backend.as_deref(), &options)
 }
 
-/// The broker to consume from.
+/// Results go where the application's messages go (celery/app/base.py `Celery.connection`).
+fn rpc(config: &Config) -> Result<RpcOptions> {
+    Ok(RpcOptions {
+        broker_url: config.write_url().to_owned(),
+        failover: Failover::parse(&config.broker_failover_strategy)?,
+        tls: use_ssl(config)?,
+        connect: amqp_options(config, None)?,
+        persistent: config.result_persistent.unwrap_or(false),
+    })
+}
+
+/// The broker to consume from, which shows our connections under `name`.
 ///
 /// # Errors
 /// `Configuration`: a URL that cannot be read, or a broker that is not supported.
-pub(crate) fn transport(config: &Config, clock: Clock, seed: u64) -> Result<Arc<dyn Transport>> {
-    transport_to(config.read_url(), config, clock, seed)
+pub(crate) fn transport(config: &Config, name: Option<&str>, clock: Clock, seed: u64) -> Result<Arc<dyn Transport>> {
+    transport_to(config.read_url(), config, name, clock, seed)
 }
 
 /// The broker to publish to.
@@ -59,30 +74,70 @@ pub(crate) fn transport(config: &Config, clock: Clock, seed: u64) -> Result<Arc<
 /// # Errors
 /// As [`transport`].
 pub(crate) fn write_transport(config: &Config, clock: Clock, seed: u64) -> Result<Arc<dyn Transport>> {
-    transport_to(config.write_url(), config, clock, seed)
+    transport_to(config.write_url(), config, None, clock, seed)
 }
 
-fn transport_to(url: &str, config: &Config, clock: Clock, seed: u64) -> Result<Arc<dyn Transport>> {
-    let scheme = url.split_once(':').map_or(url, |(scheme, _)| scheme);
+fn transport_to(url: &str, config: &Config, name: Option<&str>, clock: Clock, seed: u64) -> Result<Arc<dyn Transport>> {
+    let scheme = url.split_once(':').map_or(url, |(scheme, _)| scheme).trim().to_ascii_lowercase();
+    let (scheme, rng) = (scheme.as_str(), fastrand::Rng::with_seed(seed));
     if scheme == "memory" {
-        return Ok(Arc::new(MemoryTransport::new()));
-    }
-    if !REDIS_SCHEMES.contains(&scheme) {
-        let why = match config.broker_url {
-            None => {
-                "no broker is configured, and Celery's default is amqp://: set CELERY_BROKER_URL or broker_url".into()
-            }
-            Some(_) => format!("the broker {scheme}:// is not supported"),
+        Ok(Arc::new(MemoryTransport::new()))
+    } else if REDIS_SCHEMES.contains(&scheme) {
+        redis(url, config, clock, rng)
+    } else if AmqpUrl::SCHEMES.contains(&scheme) {
+        amqp(url, config, name, rng)
+    } else {
+        let known = "supported are amqp://, amqps://, redis://, rediss://, redis+socket:// and memory://";
+        let problem = match url.contains("://") {
+            true => format!("the broker {scheme}:// is not supported"),
+            // Not shown: it may hold a password anywhere.
+            false => "the broker's URL has no ://, as in redis://localhost:6379/0".to_owned(),
         };
-        let known = "supported are redis://, rediss://, redis+socket:// and memory://";
-        return Err(Error::new(ErrorKind::Configuration, format!("{why}; {known}")));
+        Err(Error::new(ErrorKind::Configuration, format!("{problem}; {known}")))
     }
+}
+
+fn redis(url: &str, config: &Config, clock: Clock, rng: fastrand::Rng) -> Result<Arc<dyn Transport>> {
     let mut options = RedisOptions::from(&config.broker_transport_options);
     if config.broker_transport_options.socket_connect_timeout.is_none() {
         options.socket_connect_timeout = config.broker_connection_timeout;
     }
     let url = RedisUrl::parse(url, UrlPolicy::Broker)?;
-    Ok(Arc::new(RedisTransport::new(url, options, clock, fastrand::Rng::with_seed(seed))))
+    let url = match use_ssl(config)? {
+        Some(tls) => url.with_tls(&tls),
+        None => url,
+    };
+    Ok(Arc::new(RedisTransport::new(url, options, clock, rng)))
+}
+
+fn amqp(url: &str, config: &Config, name: Option<&str>, rng: fastrand::Rng) -> Result<Arc<dyn Transport>> {
+    let urls = AmqpUrls::parse(url, Failover::parse(&config.broker_failover_strategy)?, rng)?;
+    let urls = match use_ssl(config)? {
+        Some(tls) => urls.with_tls(&tls),
+        None => urls,
+    };
+    Ok(Arc::new(AmqpTransport::new(urls, amqp_options(config, name)?)))
+}
+
+/// How to connect to a RabbitMQ, which shows the connection under `name` unless the settings have another.
+fn amqp_options(config: &Config, name: Option<&str>) -> Result<AmqpConnectOptions> {
+    let own_name = config.broker_transport_options.client_properties.get("connection_name");
+    let own_name = own_name.and_then(toml::Value::as_str);
+    Ok(AmqpConnectOptions {
+        connect_timeout: config.broker_connection_timeout,
+        heartbeat: config.broker_heartbeat.unwrap_or_default(),
+        login_method: config.broker_login_method.as_deref().map_or(Ok(LoginMethod::Plain), LoginMethod::parse)?,
+        connection_name: own_name.or(name).map(str::to_owned),
+    })
+}
+
+/// `broker_use_ssl`, where it is on.
+fn use_ssl(config: &Config) -> Result<Option<TlsOptions>> {
+    let options = config.broker_use_ssl.as_ref();
+    let read = |options: &BTreeMap<String, String>| {
+        TlsOptions::from_pairs(options.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+    };
+    options.map(read).transpose()
 }
 
 /// A queue of which every field is filled in.
@@ -100,7 +155,14 @@ pub(crate) fn queue(definition: &QueueDefinition) -> Queue {
         _ => ExchangeType::Direct,
     };
     // A TOML table has a form in every serializer.
-    let arguments = to_value(&definition.queue_arguments).ok().and_then(Value::into_map);
-    queue.arguments = arguments.unwrap_or_default();
+    let table = |table: &toml::Table| to_value(table).ok().and_then(Value::into_map).unwrap_or_default();
+    queue.arguments = table(&definition.queue_arguments);
+    queue.consumer_arguments = table(&definition.consumer_arguments);
+    queue.binding_arguments = table(&definition.binding_arguments);
+    queue.durable = definition.durable.unwrap_or(true);
+    queue.exclusive = definition.exclusive.unwrap_or(false);
+    // kombu/entity.py `Queue.__init__`: what is one connection's alone goes with it.
+    queue.auto_delete = definition.auto_delete.unwrap_or(queue.exclusive);
+    queue.no_ack = definition.no_ack.unwrap_or(false);
     queue
 }

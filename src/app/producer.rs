@@ -7,7 +7,7 @@ use super::messages::Prepared;
 use super::outbox::Outbox;
 use super::{App, AsyncResult, GroupResult, Messages, parts, revoke};
 use crate::backend::{NativeChords, ResultBackend};
-use crate::canvas::{Chords, Given, Plan, Planner, Rules, Step};
+use crate::canvas::{Chords, Given, Plan, Planner, Rules};
 use crate::control::LamportClock;
 use crate::protocol::{ResultTuple, Signature};
 use crate::time::Clock;
@@ -71,7 +71,7 @@ impl Producer {
     ) -> Result<Self> {
         app.check()?;
         let config = app.config();
-        let reply_to = new_id();
+        let reply_to = reply_to(&*backend);
         let rules = Rules {
             reply_to: reply_to.clone(),
             inherit_parent_priority: config.task_inherit_parent_priority,
@@ -80,7 +80,8 @@ impl Producer {
         };
         Ok(Producer {
             inner: Arc::new(Inner {
-                messages: Messages::new(app, origin(), reply_to)?,
+                messages: Messages::new(app, origin(), reply_to)?
+                    .with_native_delays(transport.capabilities().delays_natively),
                 outbox: Outbox::new(transport, config),
                 backend,
                 rules,
@@ -102,7 +103,7 @@ impl Producer {
     pub async fn send(&self, signature: impl Into<Signature>) -> Result<AsyncResult> {
         let plan = self.plan(signature.into())?;
         let result = self.result_of(&plan)?;
-        self.carry_out(plan.steps).await?;
+        self.carry_out(plan).await?;
         Ok(result)
     }
 
@@ -120,7 +121,7 @@ impl Producer {
             results.push(self.result_of(&plan)?);
             all.append(plan);
         }
-        self.carry_out(all.steps).await?;
+        self.carry_out(all).await?;
         Ok(results)
     }
 
@@ -175,7 +176,11 @@ impl Producer {
         Planner::new(&self.inner.rules, &mut new_id).apply(signature, Given::default())
     }
 
-    async fn carry_out(&self, steps: Vec<Step>) -> Result<()> {
+    async fn carry_out(&self, plan: Plan) -> Result<()> {
+        if plan.calls().any(|call| !self.inner.messages.ignores_result(call)) {
+            self.inner.outbox.insist(|| self.inner.backend.expect_results()).await?;
+        }
+        let steps = plan.steps;
         for step in self.inner.messages.prepare(steps, self.inner.clock.now())? {
             match step {
                 Prepared::Send(messages) => self.inner.outbox.send(messages).await?,
@@ -205,6 +210,11 @@ pub(crate) fn chords(backend: &dyn ResultBackend) -> Chords {
         Ok(()) if backend.native_chords().is_some() => Chords::Native,
         Ok(()) => Chords::Unlock,
     }
+}
+
+/// Where results for this process arrive (celery/app/base.py `Celery.thread_oid`): with most backends nowhere.
+pub(crate) fn reply_to(backend: &dyn ResultBackend) -> String {
+    backend.reply_queue().map_or_else(new_id, str::to_owned)
 }
 
 /// An id that nobody has: Celery's `uuid()`.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{BackendOptions, DisabledBackend, MemoryBackend, RedisBackend, ResultBackend};
+use super::{BackendOptions, DisabledBackend, MemoryBackend, RedisBackend, ResultBackend, RpcBackend};
 use crate::{Error, ErrorKind, Result};
 
 /// The backend that `result_backend` names: a URL or one of Celery's aliases (celery/app/backends.py `by_url`).
@@ -12,6 +12,7 @@ use crate::{Error, ErrorKind, Result};
 /// | `None`, `disabled`, `disabled://` | [`DisabledBackend`] |
 /// | `redis`, `redis://`, `rediss://`, `redis+socket://`, `socket://` | [`RedisBackend`] |
 /// | `memory://`, `cache+memory://` | [`MemoryBackend`] |
+/// | `rpc`, `rpc://` | [`RpcBackend`], at the broker that the options name |
 ///
 /// Nothing is connected to yet.
 ///
@@ -24,6 +25,8 @@ pub fn from_url(url: Option<&str>, options: &BackendOptions) -> Result<Arc<dyn R
         "memory" | "cache+memory" => Arc::new(MemoryBackend::new(options.clone())?),
         "redis" if !url.contains("://") => Arc::new(RedisBackend::new("redis://", options)?),
         "redis" | "rediss" | "redis+socket" | "socket" => Arc::new(RedisBackend::new(url, options)?),
+        // What follows is not looked at, as in Celery: the broker is the application's.
+        "rpc" => Arc::new(RpcBackend::new(options)?),
         other => return Err(unsupported(other)),
     })
 }
@@ -36,7 +39,7 @@ fn scheme(url: &str) -> &str {
 fn unsupported(scheme: &str) -> Error {
     let known = !scheme.is_empty() && scheme.len() <= 64 && !scheme.contains(['@', '/']);
     let name = if known { format!("`{scheme}`") } else { "this one".to_owned() };
-    let supported = "redis://, rediss://, redis+socket://, memory://, disabled://";
+    let supported = "redis://, rediss://, redis+socket://, rpc://, memory://, disabled://";
     let message = format!("the result backend {name} is not supported: use one of {supported}");
     Error::new(ErrorKind::Configuration, message)
 }

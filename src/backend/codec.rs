@@ -32,6 +32,11 @@ impl Codec {
         Ok(Codec { serializer: serializer(&options.serializer)?, compression })
     }
 
+    /// How results are serialized.
+    pub(super) fn serializer(&self) -> Serializer {
+        self.serializer
+    }
+
     /// A result with its bytes; one without an id, or one too large to be stored, is an error of kind `Backend`.
     pub(super) fn encode(&self, request: &StoreRequest) -> Result<EncodedResult> {
         let meta = &request.meta;

@@ -3,8 +3,8 @@
 //! A result is encoded where it came to be ([`ResultBackend::encode`]), gathered by the [`ResultWriter`], and stored in
 //! batches ([`ResultBackend::store_encoded`]). A chord's members are counted where the results are ([`NativeChords`]), in
 //! the same round trip; for backends that cannot count, [`poll_chord`] looks. Implementations are [`MemoryBackend`],
-//! [`DisabledBackend`] and [`RedisBackend`]; [`from_url`] chooses. All that keep results pass
-//! `tests/backend_conformance.rs`.
+//! [`DisabledBackend`], [`RedisBackend`] and [`RpcBackend`]; [`from_url`] chooses. All pass what of
+//! `tests/backend_conformance.rs` their nature allows: `rpc://` keeps nothing, it sends.
 //!
 //! Nothing here runs tasks, reads the wall clock, or spends a round trip on Celery's state rules: a backend keeps them
 //! where it stores.
@@ -18,6 +18,7 @@ mod join;
 mod memory;
 mod options;
 mod redis;
+mod rpc;
 mod rules;
 mod writer;
 
@@ -35,8 +36,9 @@ pub use chord::{ChordClaim, ChordFailure, ChordOutcome, ChordPart, ChordProgress
 pub use disabled::DisabledBackend;
 pub use join::{Joined, is_ready, join, poll_chord};
 pub use memory::MemoryBackend;
-pub use options::BackendOptions;
+pub use options::{BackendOptions, RpcOptions};
 pub use redis::RedisBackend;
+pub use rpc::RpcBackend;
 pub use writer::{ResultWriter, WriterOptions};
 
 /// Where results are kept.
@@ -62,7 +64,8 @@ pub trait ResultBackend: Send + Sync + fmt::Debug {
 
     /// Stores results in their order; `Ok` means that the backend has all of them, or kept what it had by these rules:
     /// SUCCESS is never overwritten (celery/backends/base.py `BaseKeyValueStoreBackend._store_result`), and PENDING,
-    /// RECEIVED or STARTED that come late overwrite no READY state. Storing a batch twice is harmless.
+    /// RECEIVED or STARTED that come late overwrite no READY state. Storing a batch twice is harmless. `rpc://` has no
+    /// rules where it sends: whoever receives keeps them.
     ///
     /// # Errors
     /// [`Error::is_connection`](crate::Error::is_connection) when trying again can help: some of the batch may be stored.
@@ -112,6 +115,21 @@ pub trait ResultBackend: Send + Sync + fmt::Debug {
     /// Deletes what [`save_group`](Self::save_group) kept; the members' results stay (`GroupResult.delete`).
     async fn forget_group(&self, group_id: &str) -> Result<()>;
 
+    /// The queue in which results for this process arrive, where they are messages to whoever sent the task: the
+    /// `reply_to` of what is sent.
+    fn reply_queue(&self) -> Option<&str> {
+        None
+    }
+
+    /// Called before tasks are sent of which somebody here may want the results (celery/backends/rpc.py
+    /// `RPCBackend.on_task_call`).
+    ///
+    /// # Errors
+    /// The results could not arrive.
+    async fn expect_results(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// The same backend, if it counts the members of chords itself; `None`: the task `celery.chord_unlock` must poll.
     fn native_chords(&self) -> Option<&dyn NativeChords> {
         None
@@ -140,8 +158,17 @@ pub enum Until {
 pub struct StoreRequest {
     /// What to store, under its `task_id`.
     pub meta: TaskMeta,
-    /// The request's `reply_to`: where `rpc://` sends it.
-    pub reply_to: Option<String>,
+    /// Where `rpc://` sends it; other backends do not look at it.
+    pub reply_to: Option<ReplyTo>,
+}
+
+/// To whom a result is sent, as the request says (celery/backends/rpc.py `RPCBackend.destination_for`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplyTo {
+    /// The request's `reply_to`: a queue.
+    pub queue: String,
+    /// The request's `correlation_id`; `None`: the task's id.
+    pub correlation_id: Option<String>,
 }
 
 /// A result as bytes, with what a backend must know of it to keep the state rules and choose the expiry.
@@ -153,6 +180,6 @@ pub struct EncodedResult {
     pub state: State,
     /// The meta, serialized and perhaps compressed.
     pub payload: Bytes,
-    /// The request's `reply_to`: where `rpc://` sends it.
-    pub reply_to: Option<String>,
+    /// Where `rpc://` sends it; other backends do not look at it.
+    pub reply_to: Option<ReplyTo>,
 }

@@ -1,8 +1,12 @@
 //! [`BackendOptions`]: the settings that say how a backend stores.
 
+use std::fmt;
 use std::time::Duration;
 
+use crate::amqp_client::{AmqpConnectOptions, Failover};
 use crate::protocol::State;
+use crate::tls::TlsOptions;
+use crate::url::unshown;
 
 /// How a backend stores results. The default is Celery's.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +41,45 @@ pub struct BackendOptions {
     pub health_check_interval: Duration,
     /// `redis_client_name`: the name given with `CLIENT SETNAME`.
     pub client_name: Option<String>,
+    /// What `rpc://` needs beside these.
+    pub rpc: RpcOptions,
+}
+
+/// Where `rpc://` sends results, and how: the application's own broker, which the URL does not say again.
+#[derive(Clone, PartialEq)]
+pub struct RpcOptions {
+    /// `broker_url`, or `broker_write_url`; several, separated by `;`, are tried in turn.
+    pub broker_url: String,
+    /// `broker_failover_strategy`: the order in which several are tried.
+    pub failover: Failover,
+    /// `broker_use_ssl`: how encrypted connections are verified; `None`: as the URL says.
+    pub tls: Option<TlsOptions>,
+    /// How connections are opened.
+    pub connect: AmqpConnectOptions,
+    /// `result_persistent`: whether results survive a restart of the broker.
+    pub persistent: bool,
+}
+
+impl Default for RpcOptions {
+    fn default() -> Self {
+        RpcOptions {
+            broker_url: "amqp://".to_owned(),
+            failover: Failover::default(),
+            tls: None,
+            connect: AmqpConnectOptions::default(),
+            persistent: false,
+        }
+    }
+}
+
+/// The URL may hold a password.
+impl fmt::Debug for RpcOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RpcOptions")
+            .field("broker_url", &unshown(&self.broker_url, "broker"))
+            .field("persistent", &self.persistent)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for BackendOptions {
@@ -54,6 +97,7 @@ impl Default for BackendOptions {
             socket_connect_timeout: Duration::from_secs(5),
             health_check_interval: Duration::from_secs(25),
             client_name: None,
+            rpc: RpcOptions::default(),
         }
     }
 }
@@ -105,6 +149,13 @@ impl BackendOptions {
     /// What the keys of a group begin with.
     pub(super) fn group_keyprefix(&self) -> String {
         self.keyprefix("celery-taskset-meta-")
+    }
+
+    /// How many milliseconds a queue of results is kept that nobody uses; `None`: for ever. RabbitMQ counts to ten years
+    /// (celery/backends/rpc.py `RPCBackend.binding`).
+    pub(super) fn queue_expires(&self) -> Option<i64> {
+        let expires = self.result_expires?.as_millis().min(315_360_000_000);
+        i64::try_from(expires).ok().filter(|expires| *expires > 0)
     }
 
     fn keyprefix(&self, rest: &str) -> String {
@@ -160,6 +211,21 @@ mod tests {
         for (result_expires, result_failure_expires, state, expected) in rows {
             let options = BackendOptions { result_expires, result_failure_expires, ..Default::default() };
             assert_eq!(options.expires(&state), expected, "{options:?} {state:?}");
+        }
+    }
+
+    #[test]
+    fn queues_of_results_are_kept_for_milliseconds() {
+        let rows = [
+            (None, None),
+            (Some(Duration::ZERO), None),
+            (Some(Duration::from_millis(1900)), Some(1900)),
+            (Some(Duration::from_secs(86_400)), Some(86_400_000)),
+            (Some(Duration::MAX), Some(315_360_000_000)),
+        ];
+        for (result_expires, expected) in rows {
+            let options = BackendOptions { result_expires, ..Default::default() };
+            assert_eq!(options.queue_expires(), expected, "{result_expires:?}");
         }
     }
 

@@ -121,6 +121,17 @@ impl Call {
         }
     }
 
+    /// For how many whole seconds from `now` on the task is to wait; none for what is no time.
+    pub fn delay(&self, now: Timestamp) -> u64 {
+        let option = |name: &str| self.options.get(name).filter(|value| value.is_truthy());
+        let seconds = match (option("countdown"), option("eta")) {
+            (Some(countdown), _) => countdown.as_f64().unwrap_or_default(),
+            (None, Some(eta)) => timestamp(eta, "eta").map_or(0.0, |eta| eta.duration_since(now).as_secs_f64()),
+            (None, None) => 0.0,
+        };
+        Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX).as_secs()
+    }
+
     /// The message to `exchange` (`""` for the default one) with `routing_key`, as Celery would write it at `now`.
     ///
     /// # Errors

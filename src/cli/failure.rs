@@ -3,6 +3,9 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use super::refused;
 use crate::Error;
 
 /// What a shell sees (celery/platforms.py `EX_…`, and click's own 2).
@@ -44,6 +47,12 @@ impl From<Error> for Failure {
 
 /// What clap has to say, in one line, without the usage that `--help` shows.
 pub(super) fn from_clap(error: &clap::Error) -> Failure {
+    if let (ErrorKind::UnknownArgument, Some(ContextValue::String(argument))) =
+        (error.kind(), error.get(ContextKind::InvalidArg))
+        && let Some(message) = refused::misplaced(argument)
+    {
+        return Failure::usage(message);
+    }
     let text = error.to_string();
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let told = lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));

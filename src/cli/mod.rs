@@ -11,6 +11,7 @@
 //! What an option, its help and its environment variable are is said once, in `options`; what Celery has and this has
 //! not, in `refused`. Nothing below this room prints, reads the environment or heeds a signal.
 
+mod advice;
 mod banner;
 mod dead_letters;
 mod failure;

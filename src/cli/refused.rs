@@ -2,7 +2,9 @@
 
 use clap::builder::BoolishValueParser;
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory};
+
+use super::options::CommandLine;
 
 /// An option that Celery has.
 struct Refused {
@@ -75,6 +77,20 @@ pub(super) fn refusal(matches: &ArgMatches) -> Option<String> {
         Some((name, _)) if COMMANDS.contains(&name) => Some(format!("the command {name} is not supported yet")),
         _ => None,
     })
+}
+
+/// What was given after the command and belongs before it, as it was written (`-b`), in words.
+pub(super) fn misplaced(argument: &str) -> Option<String> {
+    let is = |long: Option<&str>, short: Option<char>| {
+        argument.strip_prefix("--").is_some_and(|name| long == Some(name))
+            || argument.strip_prefix('-').is_some_and(|name| name.chars().eq(short))
+    };
+    if let Some(refused) = GLOBAL.iter().find(|refused| is(Some(refused.long), refused.short)) {
+        return Some(refused.message());
+    }
+    let global = CommandLine::command();
+    let known = global.get_arguments().any(|option| is(option.get_long(), option.get_short()));
+    known.then(|| format!("unexpected argument '{argument}' found; it goes before the command, not after it"))
 }
 
 impl Refused {

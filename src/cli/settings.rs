@@ -42,12 +42,13 @@ fn merge_file(config: &mut Config, global: &GlobalOptions) -> Result<Vec<Warning
 
 fn apply_global(config: &mut Config, global: &GlobalOptions) -> Result<()> {
     config.merge_environment(|name| env::var(name).ok())?;
-    // As in Celery, these two options stand for their environment variables, and so win.
-    if let Some(url) = &global.broker {
-        config.broker_url = Some(url.clone());
+    // As in Celery, these two options stand for their environment variables, and so win; empty they are absent.
+    let given = |url: &Option<String>| url.clone().filter(|url| !url.is_empty());
+    if let Some(url) = given(&global.broker) {
+        config.broker_url = Some(url);
     }
-    if let Some(url) = &global.result_backend {
-        config.result_backend = Some(url.clone());
+    if let Some(url) = given(&global.result_backend) {
+        config.result_backend = Some(url);
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use std::process::{Command, ExitCode};
 use jiff::tz::TimeZone;
 use tokio::runtime::{Builder, Runtime};
 
+use super::advice;
 use super::banner::Banner;
 use super::failure::{Code, Failure, say};
 use super::log::{self, Level, LogOptions};
@@ -70,6 +71,7 @@ async fn serve(
     if !global.quiet {
         say(&banner(&app, &worker, &options, global, arguments).to_string());
     }
+    advice::give(app.config(), &options.queues);
     Ok(supervisor.run(worker).await)
 }
 

@@ -20,7 +20,8 @@ pub struct Warning {
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: the setting {} is not supported yet and has no effect", self.origin, self.name)
+        let why = if names::is_known(&self.name) { "not supported yet" } else { "none that this worker knows," };
+        write!(f, "{}: the setting {} is {why} and has no effect", self.origin, self.name)
     }
 }
 
@@ -46,7 +47,8 @@ impl Config {
     }
 
     /// Reads `ns.key=value` from the end of a command line: `worker.prefetch_multiplier=10`, `.concurrency=(int)5`
-    /// (celery/loaders/base.py `BaseLoader.cmdline_config_parser`). A key that begins with `.` or `_` is a worker's.
+    /// (celery/loaders/base.py `BaseLoader.cmdline_config_parser`). A key that begins with `.` or `_` is a worker's. What
+    /// Celery has no words for: one key of a table, `broker_transport_options.visibility_timeout=60`.
     ///
     /// # Errors
     /// As [`Config::merge_toml`].
@@ -80,8 +82,23 @@ impl Config {
             .ok_or_else(|| configuration(format!("{assignment}: expected a setting, such as worker.concurrency=10")))?;
         let name = key.to_lowercase().replace('.', "_");
         let name = if name.starts_with('_') { format!("worker{name}") } else { name };
-        let value = typed(&name, text).map_err(|mismatch| mismatched("command line", &name, &mismatch))?;
-        self.assign_setting(&name, &value, "command line")
+        if let Some((table, key)) = in_table(&name) {
+            return self.assign_in_table(table, key, text).map(|()| None);
+        }
+        let value = typed::<Config>(&name, text).map_err(|mismatch| mismatched(COMMAND_LINE, &name, &mismatch))?;
+        self.assign_setting(&name, &value, COMMAND_LINE)
+    }
+
+    /// Sets one key of a table and leaves the others alone.
+    fn assign_in_table(&mut self, table: &str, key: &str, text: &str) -> Result<()> {
+        let (known, nearest) = match table {
+            BROKER_OPTIONS => put(&mut self.broker_transport_options, key, text),
+            RESULT_OPTIONS => put(&mut self.result_backend_transport_options, key, text),
+            _ => put(&mut self.task_publish_retry_policy, key, text),
+        }
+        .map_err(|mismatch| mismatched(COMMAND_LINE, table, &mismatch.within(key)))?;
+        let hint = nearest.map(|near| format!(", did you mean {near}?")).unwrap_or_default();
+        if known { Ok(()) } else { Err(configuration(format!("{COMMAND_LINE}: unknown setting {table}.{key}{hint}"))) }
     }
 
     fn assign_setting(&mut self, name: &str, value: &Value, origin: &str) -> Result<Option<Warning>> {
@@ -108,11 +125,30 @@ const ENVIRONMENT: [(&str, &str); 8] = [
     ("CELERY_WORKER_SUCCESSFUL_EXPIRES", "worker_successful_expires"),
 ];
 
+const COMMAND_LINE: &str = "command line";
+
+const BROKER_OPTIONS: &str = "broker_transport_options";
+const RESULT_OPTIONS: &str = "result_backend_transport_options";
+
+/// The settings that are tables with keys of their own.
+const TABLES: [&str; 3] = [BROKER_OPTIONS, RESULT_OPTIONS, "task_publish_retry_policy"];
+
+/// Which table's which key a name is, once its dots are underscores.
+fn in_table(name: &str) -> Option<(&'static str, &str)> {
+    TABLES.into_iter().find_map(|table| Some((table, name.strip_prefix(table)?.strip_prefix('_')?)))
+}
+
+/// Sets the field of that name; whether there is one, and if not, what is called nearly so.
+fn put<S: Settings>(settings: &mut S, key: &str, text: &str) -> Result<(bool, Option<&'static str>), Mismatch> {
+    let known = key != "other" && settings.assign(key, &typed::<S>(key, text)?)?;
+    Ok((known, names::misspelt(key, S::NAMES)))
+}
+
 /// The value that `text` stands for: by its cast, or else by the setting's own type.
-fn typed(name: &str, text: &str) -> Result<Value, Mismatch> {
+fn typed<S: Settings>(name: &str, text: &str) -> Result<Value, Mismatch> {
     let cast = text.strip_prefix('(').and_then(|rest| rest.split_once(')'));
     let Some((cast, text)) = cast else {
-        return Ok(Config::kind(name).unwrap_or(Kind::Text).read(text));
+        return Ok(S::kind(name).unwrap_or(Kind::Text).read(text));
     };
     let value = match cast {
         "int" => text.trim().parse().ok().map(Value::Integer),
@@ -131,7 +167,7 @@ fn configuration(message: String) -> Error {
 
 fn mismatched(origin: &str, name: &str, mismatch: &Mismatch) -> Error {
     let part = mismatch.part.as_ref().map(|part| format!(".{part}").replace(".[", "[")).unwrap_or_default();
-    configuration(format!("{origin}: {name}{part}: expected {}", mismatch.expected))
+    configuration(format!("{origin}: {name}{part}: {}", mismatch.problem))
 }
 
 fn unknown(origin: &str, name: &str) -> Error {
@@ -223,6 +259,12 @@ mod tests {
         refused("task_time_limit = -1", "test.toml: task_time_limit: expected seconds, such as 30 or 1.5 (0: none)");
         refused("broker_ur = 'x'", "test.toml: unknown setting broker_ur, did you mean broker_url?");
         refused("zzz = 'x'", "test.toml: unknown setting zzz");
+        refused("CELERY_BROKER_URL = 'x'", "test.toml: unknown setting CELERY_BROKER_URL, did you mean broker_url?");
+        refused("BROKER_URL = 'x'", "test.toml: unknown setting BROKER_URL, did you mean broker_url?");
+        refused(
+            "broker_transport_options = { visibility_timeot = 3 }",
+            "test.toml: broker_transport_options.visibility_timeot: unknown, did you mean visibility_timeout?",
+        );
         refused("a = 1\nb = ", "test.toml:2: not TOML: string values must be quoted, expected literal string");
         refused(
             "[broker_transport_options]\nvisibility_timeout = 'x'",
@@ -277,6 +319,12 @@ mod tests {
         let options = ["max_connections", "master_name"].map(|name| format!("broker_transport_options.{name}"));
         assert_eq!(named, [expected, options].concat());
         assert_eq!(Config::default().without_effect(), []);
+        let said: Vec<String> = config.without_effect().iter().skip(2).map(ToString::to_string).collect();
+        let said_of = |option: &str, why: &str| {
+            format!("configuration: the setting broker_transport_options.{option} is {why} and has no effect")
+        };
+        let known = said_of("max_connections", "not supported yet");
+        assert_eq!(said, [known, said_of("master_name", "none that this worker knows,")]);
     }
 
     #[test]
@@ -295,6 +343,21 @@ mod tests {
         check("result_expires=10", Config { result_expires: Some(Duration::from_secs(10)), ..default() });
         check("accept_content=json,yaml", Config { accept_content: vec!["json".into(), "yaml".into()], ..default() });
         check("accept_content=(list)[\"yaml\"]", Config { accept_content: vec!["yaml".into()], ..default() });
+        let timeout = |seconds| crate::config::BrokerTransportOptions {
+            visibility_timeout: Duration::from_secs(seconds),
+            ..Default::default()
+        };
+        check(
+            "broker_transport_options.visibility_timeout=6",
+            Config { broker_transport_options: timeout(6), ..default() },
+        );
+        check(
+            "task.publish_retry_policy.max_retries=(int)5",
+            Config {
+                task_publish_retry_policy: RetryPolicy { max_retries: Some(5), ..RetryPolicy::default() },
+                ..default()
+            },
+        );
         check("result_backend_max_retries=5", Config { result_backend_max_retries: Some(5), ..default() });
     }
 
@@ -310,6 +373,15 @@ mod tests {
             "worker.concurency=3",
             "command line: unknown setting worker_concurency, did you mean worker_concurrency?",
         );
+        check(
+            "broker_transport_options.visibility_timeot=6",
+            "command line: unknown setting broker_transport_options.visibility_timeot, did you mean visibility_timeout?",
+        );
+        check(
+            "broker_transport_options.visibility_timeout=soon",
+            "command line: broker_transport_options.visibility_timeout: expected seconds, such as 30 or 1.5",
+        );
+        check("broker_transport_options.other=6", "command line: unknown setting broker_transport_options.other");
         check("task_acks_late=(int)x", "command line: task_acks_late: expected text that (int) can read");
         check(
             "task_acks_late=(lambda)x",

@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use toml::{Table, Value};
 
+use super::options::BrokerTransportOptions;
 use super::parser::Settings;
 use super::settings::Config;
 
@@ -33,10 +34,6 @@ pub(super) fn without_effect(config: &Config) -> Vec<String> {
 
 /// Read for the sake of what comes next: a name leaves this list when something heeds it.
 const NOT_YET: &[&str] = &[
-    "control_queue_durable",
-    "control_queue_exclusive",
-    "control_queue_expires",
-    "control_queue_ttl",
     "event_exchange",
     "event_queue_durable",
     "event_queue_exclusive",
@@ -53,7 +50,6 @@ const NOT_YET: &[&str] = &[
     "task_reject_on_worker_lost",
     "task_retry_on_worker_lost",
     "task_send_sent_event",
-    "worker_cancel_long_running_tasks_on_connection_loss",
     "worker_direct",
     "worker_enable_prefetch_count_reduction",
     "worker_enable_soft_shutdown_on_idle",
@@ -62,8 +58,27 @@ const NOT_YET: &[&str] = &[
 
 const NOT_YET_BROKER_OPTIONS: &[&str] = &["max_connections", "socket_keepalive"];
 
-/// The known name that is most like `name`, if one is alike at all.
+/// Whether Celery's documentation or ours names that setting, or that key of a table.
+pub(super) fn is_known(name: &str) -> bool {
+    match name.split_once('.') {
+        Some((_, key)) => BrokerTransportOptions::NAMES.contains(&key),
+        None => Config::NAMES.contains(&name) || is_unsupported(name),
+    }
+}
+
+/// Which of `known` a key is a slip of: it has two wrong letters at most. Keys that are merely alike may be another
+/// transport's.
+pub(super) fn misspelt(key: &str, known: &[&'static str]) -> Option<&'static str> {
+    let slips = |name: &&str| strsim::osa_distance(key, name);
+    let best = known.iter().copied().filter(|name| *name != "other").min_by_key(slips)?;
+    (1..=2.min(key.len() / 3)).contains(&slips(&best)).then_some(best)
+}
+
+/// The known name that is most like `name`, if one is alike at all. In a Django project it is in capitals, with
+/// `CELERY_` before it.
 pub(super) fn nearest(name: &str) -> Option<&'static str> {
+    let name = name.to_lowercase();
+    let name = name.strip_prefix("celery_").unwrap_or(&name);
     let unsupported = UNSUPPORTED.iter().map(|(known, _)| *known);
     let alike = |known: &&str| strsim::jaro_winkler(name, known);
     let best = Config::NAMES.iter().copied().chain(unsupported).max_by(|a, b| alike(a).total_cmp(&alike(b)))?;
@@ -108,18 +123,13 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("beat_uid", ""),
     ("beat_umask", ""),
     ("broker_channel_error_retry", "false"),
-    ("broker_failover_strategy", ""),
-    ("broker_heartbeat", "120"),
     ("broker_heartbeat_checkrate", "3.0"),
     ("broker_host", ""),
-    ("broker_login_method", ""),
-    ("broker_native_delayed_delivery_queue_type", "'quorum'"),
     ("broker_password", ""),
     ("broker_pool_acquire_timeout", ""),
     ("broker_pool_limit", "10"),
     ("broker_port", ""),
     ("broker_transport", ""),
-    ("broker_use_ssl", "false"),
     ("broker_user", ""),
     ("broker_vhost", ""),
     ("cache_backend", ""),
@@ -179,7 +189,6 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("result_cache_max", "-1"),
     ("result_exchange", "'celeryresults'"),
     ("result_exchange_type", "'direct'"),
-    ("result_persistent", ""),
     ("s3_access_key_id", ""),
     ("s3_base_path", ""),
     ("s3_bucket", ""),
@@ -226,7 +235,6 @@ const UNSUPPORTED: &[(&str, &str)] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::BrokerTransportOptions;
 
     #[test]
     fn the_table_is_sorted_and_its_defaults_are_read() {
@@ -251,6 +259,21 @@ mod tests {
         check("task_ack_late", Some("task_acks_late"));
         check("worker_prefetch_multiplyer", Some("worker_prefetch_multiplier"));
         check("worker_max_task_per_child", Some("worker_max_tasks_per_child"));
+        check("CELERY_BROKER_URL", Some("broker_url"));
+        check("CELERY_RESULT_BACKEND", Some("result_backend"));
         check("zzz", None);
+    }
+
+    #[test]
+    fn keys_with_a_slip() {
+        let check = |key: &str, expected| assert_eq!(misspelt(key, BrokerTransportOptions::NAMES), expected, "{key}");
+        check("visibility_timeot", Some("visibility_timeout"));
+        check("visiblity_timout", Some("visibility_timeout"));
+        check("clientname", Some("client_name"));
+        check("seb", Some("sep"));
+        // Kombu's own, for other transports.
+        for other in ["socket_keepalive_options", "connect_timeout", "master_name", "region", "ssl"] {
+            check(other, None);
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use toml::{Table, Value};
 
 use super::fields::settings;
+use super::names;
 use super::parser::{
     BOOL, COUNT, Kind, LIMIT, Mismatch, OPTIONAL_BOOL, OPTIONAL_COUNT, OPTIONAL_TEXT, Parser, SECONDS, SECONDS_OR_OFF,
     Settings, TEXT,
@@ -12,7 +13,7 @@ use super::parser::{
 
 settings! {
     /// `broker_transport_options`, as the Redis transport reads them (kombu/transport/redis.py
-    /// `Channel.from_transport_options`).
+    /// `Channel.from_transport_options`), and those that py-amqp takes.
     pub struct BrokerTransportOptions {
         /// How long a reserved message may stay unsettled before others take it back.
         visibility_timeout: Duration = Duration::from_secs(3600), SECONDS;
@@ -55,6 +56,10 @@ settings! {
         max_connections: Option<u32> = Some(10), OPTIONAL_COUNT;
         /// The name given with `CLIENT SETNAME`.
         client_name: Option<String> = None, OPTIONAL_TEXT;
+        /// Whether an AMQP broker confirms what is published; here it always does.
+        confirm_publish: bool = false, BOOL;
+        /// What an AMQP broker is told of us: `connection_name`.
+        client_properties: Table = Table::new(), TABLE;
         /// Keys that are not listed here: other transports read them.
         other: Table = Table::new(), TABLE;
     }
@@ -94,14 +99,14 @@ settings! {
 pub(super) const BROKER_OPTIONS: super::parser::NestedParser<BrokerTransportOptions> =
     super::parser::NestedParser::new(Kind::Table, |value| {
         let mut options = BrokerTransportOptions::default();
-        options.other = fill(&mut options, value)?;
+        options.other = others::<BrokerTransportOptions>(fill(&mut options, value)?)?;
         Ok(options)
     });
 
 pub(super) const RESULT_OPTIONS: super::parser::NestedParser<ResultTransportOptions> =
     super::parser::NestedParser::new(Kind::Table, |value| {
         let mut options = ResultTransportOptions::default();
-        options.other = fill(&mut options, value)?;
+        options.other = others::<ResultTransportOptions>(fill(&mut options, value)?)?;
         Ok(options)
     });
 
@@ -155,4 +160,12 @@ fn fill<S: Settings>(settings: &mut S, value: &Value) -> Result<Table, Mismatch>
         }
     }
     Ok(other)
+}
+
+/// Keys that others may read, none of which is a slip of one of ours.
+fn others<S: Settings>(keys: Table) -> Result<Table, Mismatch> {
+    match keys.keys().find_map(|key| Some((key, names::misspelt(key, S::NAMES)?))) {
+        Some((key, near)) => Err(Mismatch::misspelt(key, near)),
+        None => Ok(keys),
+    }
 }

@@ -4,18 +4,23 @@ use std::time::Duration;
 
 use toml::Value;
 
-/// What a value should have been, for people: "seconds, such as 30 or 1.5".
+/// What is wrong with a value, for people.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Mismatch {
     /// The part of the setting that is wrong, when it is a table or a list.
     pub(super) part: Option<String>,
-    /// What was expected.
-    pub(super) expected: String,
+    /// What is wrong: "expected seconds, such as 30 or 1.5".
+    pub(super) problem: String,
 }
 
 impl Mismatch {
     pub(super) fn new(expected: impl Into<String>) -> Self {
-        Mismatch { part: None, expected: expected.into() }
+        Mismatch { part: None, problem: format!("expected {}", expected.into()) }
+    }
+
+    /// A part that nobody knows, and what is called nearly so.
+    pub(super) fn misspelt(part: &str, near: &str) -> Self {
+        Mismatch { part: Some(part.to_owned()), problem: format!("unknown, did you mean {near}?") }
     }
 
     /// The same mismatch, found at `part` of a larger value.

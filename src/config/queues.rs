@@ -20,6 +20,18 @@ pub struct QueueDefinition {
     pub routing_key: Option<String>,
     /// Arguments such as `x-max-priority`.
     pub queue_arguments: Table,
+    /// Arguments of its binding.
+    pub binding_arguments: Table,
+    /// Arguments of those who consume it, such as `x-priority`.
+    pub consumer_arguments: Table,
+    /// Whether it survives a restart of the broker; `None`: yes.
+    pub durable: Option<bool>,
+    /// Whether it is its connection's alone; `None`: no.
+    pub exclusive: Option<bool>,
+    /// Whether it is gone with its last consumer; `None`: only if it is exclusive.
+    pub auto_delete: Option<bool>,
+    /// Whether its messages are done with when they are sent to a consumer; `None`: no.
+    pub no_ack: Option<bool>,
     /// 2 or 1: that of messages to the exchange; `None`: `task_default_delivery_mode`.
     pub delivery_mode: Option<u8>,
 }
@@ -92,7 +104,8 @@ impl Config {
         }
     }
 
-    fn defined_queues(&self) -> Vec<QueueDefinition> {
+    /// The project's queues: those of `task_queues`, or else the default one; every field is filled in.
+    pub fn defined_queues(&self) -> Vec<QueueDefinition> {
         if self.task_queues.is_empty() {
             return vec![self.default_queue()];
         }
@@ -116,12 +129,11 @@ impl Config {
             None => (self.task_default_exchange_type.as_str(), None),
         };
         self.with_max_priority(QueueDefinition {
-            name: queue.name.clone(),
             exchange_type: Some(exchange_type.to_owned()),
             exchange: Some(own.unwrap_or_else(|| default(&self.task_default_exchange))),
             routing_key: filled(&queue.routing_key).or_else(|| Some(default(&self.task_default_routing_key))),
-            queue_arguments: queue.queue_arguments.clone(),
             delivery_mode,
+            ..queue.clone()
         })
     }
 
@@ -198,12 +210,15 @@ fn mapped(name: &str, value: &Value) -> Result<QueueDefinition, Mismatch> {
     Ok(queue)
 }
 
-const KEYS: &str = "name, exchange, exchange_type, routing_key, queue_arguments, delivery_mode";
+const KEYS: &str = "name, exchange, exchange_type, routing_key, queue_arguments, binding_arguments, consumer_arguments, \
+     durable, exclusive, auto_delete, no_ack, delivery_mode";
 
 fn definition(name: &str, table: &Table) -> Result<QueueDefinition, Mismatch> {
     let mut queue = QueueDefinition::named(name);
     for (key, value) in table {
         let text = || value.as_str().map(str::to_owned).ok_or_else(|| Mismatch::new("a string").within(key));
+        let arguments = || value.as_table().cloned().ok_or_else(|| Mismatch::new("a table").within(key));
+        let truth = || value.as_bool().map(Some).ok_or_else(|| Mismatch::new("true or false").within(key));
         match key.as_str() {
             "name" => {}
             "exchange" => queue.exchange = Some(text()?),
@@ -214,14 +229,16 @@ fn definition(name: &str, table: &Table) -> Result<QueueDefinition, Mismatch> {
             // The older name of the same thing; a routing key wins.
             "binding_key" if table.contains_key("routing_key") => {}
             "binding_key" => queue.routing_key = Some(text()?),
-            "queue_arguments" => {
-                queue.queue_arguments =
-                    value.as_table().cloned().ok_or_else(|| Mismatch::new("a table").within(key))?;
-            }
+            "queue_arguments" => queue.queue_arguments = arguments()?,
+            "binding_arguments" => queue.binding_arguments = arguments()?,
+            "consumer_arguments" => queue.consumer_arguments = arguments()?,
+            "durable" => queue.durable = truth()?,
+            "exclusive" => queue.exclusive = truth()?,
+            "auto_delete" => queue.auto_delete = truth()?,
+            "no_ack" => queue.no_ack = truth()?,
             "delivery_mode" => {
                 queue.delivery_mode = Some(DELIVERY_MODE.parse(value).map_err(|mismatch| mismatch.within(key))?);
             }
-            "durable" | "auto_delete" | "exclusive" | "no_ack" => {}
             _ => return Err(Mismatch::new(KEYS).within(key)),
         }
     }

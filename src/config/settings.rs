@@ -1,5 +1,6 @@
 //! [`Config`]: the settings that this worker honours.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use toml::Value;
@@ -51,6 +52,20 @@ settings! {
         broker_connection_max_retries: Option<u32> = Some(100), LIMIT;
         /// How long one try to connect may take.
         broker_connection_timeout: Duration = Duration::from_secs(4), SECONDS;
+        /// How often an AMQP broker and we say something at least; `None`: as often as the broker asks for.
+        broker_heartbeat: Option<Duration> = Some(Duration::from_secs(120)), SECONDS_OR_OFF;
+        /// Which of several brokers is tried next: `round-robin` or `shuffle`.
+        broker_failover_strategy: String = "round-robin".to_owned(), FAILOVER;
+        /// The type of the queues in which RabbitMQ keeps messages until their time: `quorum` or `classic`.
+        broker_native_delayed_delivery_queue_type: String = "quorum".to_owned(), QUEUE_TYPE;
+        /// After how long RabbitMQ closes a channel for a message that is not acknowledged, its `consumer_timeout`; what
+        /// comes near is warned about. `None`: never. Not one of Celery's settings.
+        broker_consumer_timeout: Option<Duration> = Some(Duration::from_secs(1800)), SECONDS_OR_OFF;
+        /// How to log in to an AMQP broker: `PLAIN`, `AMQPLAIN` or `EXTERNAL`; `None`: `PLAIN`.
+        broker_login_method: Option<String> = None, OPTIONAL_TEXT;
+        /// Whether the connection to the broker is encrypted, and with which options (`ca_certs`, `certfile`, `keyfile`,
+        /// `cert_reqs`, `server_hostname`); `None`: as its URL says.
+        broker_use_ssl: Option<BTreeMap<String, String>> = None, USE_SSL;
 
         /// Where results go: a URL, `rpc://`, `disabled://`; `None`: nowhere.
         result_backend: Option<String> = None, OPTIONAL_TEXT;
@@ -74,6 +89,8 @@ settings! {
         result_serializer: String = "json".to_owned(), TEXT;
         /// How results are compressed.
         result_compression: Option<String> = None, OPTIONAL_TEXT;
+        /// Whether results that `rpc://` sends survive a restart of the broker; `None`: no.
+        result_persistent: Option<bool> = None, OPTIONAL_BOOL;
         /// How long the keys of a chord that is not finished are kept; `None`: as `result_expires`, zero: for ever.
         result_chord_expires: Option<Duration> = None, OPTIONAL_SECONDS;
         /// How long a chord waits for the results of its members when they have all reported.
@@ -239,6 +256,9 @@ settings! {
         dead_letter_queue: Option<String> = Some("celeriac.dead-letters".to_owned()), OPTIONAL_TEXT;
         /// What becomes of a message whose task this worker does not know. Not one of Celery's settings.
         unknown_tasks: UnknownTasks = UnknownTasks::Fail, UNKNOWN_TASKS;
+        /// How far away a task's ETA may be for it to be held here: what is to run later is handed to RabbitMQ, to be
+        /// delivered again at its time; `None`: everything is held, as in Celery. Not one of Celery's settings.
+        worker_park_eta_after: Option<Duration> = None, SECONDS_OR_OFF;
         /// How many workers a message may have killed before it is failed with `WorkerLostError` and kept as a dead
         /// letter; `None`: any number, as in Celery. Not one of Celery's settings.
         worker_lost_limit: Option<u32> = None, LIMIT;
@@ -261,6 +281,30 @@ const UNKNOWN_TASKS: Parser<UnknownTasks> =
         "hand-back" => Some(UnknownTasks::HandBack),
         _ => None,
     });
+
+const FAILOVER: Parser<String> = Parser::new(Kind::Text, "round-robin or shuffle", |value| {
+    value.as_str().filter(|text| ["round-robin", "shuffle"].contains(text)).map(str::to_owned)
+});
+
+/// `true` is encryption without options.
+const USE_SSL: Parser<Option<BTreeMap<String, String>>> =
+    Parser::new(Kind::Bool, "true, false or a table of TLS options", |value| match value {
+        Value::Boolean(false) => Some(None),
+        Value::Boolean(true) => Some(Some(BTreeMap::new())),
+        Value::Table(table) => table.iter().map(option).collect::<Option<_>>().map(Some),
+        _ => None,
+    });
+
+/// Python's constants of `cert_reqs` are numbers.
+fn option((name, value): (&String, &Value)) -> Option<(String, String)> {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Integer(number) => number.to_string(),
+        Value::Boolean(truth) => truth.to_string(),
+        _ => return None,
+    };
+    Some((name.clone(), text))
+}
 
 const PROTOCOL: Parser<u8> = Parser::new(Kind::Integer, "2 (or 1)", |value| match value.as_integer()? {
     number @ (1 | 2) => u8::try_from(number).ok(),

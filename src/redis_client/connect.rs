@@ -12,9 +12,10 @@ use redis::{
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::timeout;
 
+use super::failure::hinted;
 use super::url::Address;
-use super::{Endpoint, RedisUrl, failure};
-use crate::Result;
+use super::{Endpoint, RedisUrl, failure, tls};
+use crate::{Error, Result};
 
 /// How to connect.
 #[derive(Clone)]
@@ -98,13 +99,30 @@ impl Endpoint {
             Err(error) if options.resp3 && is_resp2_server(&error) => self.open(options, false).await?,
             opened => opened,
         };
-        let mut opened = opened.map_err(|error| failure("cannot connect to", self, error))?;
+        let mut opened = opened.map_err(|error| self.cannot_connect(error))?;
+        self.log_in_again(&mut opened).await?;
         if let Some(name) = &options.client_name {
             let named: Result<(), _> =
                 redis::cmd("CLIENT").arg("SETNAME").arg(name).query_async(&mut opened.connection).await;
             named.map_err(|error| failure("cannot name the connection to", self, error))?;
         }
         Ok(opened)
+    }
+
+    /// `HELLO`, unlike `AUTH`, takes any password where the server has none. Stock clients send `AUTH` and are refused;
+    /// whatever connects to this server shall hear the same, and not some connections this and others that.
+    async fn log_in_again(&self, opened: &mut Opened) -> Result<()> {
+        let Some(password) = self.password.as_ref().filter(|_| opened.resp3 && self.username.is_none()) else {
+            return Ok(());
+        };
+        let answer: Result<(), _> = redis::cmd("AUTH").arg(password).query_async(&mut opened.connection).await;
+        answer.map_err(|error| self.cannot_connect(error))
+    }
+
+    fn cannot_connect(&self, error: RedisError) -> Error {
+        // A server without TLS waits for the rest of what it takes for a command.
+        let hint = if error.is_timeout() && self.tls.is_some() { " (does the server speak TLS?)" } else { "" };
+        hinted("cannot connect to", self, error, hint)
     }
 
     async fn open(&self, options: &ConnectOptions, resp3: bool) -> Result<Result<Opened, RedisError>> {
@@ -125,7 +143,7 @@ impl Endpoint {
     fn information(&self, resp3: bool) -> Result<ConnectionInfo> {
         let address = match (&self.address, &self.tls) {
             (Address::Tcp { host, port }, None) => ConnectionAddr::Tcp(host.clone(), *port),
-            (Address::Tcp { host, port }, Some(tls)) => tls.address(host, *port)?,
+            (Address::Tcp { host, port }, Some(options)) => tls::address(options, host, *port)?,
             (Address::Socket(path), _) => ConnectionAddr::Unix(path.clone()),
         };
         let mut login = RedisConnectionInfo::default()

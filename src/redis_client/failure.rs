@@ -8,7 +8,12 @@ use crate::{Error, ErrorKind};
 
 /// The error of `doing` something at `place`, for example `cannot connect to` `redis://localhost:6379/0`.
 pub(crate) fn failure(doing: &str, place: impl Display, error: RedisError) -> Error {
-    Error::new(kind(&error), format!("{doing} {place}: {}", reason(&error))).with_source(error)
+    hinted(doing, place, error, "")
+}
+
+/// The same, with `hint` behind the reason.
+pub(super) fn hinted(doing: &str, place: impl Display, error: RedisError, hint: &str) -> Error {
+    Error::new(kind(&error), format!("{doing} {place}: {}{hint}", reason(&error))).with_source(error)
 }
 
 /// The error of a request that the server at `place` refused: see [`is_refusal`].
@@ -59,9 +64,12 @@ fn kind(error: &RedisError) -> ErrorKind {
 
 fn is_login(error: &RedisError, text: &str) -> bool {
     matches!(error.code(), Some("WRONGPASS" | "NOAUTH" | "NOPERM"))
-        || text.contains("no password is set")
-        || text.contains("without any password configured")
+        || has_no_password(text)
         || text.contains("invalid password")
+}
+
+fn has_no_password(text: &str) -> bool {
+    text.contains("no password is set") || text.contains("without any password configured")
 }
 
 fn reason(error: &RedisError) -> String {
@@ -70,6 +78,8 @@ fn reason(error: &RedisError) -> String {
         redis::ErrorKind::Io if error.is_timeout() => "timed out".into(),
         redis::ErrorKind::Io if text.contains("failed to lookup address") => "unknown host".into(),
         redis::ErrorKind::Io if error.is_connection_refusal() => "connection refused".into(),
+        _ if error.code() == Some("NOAUTH") => "it asks for a password, and the URL has none".into(),
+        _ if has_no_password(&text) => "a password is given, and the server has none".into(),
         _ if is_login(error, &text) => "the user name or password was refused".into(),
         _ => text,
     }

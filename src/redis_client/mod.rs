@@ -12,8 +12,8 @@ mod script;
 mod tls;
 mod url;
 
+pub use crate::tls::{CertificateRequirement, TlsOptions};
 pub use connect::{ConnectOptions, Opened};
 pub(crate) use failure::{failure, is_passing, is_refusal, lost, refusal};
 pub(crate) use script::Script;
-pub use tls::{CertificateRequirement, TlsOptions};
 pub use url::{Endpoint, RedisUrl, UrlPolicy};

@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use percent_encoding::percent_decode_str;
-
 use super::TlsOptions;
+use crate::url::{UrlParts, unshown};
 use crate::{Error, ErrorKind, Result};
 
 /// The port of a URL that names none.
@@ -92,10 +91,10 @@ impl Endpoint {
         let Some((scheme, rest)) = text.split_once("://") else {
             return Err(configuration(text, "is not a URL"));
         };
-        let parts = Parts::split(rest);
+        let parts = UrlParts::split(rest);
         let endpoint = match scheme.to_ascii_lowercase().as_str() {
-            "redis" | "rediss" => parts.tcp(text)?,
-            "redis+socket" | "socket" => parts.socket(text)?,
+            "redis" | "rediss" => Endpoint::tcp(parts, text)?,
+            "redis+socket" | "socket" => Endpoint::socket(parts, text)?,
             "sentinel" | "redis+sentinel" => {
                 return Err(Error::new(ErrorKind::Configuration, "sentinel:// URLs are not supported yet"));
             }
@@ -143,56 +142,32 @@ impl Endpoint {
     }
 }
 
-/// A URL's text between `://` and the end, in the pieces that Python's `urllib.parse.urlsplit` makes of it.
-struct Parts<'a> {
-    username: Option<String>,
-    password: Option<String>,
-    /// `host:port`, the host perhaps in brackets.
-    authority: &'a str,
-    /// Without its first slash, percent-decoded.
-    path: String,
-    query: Vec<(String, String)>,
-}
-
-impl<'a> Parts<'a> {
-    fn split(rest: &'a str) -> Self {
-        let rest = rest.split('#').next().unwrap_or_default();
-        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let (login, authority) = authority.rsplit_once('@').unwrap_or(("", authority));
-        let (username, password) = login.split_once(':').unwrap_or((login, ""));
-        Parts {
-            username: login_part(username),
-            password: login_part(password),
-            authority,
-            path: decode(path),
-            query: pairs(query),
-        }
+// What the pieces of a URL mean.
+impl Endpoint {
+    fn tcp(parts: UrlParts<'_>, text: &str) -> Result<Self> {
+        let (host, port) = parts.host_and_port(DEFAULT_PORT).ok_or_else(|| configuration(text, "has a wrong port"))?;
+        let path = parts.path.clone();
+        Endpoint::of(parts, Address::Tcp { host, port }, &path, text)
     }
 
-    fn tcp(self, text: &str) -> Result<Endpoint> {
-        let (host, port) = host_and_port(self.authority).ok_or_else(|| configuration(text, "has a wrong port"))?;
-        let path = self.path.clone();
-        self.endpoint(Address::Tcp { host, port }, &path, text)
-    }
-
-    fn socket(self, text: &str) -> Result<Endpoint> {
-        if self.path.is_empty() {
+    fn socket(parts: UrlParts<'_>, text: &str) -> Result<Self> {
+        if parts.path.is_empty() {
             return Err(configuration(text, "names no socket"));
         }
-        let path = PathBuf::from(format!("/{}", self.path));
-        self.endpoint(Address::Socket(path), "", text)
+        let path = PathBuf::from(format!("/{}", parts.path));
+        Endpoint::of(parts, Address::Socket(path), "", text)
     }
 
-    fn endpoint(mut self, address: Address, virtual_host: &str, text: &str) -> Result<Endpoint> {
-        let named = self.query.iter().rposition(|(name, _)| name == "virtual_host").map(|at| self.query.remove(at).1);
+    fn of(mut parts: UrlParts<'_>, address: Address, virtual_host: &str, text: &str) -> Result<Self> {
+        let query = &mut parts.query;
+        let named = query.iter().rposition(|(name, _)| name == "virtual_host").map(|at| query.remove(at).1);
         let virtual_host = if virtual_host.is_empty() { named.as_deref().unwrap_or_default() } else { virtual_host };
         let db = database(virtual_host).ok_or_else(|| {
             configuration(text, &format!("names the database {virtual_host:?}, which is not a number from 0 up"))
         })?;
         // redis-py logs in with an empty password where there is a user alone.
-        let password = self.password.or_else(|| self.username.as_ref().map(|_| String::new()));
-        Ok(Endpoint { address, db, username: self.username, password, tls: None, options: self.query })
+        let password = parts.password.or_else(|| parts.username.as_ref().map(|_| String::new()));
+        Ok(Endpoint { address, db, username: parts.username, password, tls: None, options: parts.query })
     }
 }
 
@@ -204,36 +179,8 @@ fn database(virtual_host: &str) -> Option<i64> {
     }
 }
 
-fn host_and_port(authority: &str) -> Option<(String, u16)> {
-    let (host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((host, after)) => (host, after.strip_prefix(':').unwrap_or(after)),
-        None => authority.split_once(':').unwrap_or((authority, "")),
-    };
-    let port = if port.is_empty() { DEFAULT_PORT } else { port.parse().ok().filter(|port| *port > 0)? };
-    let host = if host.is_empty() { "localhost".to_owned() } else { decode(host).to_lowercase() };
-    Some((host, port))
-}
-
-fn pairs(query: &str) -> Vec<(String, String)> {
-    let pair = |text: &str| {
-        let (name, value) = text.split_once('=')?;
-        (!value.is_empty()).then(|| (decode(&name.replace('+', " ")), decode(&value.replace('+', " "))))
-    };
-    query.split('&').filter_map(pair).collect()
-}
-
-fn login_part(text: &str) -> Option<String> {
-    (!text.is_empty()).then(|| decode(text))
-}
-
-fn decode(text: &str) -> String {
-    percent_decode_str(text).decode_utf8_lossy().into_owned()
-}
-
-/// The text may hold a password anywhere, as it was not understood: only its scheme is shown.
 fn configuration(text: &str, why: &str) -> Error {
-    let shown = text.split_once("://").map_or("the Redis URL".to_owned(), |(scheme, _)| format!("the {scheme}:// URL"));
-    Error::new(ErrorKind::Configuration, format!("{shown} {why}"))
+    Error::new(ErrorKind::Configuration, format!("{} {why}", unshown(text, "Redis")))
 }
 
 impl fmt::Display for Endpoint {

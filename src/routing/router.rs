@@ -33,6 +33,8 @@ pub struct Route {
     pub exchange: String,
     /// The routing key: on the default exchange, the queue's name.
     pub routing_key: String,
+    /// Whether messages for later cannot be delayed by the broker, as the exchange is a direct one.
+    pub is_direct: bool,
     /// 2: the message survives a restart of the broker; 1: it does not.
     pub delivery_mode: u8,
     /// The priority, if the options or the route give one.
@@ -83,9 +85,11 @@ impl Router {
             None if exchange.is_none() => Some(self.default_queue()?),
             queue => queue,
         };
-        let exchange_type = take_text(&mut options, "exchange_type")?;
-        let exchange_type = exchange_type.or_else(|| queue.as_ref()?.exchange_type.clone());
-        let is_direct = exchange_type.is_none_or(|exchange_type| exchange_type == "direct");
+        let own_type = take_text(&mut options, "exchange_type")?;
+        let queues_type = queue.as_ref().and_then(|queue| queue.exchange_type.clone());
+        let direct =
+            |exchange_type: Option<String>| exchange_type.is_none_or(|exchange_type| exchange_type == "direct");
+        let is_direct = direct(own_type.clone().or(queues_type));
         let delivery_mode = take_delivery_mode(&mut options)?.or_else(|| queue.as_ref()?.delivery_mode);
         let priority = take_priority(&mut options)?;
         let incomplete = exchange.as_ref().is_none_or(String::is_empty) || routing_key.is_none();
@@ -95,6 +99,8 @@ impl Router {
             _ => (exchange, routing_key),
         };
         Ok(Route {
+            // For what is delayed the queue alone counts (celery/app/base.py `Celery.send_task`).
+            is_direct: queue.as_ref().map_or_else(|| direct(own_type), super::is_direct),
             queue,
             exchange: exchange.unwrap_or_default(),
             routing_key: routing_key.unwrap_or_default(),

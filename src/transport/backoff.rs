@@ -7,6 +7,8 @@ const FIRST: Duration = Duration::from_millis(50);
 const SHORT_CAP: Duration = Duration::from_secs(1);
 /// When the broker has been away for long.
 const LONG_CAP: Duration = Duration::from_secs(5);
+/// What a [`Backoff::patient`] comes to.
+const PATIENT_CAP: Duration = Duration::from_secs(60);
 /// How many tries count as fresh: about a minute of them.
 const FRESH_TRIES: u32 = 60;
 
@@ -19,18 +21,28 @@ const FRESH_TRIES: u32 = 60;
 pub struct Backoff {
     rng: fastrand::Rng,
     tries: u32,
+    patient: bool,
 }
 
 impl Backoff {
     /// A fresh series of pauses; the same seed makes the same series.
     pub fn new(seed: u64) -> Self {
-        Backoff { rng: fastrand::Rng::with_seed(seed), tries: 0 }
+        Backoff { rng: fastrand::Rng::with_seed(seed), tries: 0, patient: false }
+    }
+
+    /// The same for what the worker can do without: its pauses grow to a minute.
+    pub fn patient(seed: u64) -> Self {
+        Backoff { patient: true, ..Backoff::new(seed) }
     }
 
     /// The pause before the next try.
     pub fn next_pause(&mut self) -> Duration {
-        let cap = if self.tries < FRESH_TRIES { SHORT_CAP } else { LONG_CAP };
-        let full = FIRST.saturating_mul(1 << self.tries.min(10)).min(cap);
+        let cap = match self.tries {
+            _ if self.patient => PATIENT_CAP,
+            ..FRESH_TRIES => SHORT_CAP,
+            _ => LONG_CAP,
+        };
+        let full = FIRST.saturating_mul(1 << self.tries.min(11)).min(cap);
         self.tries = self.tries.saturating_add(1);
         full.mul_f64(0.5 + self.rng.f64() / 2.0)
     }
@@ -56,6 +68,14 @@ mod tests {
         assert!((2500..=5000).contains(&pauses[65]));
         backoff.reset();
         assert!(backoff.next_pause() <= FIRST);
+    }
+
+    #[test]
+    fn patience_comes_to_a_minute() {
+        let mut backoff = Backoff::patient(7);
+        let pauses: Vec<_> = (0..20).map(|_| backoff.next_pause().as_secs_f64()).collect();
+        assert!(pauses[0] <= 0.05 && pauses[5] > 0.5 && pauses[5] <= 1.6, "{pauses:?}");
+        assert!(pauses[11..].iter().all(|pause| (30.0..=60.0).contains(pause)), "{pauses:?}");
     }
 
     #[test]

@@ -32,6 +32,12 @@ pub struct Tag(pub u64);
 pub trait Settler: Send + Sync {
     /// Called once for each delivery.
     fn settle(&self, tag: Tag, settlement: Settlement);
+
+    /// Whether what is settled here reaches nobody any more: the broker has taken back all that it gave, and gives it to
+    /// somebody again.
+    fn is_lost(&self) -> bool {
+        false
+    }
 }
 
 /// How a delivery ends.
@@ -126,6 +132,12 @@ impl Receipt {
     /// The transport's number for it.
     pub fn tag(&self) -> Tag {
         self.tag
+    }
+
+    /// Whether the broker has taken the message back, because the connection that it came over is lost
+    /// ([`Capabilities::settles_across_connections`](super::Capabilities::settles_across_connections)).
+    pub fn is_lost(&self) -> bool {
+        self.settler.as_ref().is_some_and(|settler| settler.is_lost())
     }
 
     /// Ends it. What the broker is told is sent with the next batch.

@@ -2,11 +2,13 @@
 //!
 //! Deliveries come in batches; an `Err` from [`Consumer::next`] means that the connection is gone and is the only error
 //! path. A delivery is settled once, by value; one that is dropped unsettled goes back to the broker. Settlements are
-//! batched behind the seam and survive a reconnection: they belong to the [`Transport`], not to a connection.
+//! batched behind the seam. Where the broker lets them ([`Capabilities::settles_across_connections`]) they survive a
+//! reconnection and belong to the [`Transport`]; elsewhere they end with the connection that the delivery came over.
 //! What is broadcast comes by a [`Subscription`], whose loss concerns nobody else.
 //!
 //! Implementations differ in their [`Capabilities`], never by a downcast, and all pass `tests/transport_conformance.rs`.
 
+mod amqp;
 mod backoff;
 mod binding;
 mod broadcast;
@@ -23,6 +25,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub use amqp::AmqpTransport;
 pub use backoff::Backoff;
 pub use broadcast::{Broadcast, Subscription};
 pub use browse::{Browsed, Browser, Content, Place, Replacement};
@@ -33,6 +36,7 @@ pub use prefetch::{Credit, Growth, Prefetch};
 pub use redis::{RedisOptions, RedisTransport, Waiting};
 
 use crate::protocol::{Map, Message};
+use crate::routing::Declaration;
 use crate::{Error, ErrorKind, Result};
 
 /// A broker that can be connected to. It outlives its connections, and what was reserved over a lost one is settled
@@ -58,9 +62,17 @@ pub trait Connection: Send + Sync + fmt::Debug {
     /// Makes the queues known to the broker and to producers, with their bindings. Declaring twice is harmless.
     async fn declare(&self, queues: &[Queue]) -> Result<()>;
 
+    /// Makes the exchanges and queues known by which the broker keeps messages until their time: see
+    /// [`Capabilities::delays_natively`]. Declaring twice is harmless.
+    async fn arrange(&self, declarations: &[Declaration]) -> Result<()> {
+        let message = format!("make {} declaration(s): this broker delays no messages", declarations.len());
+        Err(Error::new(ErrorKind::Configuration, message))
+    }
+
     /// Hands over messages, and says of each, in the batch's order, whether the broker has accepted it. One that has no
     /// form in the envelope (`Encode`) or that the broker refuses (`Broker`, `Authentication`) is no obstacle to the
-    /// others; in some of several queues it may be all the same.
+    /// others; in some of several queues it may be all the same. One for which no queue is bound is refused, or goes to
+    /// the queue that its key names: none is accepted and lost.
     ///
     /// # Errors
     /// The connection is gone: none, some or all may have been accepted, and [`Connection::lost`] returns.
@@ -69,11 +81,11 @@ pub trait Connection: Send + Sync + fmt::Debug {
     /// Begins to consume. At most `prefetch` deliveries are out at a time, over all queues.
     async fn consume(&self, queues: &[Queue], prefetch: Arc<Prefetch>) -> Result<Box<dyn Consumer>>;
 
-    /// Begins to hear what is broadcast on the queue's exchange, a fanout one, from now on: there is no backlog. The
-    /// binding's key may hold `*` and `#`. A subscription that is lost leaves the connection as it is.
+    /// Begins to hear what is broadcast on the queue's exchange, a fanout or topic one, from now on: there is no backlog.
+    /// The binding's key may hold `*` and `#`. A subscription that is lost leaves the connection as it is.
     async fn subscribe(&self, queue: &Queue) -> Result<Box<dyn Subscription>>;
 
-    /// Sends to everybody who is subscribed at this moment to the exchanges named, which are fanout ones.
+    /// Sends to everybody who is subscribed at this moment to the exchanges named, which are fanout or topic ones.
     async fn broadcast(&self, batch: Vec<Publication>) -> Result<()>;
 
     /// Publishes an answer to somebody's question: where nobody is bound to the exchange any more it is dropped, as a
@@ -135,6 +147,19 @@ pub struct Capabilities {
     pub settles_across_connections: bool,
     /// The broker keeps short texts beside its messages ([`Connection::notes`]).
     pub keeps_notes: bool,
+    /// Where a message was published to is a part of it (Redis), and not of its last way to a queue (AMQP).
+    pub keeps_place_of_origin: bool,
+    /// What is requeued is consumed last (Redis), and not where it stood (AMQP).
+    pub requeues_to_the_end: bool,
+    /// Who looks into a queue leaves no mark on it (Redis); elsewhere messages are away meanwhile, and count as
+    /// delivered before.
+    pub browses_in_place: bool,
+    /// The broker sends ahead by itself, so that which queue is served next is its decision too.
+    pub sends_ahead: bool,
+    /// The broker can keep a message until its time ([`Connection::arrange`]).
+    pub delays_natively: bool,
+    /// A login that was refused may be accepted later: Celery tries again (Redis), or gives up (AMQP).
+    pub retries_refused_logins: bool,
 }
 
 /// A short text that the broker keeps for us.
@@ -159,6 +184,26 @@ pub struct Queue {
     pub routing_key: String,
     /// Arguments such as `x-max-priority`.
     pub arguments: Map,
+    /// Arguments of the binding.
+    pub binding_arguments: Map,
+    /// Arguments of those who consume it, such as `x-priority`.
+    pub consumer_arguments: Map,
+    /// It survives a restart of the broker.
+    pub durable: bool,
+    /// It is its connection's alone, and gone with it.
+    pub exclusive: bool,
+    /// It is gone with its last consumer.
+    pub auto_delete: bool,
+    /// Its messages are done with when they are sent to a consumer.
+    pub no_ack: bool,
+    /// It is somebody else's to declare.
+    pub no_declare: bool,
+    /// The exchange survives a restart of the broker.
+    pub exchange_durable: bool,
+    /// The exchange is gone with its last binding.
+    pub exchange_auto_delete: bool,
+    /// Arguments of the exchange.
+    pub exchange_arguments: Map,
 }
 
 impl Queue {
@@ -171,6 +216,16 @@ impl Queue {
             routing_key: name.to_string(),
             exchange_type: ExchangeType::Direct,
             arguments: Map::default(),
+            binding_arguments: Map::default(),
+            consumer_arguments: Map::default(),
+            durable: true,
+            exclusive: false,
+            auto_delete: false,
+            no_ack: false,
+            no_declare: false,
+            exchange_durable: true,
+            exchange_auto_delete: false,
+            exchange_arguments: Map::default(),
             name,
         }
     }

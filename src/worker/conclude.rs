@@ -61,7 +61,8 @@ pub(crate) fn conclude(ran: Ran, work: &Work, runtime: Duration, now: Timestamp,
             let report = Report::Error(format!("raised unexpected: {exception}"), None);
             Conclusion { ending: Ending::TimeLimit, ..failure(exception, None, report) }
         }
-        Ran::Cancelled => cancelled(),
+        Ran::Cancelled => cancelled("cancelled by a cold shutdown"),
+        Ran::Orphaned => cancelled("cancelled: the connection that its message came over is lost"),
         Ran::Terminated => terminated(),
     }
 }
@@ -163,10 +164,10 @@ pub(crate) fn rejected(reason: String, requeue: bool) -> Conclusion {
 }
 
 /// A cold shutdown (celery/worker/request.py `Request._announce_cancelled`).
-fn cancelled() -> Conclusion {
+fn cancelled(why: &str) -> Conclusion {
     Conclusion {
         result: MetaResult::Exception(Exception::celery("Retry", "Retry(Retry(...), None, None)")),
-        report: Report::Warning("cancelled by a cold shutdown".to_owned()),
+        report: Report::Warning(why.to_owned()),
         ..plain(Ending::Cancelled)
     }
 }

@@ -13,12 +13,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::chores::Chores;
+use super::consumer_timeout::ConsumerTimeout;
 use super::event::{Event, Shutdown};
 use super::farewell::{self, Farewell};
 use super::finish::Finisher;
 use super::frozen::{Freezer, Frozen};
 use super::held::Held;
 use super::intake::{self, Intake, Tasks};
+use super::parking::Parking;
 use super::poison::Quarantine;
 use super::rate_limit::RateLimits;
 use super::remote::Remote;
@@ -80,8 +82,26 @@ pub(crate) struct Consumer {
     farewell: Farewell,
     /// Messages that are large or compressed are read one at a time.
     heavy: Arc<Semaphore>,
+    /// What a lost connection takes along.
+    lost: Lost,
+    /// Where what is for much later waits.
+    pub(super) parking: Parking,
+    /// Until when the broker waits.
+    pub(super) patient: ConsumerTimeout,
     /// Nothing is left to settle.
     is_done: bool,
+}
+
+/// What a lost connection takes along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// Nothing: what came over it is settled over the next.
+    Nothing,
+    /// What came over it; and with `cancel`, the runs of what is acknowledged late.
+    Deliveries {
+        /// `worker_cancel_long_running_tasks_on_connection_loss`.
+        cancel: bool,
+    },
 }
 
 /// What a loop is made from.
@@ -97,6 +117,9 @@ pub(crate) struct Parts {
     pub(crate) state_file: Option<StateFile>,
     pub(super) quarantine: Option<Quarantine>,
     pub(super) freezer: Freezer,
+    pub(crate) lost: Lost,
+    pub(super) parking: Parking,
+    pub(super) patient: ConsumerTimeout,
 }
 
 impl Consumer {
@@ -118,6 +141,9 @@ impl Consumer {
             state_file,
             quarantine,
             freezer,
+            lost,
+            parking,
+            patient,
         } = parts;
         let (unsettled, settled) = mpsc::channel(1);
         Consumer {
@@ -147,6 +173,9 @@ impl Consumer {
             stopping: None,
             farewell: Farewell::default(),
             heavy: Arc::new(Semaphore::new(1)),
+            lost,
+            parking,
+            patient,
             is_done: false,
         }
     }
@@ -208,15 +237,15 @@ impl Consumer {
     fn on(&mut self, event: Event) -> Result<()> {
         match event {
             Event::Received(deliveries) => deliveries.into_iter().for_each(|delivery| self.receive(delivery)),
-            Event::Read(intake) if self.stopping.is_none() => self.take_in(*intake),
-            // Dropped unsettled, it goes back to the front of its queue.
+            Event::Read(intake) if self.stopping.is_none() && !intake.is_lost() => self.take_in(*intake),
+            // Dropped unsettled, it goes back to the front of its queue, unless it is there already.
             Event::Read(_) => {}
             Event::Judged(judged) => self.judged(judged),
             Event::Left => self.left(),
             Event::Freed(place) => self.running.freed(place),
             Event::Control(request) => self.control(*request),
             Event::Connected => self.connected(),
-            Event::Disconnected => {}
+            Event::Disconnected => self.disconnected(),
             Event::Shutdown(how) => self.shut_down(how),
             Event::LogState => self.log_state(),
             Event::Unrecoverable(error) => {
@@ -323,22 +352,44 @@ impl Consumer {
         });
     }
 
+    /// Drops all that has not begun.
+    fn drop_waiting(&mut self) {
+        let suspects = self.quarantine.as_ref().map_or(0, Quarantine::len);
+        let waiting = self.reserved.len() + self.held.len() + self.limits.waiting() + suspects;
+        if waiting > 0 {
+            info!("Restoring {waiting} unacknowledged message(s)");
+        }
+        self.reserved.clear();
+        self.quarantine.iter_mut().for_each(Quarantine::clear);
+        self.held.drain().for_each(drop);
+        drop(self.limits.extract(|_| true));
+    }
+
+    /// Where a lost connection takes its deliveries along, the broker delivers them again: what has not begun is
+    /// forgotten. What runs goes on, or is ended if that is wanted and it would be run again
+    /// (celery/worker/consumer/consumer.py `Consumer.on_connection_error_after_connected`).
+    fn disconnected(&mut self) {
+        let Lost::Deliveries { cancel } = self.lost else { return };
+        self.drop_waiting();
+        let orphans = self.running.iter().filter(|run| cancel && self.tasks.acks_late(&run.request.task));
+        for run in orphans {
+            warn!(
+                "Task {}[{}] cannot be acknowledged after a connection loss since late acknowledgement is enabled for it. \
+                 Terminating it instead.",
+                run.request.task, run.request.id
+            );
+            run.orphan();
+        }
+    }
+
     fn shut_down(&mut self, how: Shutdown) {
         if self.stopping.is_some_and(|stopping| stopping >= how) {
             return;
         }
         self.stopping = Some(how);
         self.stop_consuming.cancel();
-        let suspects = self.quarantine.as_ref().map_or(0, Quarantine::len);
-        let given_back = self.reserved.len() + self.held.len() + self.limits.waiting() + suspects;
-        if given_back > 0 {
-            info!("Restoring {given_back} unacknowledged message(s)");
-        }
         // What has not begun goes back to its queue at once, as each delivery drops.
-        self.reserved.clear();
-        self.quarantine.iter_mut().for_each(Quarantine::clear);
-        self.held.drain().for_each(drop);
-        drop(self.limits.extract(|_| true));
+        self.drop_waiting();
         self.unsettled = None;
         if how == Shutdown::Cold {
             if self.running.len() > 0 {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::cold::Cold;
-use super::running::Leash;
+use super::running::{End, Leash};
 use crate::task::{self, Outcome, Run, TaskContext};
 
 /// How long a run may take.
@@ -33,6 +33,8 @@ pub(crate) enum Ran {
     Cancelled,
     /// Somebody asked for its end.
     Terminated,
+    /// Its message will be run again.
+    Orphaned,
 }
 
 type Handler = Pin<Box<dyn Future<Output = Outcome> + Send>>;
@@ -91,7 +93,10 @@ async fn until_limit(
             biased;
             outcome = &mut *handler => return Ran::Finished(outcome),
             () = cold.begun() => return Ran::Cancelled,
-            _ = leash.terminated() => return Ran::Terminated,
+            end = leash.ended() => return match end {
+                End::Terminated(_) => Ran::Terminated,
+                End::Orphaned => Ran::Orphaned,
+            },
             limit = passed(start, limits.hard) => return Ran::HardLimit(limit),
             limit = passed(start, soft_limit) => {
                 if !context.handles_soft_limit() {

@@ -154,7 +154,7 @@ impl Finisher {
             Ran::SoftLimit(limit) => report::log_limit("Soft", limit, work),
             Ran::HardLimit(limit) => report::log_limit("Hard", limit, work),
             Ran::Terminated if slot.is_none() => report::log_stray(work),
-            Ran::Finished(_) | Ran::Cancelled | Ran::Terminated => {}
+            Ran::Finished(_) | Ran::Cancelled | Ran::Terminated | Ran::Orphaned => {}
         }
         ran
     }

@@ -8,6 +8,7 @@ use tracing::info;
 
 use super::execute::Limits;
 use super::malformed::{Fault, Malformed};
+use super::parking;
 use super::policy::Policy;
 use super::request::Work;
 use super::unknown::Unknown;
@@ -34,6 +35,17 @@ pub(crate) enum Intake {
     Malformed(Box<Malformed>),
 }
 
+impl Intake {
+    /// Whether the broker has taken the message back meanwhile.
+    pub(crate) fn is_lost(&self) -> bool {
+        match self {
+            Intake::Run(work) | Intake::Hold(_, work) | Intake::Expired(work) => work.is_lost(),
+            Intake::HandBack(unknown) => unknown.is_lost(),
+            Intake::Malformed(malformed) => malformed.delivery.is_lost(),
+        }
+    }
+}
+
 /// The tasks of a worker with what was worked out about each.
 #[derive(Debug, Clone)]
 pub(crate) struct Tasks {
@@ -44,6 +56,8 @@ pub(crate) struct Tasks {
     unknown: UnknownTasks,
     /// The limits of tasks that have none of their own.
     default_limits: Limits,
+    /// The queues that messages are delayed for at the broker, and their routing keys.
+    delayed: Arc<HashMap<String, Arc<str>>>,
     /// Whether limits were changed since the worker began.
     has_new_limits: bool,
 }
@@ -68,11 +82,17 @@ impl Tasks {
             hostname: hostname.to_owned(),
             unknown: app.config().unknown_tasks,
             default_limits: Limits { hard: app.config().task_time_limit, soft: app.config().task_soft_time_limit },
+            delayed: Arc::default(),
             has_new_limits: false,
         };
         let names = app.tasks().names().into_iter();
         tasks.add(names.filter_map(|name| app.tasks().task(name).cloned()).collect(), app.config());
         Ok(tasks)
+    }
+
+    /// Tells the queues that messages are delayed for at the broker, and their routing keys.
+    pub(super) fn delay(&mut self, queues: HashMap<String, Arc<str>>) {
+        self.delayed = Arc::new(queues);
     }
 
     /// Adds tasks, except those whose names are taken.
@@ -84,6 +104,11 @@ impl Tasks {
             let known = KnownTask { task, policy, retries, accept: Arc::clone(&self.accept) };
             self.known.entry(name).or_insert_with(|| Arc::new(known));
         }
+    }
+
+    /// Whether a task's messages are acknowledged when it is done.
+    pub(crate) fn acks_late(&self, name: &str) -> bool {
+        self.known.get(name).is_some_and(|task| task.policy.acks_late)
     }
 
     /// Whether there is a task of that name.
@@ -164,7 +189,7 @@ pub(crate) fn is_heavy(delivery: &Delivery) -> bool {
 pub(crate) fn read(delivery: Delivery, tasks: &Tasks, now: Timestamp) -> Intake {
     let (message, delivery) = delivery.into_parts();
     let message = match message {
-        Ok(message) => message,
+        Ok(message) => parking::unparked(message),
         Err(undecodable) => return Intake::Malformed(Box::new(Malformed::no_message(delivery, undecodable))),
     };
     match understand(&message, tasks) {
@@ -288,6 +313,7 @@ fn work(
     let (eta, request) = (headers.eta, request(headers, &mut message, &delivery, &tasks.hostname));
     let mut work = Box::new(Work::new(delivery, message, body, task, request, name));
     (work.limits, work.ignore_result) = (limits, ignore_result);
+    work.delayed_as = tasks.delayed.get(work.queue.as_str()).cloned();
     Ok((eta, work))
 }
 

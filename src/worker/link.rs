@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use super::delays::Delays;
 use super::event::Event;
 use super::mailbox::MailboxDoor;
 use super::patience::Patience;
@@ -27,6 +28,7 @@ const LAST_TRY: Duration = Duration::from_secs(5);
 /// Keeps a worker connected.
 pub(crate) struct Link {
     pub(crate) queues: Vec<Queue>,
+    pub(crate) delays: Delays,
     pub(crate) prefetch: Arc<Prefetch>,
     pub(crate) events: mpsc::UnboundedSender<Event>,
     /// Where commands are heard; `None`: nobody listens.
@@ -66,8 +68,9 @@ impl Connector {
     }
 
     pub(crate) async fn connect(&mut self) -> Result<Arc<dyn Connection>> {
-        let mut waited = Duration::ZERO;
+        let (mut waited, mut tries) = (Duration::ZERO, 0);
         loop {
+            tries += 1;
             let failed = match self.transport.connect().await {
                 Ok(connection) => {
                     self.may_retry = self.after_loss;
@@ -75,19 +78,28 @@ impl Connector {
                 }
                 Err(failed) => failed,
             };
-            if !self.may_retry || self.patience.is_spent(waited) || failed.kind() == ErrorKind::Configuration {
+            if !self.may_retry || self.patience.is_spent(waited) || self.is_final(&failed) {
                 return Err(failed);
             }
             let pause = self.backoff.next_pause();
-            self.report(&failed, pause, waited);
+            self.report(&failed, pause, tries);
             tokio::time::sleep(pause).await;
             waited += pause;
         }
     }
 
+    /// Whether another try would end as this one did.
+    fn is_final(&self, failed: &Error) -> bool {
+        match failed.kind() {
+            ErrorKind::Configuration => true,
+            ErrorKind::Authentication => !self.transport.capabilities().retries_refused_logins,
+            _ => false,
+        }
+    }
+
     /// The words of `Consumer.ensure_connected` (celery/worker/consumer/consumer.py), in one line.
-    fn report(&self, failed: &Error, pause: Duration, waited: Duration) {
-        let (uri, pause, progress) = (self.transport.uri(), pause.as_secs_f64(), self.patience.progress(waited));
+    fn report(&self, failed: &Error, pause: Duration, tries: u32) {
+        let (uri, pause, progress) = (self.transport.uri(), pause.as_secs_f64(), self.patience.progress(tries));
         let reason = failed.to_string();
         let reason = reason.strip_prefix(&format!("cannot connect to {uri}: ")).unwrap_or(&reason);
         error!(
@@ -120,6 +132,10 @@ impl Link {
             info!("Connected to {}", connector.transport.uri());
             let since = Instant::now();
             let lost = self.serve(&connection).await;
+            if connector.is_final(&lost) || lost.kind() == ErrorKind::Broker {
+                // A queue that is there with other arguments, or that this user may not consume.
+                return lost;
+            }
             self.current.send_replace(None);
             let _ = self.events.send(Event::Disconnected);
             warn!("consumer: Connection to broker lost. Trying to re-establish the connection...");
@@ -136,7 +152,12 @@ impl Link {
 
     /// Consumes over one connection until it is lost.
     async fn serve(&self, connection: &Arc<dyn Connection>) -> Error {
-        match self.consume(connection).await {
+        let consumed = tokio::select! {
+            consumed = self.consume(connection) => consumed,
+            // Whatever was being asked of it: an answer may never come.
+            lost = connection.lost() => return lost,
+        };
+        match consumed {
             // The last results and settlements need a connection too.
             Ok(()) => connection.lost().await,
             Err(error) => error,
@@ -150,6 +171,7 @@ impl Link {
             return Ok(());
         }
         connection.declare(&self.queues).await?;
+        self.delays.arrange(&**connection).await?;
         let mut consumer = connection.consume(&self.queues, Arc::clone(&self.prefetch)).await?;
         if let Some(mailbox) = &self.mailbox {
             mailbox.open(connection).await;

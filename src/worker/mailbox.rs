@@ -7,17 +7,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, error, warn};
 
 use super::event::Event;
+use crate::config::Config;
 use crate::control::{ControlRequest, LamportClock};
-use crate::protocol::{AcceptContent, Value};
+use crate::protocol::{AcceptContent, Map, Value};
 use crate::transport::{Backoff, Broadcast, Connection, ExchangeType, Queue, Subscription};
 use crate::{Error, ErrorKind, Result};
 
 /// A worker that cannot subscribe within this is ready all the same.
 const FIRST_TRY: Duration = Duration::from_secs(2);
+
+/// A subscription that lasted so long was a good one.
+const STEADY: Duration = Duration::from_secs(5);
+
+/// Before so long a pause what is said already is said again.
+const LONG: Duration = Duration::from_secs(30);
 
 /// Where the link hands over each new connection.
 #[derive(Debug, Clone)]
@@ -34,18 +41,31 @@ pub(crate) struct Mailbox {
     pub(crate) accept: AcceptContent,
     pub(crate) clock: Arc<LamportClock>,
     pub(crate) events: mpsc::UnboundedSender<Event>,
-    pub(crate) backoff: Backoff,
+    setbacks: Setbacks,
     queue: Queue,
     connections: mpsc::UnboundedReceiver<Opened>,
 }
 
 /// The node's own queue on the exchange of all mailboxes (kombu/pidbox.py `Mailbox.get_queue`).
-fn queue(hostname: &str, control_exchange: &str) -> Queue {
+pub(crate) fn queue(hostname: &str, config: &Config) -> Queue {
+    let exchange = &config.control_exchange;
+    let mut arguments = Map::new();
+    let times = [("x-expires", config.control_queue_expires), ("x-message-ttl", config.control_queue_ttl)];
+    for (name, time) in times {
+        if let Some(time) = time {
+            arguments.insert(name, i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
+        }
+    }
     Queue {
-        exchange: format!("{control_exchange}.pidbox"),
+        exchange: format!("{exchange}.pidbox"),
         exchange_type: ExchangeType::Fanout,
+        exchange_durable: false,
         routing_key: String::new(),
-        ..Queue::direct(format!("{hostname}.{control_exchange}.pidbox"))
+        arguments,
+        durable: config.control_queue_durable,
+        exclusive: config.control_queue_exclusive,
+        auto_delete: !config.control_queue_durable,
+        ..Queue::direct(format!("{hostname}.{exchange}.pidbox"))
     }
 }
 
@@ -62,23 +82,23 @@ impl MailboxDoor {
 impl Mailbox {
     pub(crate) fn new(
         hostname: &str,
-        control_exchange: &str,
+        queue: Queue,
         accept: AcceptContent,
         clock: Arc<LamportClock>,
         events: mpsc::UnboundedSender<Event>,
         backoff: Backoff,
     ) -> (Self, MailboxDoor) {
         let (sender, connections) = mpsc::unbounded_channel();
-        let queue = queue(hostname, control_exchange);
         let door = MailboxDoor { queue: queue.clone(), connections: sender };
-        (Mailbox { hostname: hostname.to_owned(), accept, clock, events, backoff, queue, connections }, door)
+        let setbacks = Setbacks { backoff, said: None };
+        (Mailbox { hostname: hostname.to_owned(), accept, clock, events, setbacks, queue, connections }, door)
     }
 
     /// Runs until the door is gone.
     pub(crate) async fn run(mut self) {
         let mut opened = self.connections.recv().await;
         while let Some((connection, first)) = opened {
-            let mut subscription = Some(first);
+            let mut ear = Ear { subscription: Some(first), since: Instant::now() };
             opened = loop {
                 let heard = tokio::select! {
                     biased;
@@ -87,16 +107,18 @@ impl Mailbox {
                         debug!("pidbox: {lost}");
                         break self.connections.recv().await;
                     }
-                    heard = hear(&mut subscription, &connection, &self.queue) => heard,
+                    heard = ear.hear(&connection, &self.queue) => heard,
                 };
                 match heard {
                     Ok(broadcast) => {
-                        self.backoff.reset();
+                        self.setbacks.end();
                         self.handle(broadcast);
                     }
                     Err(error) => {
-                        warn!("pidbox: commands are not heard, subscribing again: {error}");
-                        let pause = self.backoff.next_pause();
+                        if ear.since.elapsed() > STEADY {
+                            self.setbacks.end();
+                        }
+                        let pause = self.setbacks.pause_after(&error);
                         tokio::select! {
                             opened = self.connections.recv() => break opened,
                             () = sleep(pause) => {}
@@ -132,26 +154,85 @@ impl Mailbox {
     }
 }
 
-/// The next broadcast, over a new subscription if there is none. An error ends the subscription. Cancel safe: what is
-/// heard is heard by [`Subscription::next`].
-async fn hear(
-    subscription: &mut Option<Result<Box<dyn Subscription>>>,
-    connection: &Arc<dyn Connection>,
-    queue: &Queue,
-) -> Result<Broadcast> {
-    if subscription.is_none() {
-        *subscription = Some(connection.subscribe(queue).await);
+/// What broadcasts are heard with.
+struct Ear {
+    /// Its error is the next to be told.
+    subscription: Option<Result<Box<dyn Subscription>>>,
+    /// When it was made, or could not be.
+    since: Instant,
+}
+
+impl Ear {
+    /// The next broadcast, over a new subscription if there is none. An error ends the subscription. Cancel safe: what
+    /// is heard is heard by [`Subscription::next`].
+    async fn hear(&mut self, connection: &Arc<dyn Connection>, queue: &Queue) -> Result<Broadcast> {
+        if self.subscription.is_none() {
+            let subscription = connection.subscribe(queue).await;
+            *self = Ear { subscription: Some(subscription), since: Instant::now() };
+        }
+        let heard = match &mut self.subscription {
+            Some(Ok(open)) => open.next().await,
+            failed => failed.take().and_then(Result::err).map_or_else(unsubscribed, Err),
+        };
+        if heard.is_err() {
+            self.subscription = None;
+        }
+        heard
     }
-    let heard = match subscription {
-        Some(Ok(open)) => open.next().await,
-        _ => subscription.take().and_then(Result::err).map_or_else(unsubscribed, Err),
-    };
-    if heard.is_err() {
-        *subscription = None;
+}
+
+/// What goes wrong again and again: it is tried after growing pauses, and does not fill the log.
+struct Setbacks {
+    backoff: Backoff,
+    said: Option<String>,
+}
+
+impl Setbacks {
+    fn end(&mut self) {
+        self.backoff.reset();
+        self.said = None;
     }
-    heard
+
+    /// Says why, unless that is known, and how long to wait.
+    fn pause_after(&mut self, error: &Error) -> Duration {
+        let (pause, reason) = (self.backoff.next_pause(), error.to_string());
+        if self.is_news(&reason, pause) {
+            warn!("pidbox: commands are not heard, subscribing again: {reason}");
+        } else {
+            debug!("pidbox: commands are still not heard: {reason}");
+        }
+        self.said = Some(reason);
+        pause
+    }
+
+    fn is_news(&self, reason: &str, pause: Duration) -> bool {
+        pause >= LONG || self.said.as_deref() != Some(reason)
+    }
 }
 
 fn unsubscribed() -> Result<Broadcast> {
     Err(Error::new(ErrorKind::Connection, "there is no subscription"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_wrong_again_and_again_is_said_once_and_then_once_a_minute() {
+        let mut setbacks = Setbacks { backoff: Backoff::patient(1), said: None };
+        let locked = Error::new(ErrorKind::Connection, "RESOURCE_LOCKED");
+        let (mut waited, mut lines, mut tries) = (Duration::ZERO, 0, 0);
+        while waited < Duration::from_secs(600) {
+            let said = setbacks.said.clone();
+            let pause = setbacks.pause_after(&locked);
+            lines += u32::from(Setbacks { said, backoff: Backoff::new(0) }.is_news("RESOURCE_LOCKED", pause));
+            (waited, tries) = (waited + pause, tries + 1);
+        }
+        assert!((5..=21).contains(&lines) && tries <= 32, "{lines} lines for {tries} tries in ten minutes");
+        assert!(setbacks.is_news("something else", Duration::ZERO));
+        setbacks.end();
+        assert!(setbacks.is_news("RESOURCE_LOCKED", Duration::ZERO));
+        assert!(setbacks.pause_after(&locked) <= Duration::from_millis(50), "from the shortest pause again");
+    }
 }

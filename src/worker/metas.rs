@@ -3,7 +3,7 @@
 use jiff::tz::TimeZone;
 
 use super::request::Work;
-use crate::backend::StoreRequest;
+use crate::backend::{ReplyTo, StoreRequest};
 use crate::canvas::continuation::FailedMember;
 use crate::protocol::{DateTime, Exception, Map, MetaResult, ResultTuple, State, TaskMeta, Value};
 use crate::task::Request;
@@ -57,7 +57,7 @@ impl Metas {
             parent_id: request.parent_id.clone(),
             extended: Map::new(),
         };
-        StoreRequest { meta, reply_to: request.reply_to.clone() }
+        StoreRequest { meta, reply_to: reply_to(request.reply_to.as_deref(), request.correlation_id.as_deref()) }
     }
 
     /// A state of a task of which only the id is known (celery/backends/base.py `Backend.store_result` without a request).
@@ -100,7 +100,9 @@ impl Metas {
                 ("queue", Value::Null),
             ]);
         }
-        StoreRequest { meta, reply_to: None }
+        // What the client froze says where it waits, as a message would.
+        let option = |name| member.signature.options.get(name).and_then(Value::as_str);
+        StoreRequest { meta, reply_to: reply_to(option("reply_to"), option("correlation_id")) }
     }
 
     /// The failure of a chord's body (`Backend.fail_from_current_stack`); `children` are its errbacks.
@@ -134,6 +136,12 @@ impl Metas {
         }
         extension
     }
+}
+
+/// Nobody, where there is no queue.
+fn reply_to(queue: Option<&str>, correlation_id: Option<&str>) -> Option<ReplyTo> {
+    let owned = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    Some(ReplyTo { queue: owned(queue?)?, correlation_id: correlation_id.and_then(owned) })
 }
 
 /// `stamped_headers`, and each stamp under its own name.

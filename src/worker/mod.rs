@@ -12,9 +12,11 @@ mod chores;
 mod cold;
 mod conclude;
 mod consumer;
+mod consumer_timeout;
 mod continuations;
 mod control;
 mod dead_letter;
+mod delays;
 mod duplicates;
 mod errback;
 mod event;
@@ -29,6 +31,7 @@ mod link;
 mod mailbox;
 mod malformed;
 mod metas;
+mod parking;
 mod patience;
 mod poison;
 mod policy;
@@ -69,10 +72,12 @@ use crate::transport::{Backoff, Prefetch, Queue, Transport};
 pub(crate) use crate::app::parts::transport;
 use builtin::Builtins;
 use cold::Cold;
-use consumer::{Consumer, Parts};
+use consumer::{Consumer, Lost, Parts};
+use consumer_timeout::ConsumerTimeout;
 use continuations::Continuations;
 use dead_letter::DeadLetters;
 pub(crate) use dead_letter::{HEADER as DEATH_HEADER, Note as DeathNote, revived};
+use delays::Delays;
 use duplicates::Duplicates;
 use event::Event;
 pub use event::Shutdown;
@@ -83,6 +88,7 @@ use limited_set::Bounds;
 use link::{Connector, Link};
 use mailbox::{Mailbox, MailboxDoor};
 use metas::Metas;
+use parking::Parking;
 use poison::{Poison, Quarantine};
 use publisher::{Current, Publisher};
 use remote::Remote;
@@ -144,7 +150,7 @@ impl Worker {
     /// of somebody else. `Io`: the state file cannot be read or written.
     pub fn new(app: App, options: WorkerOptions) -> Result<Self> {
         let clock = Clock::system();
-        let transport = parts::transport(app.config(), clock.clone(), options.seed)?;
+        let transport = parts::transport(app.config(), Some(&options.hostname), clock.clone(), options.seed)?;
         let backend = parts::backend(app.config())?;
         Worker::with_parts(app, options, transport, backend, clock)
     }
@@ -225,7 +231,8 @@ impl Worker {
     /// `Connection`, `Authentication` or `Configuration` when the broker was given up; everything that was reserved
     /// has been given back as far as the broker could still be told.
     pub async fn run(mut self) -> Result<()> {
-        let (prefetch, current) = (self.prefetch(), watch::Sender::new(None));
+        let disable_prefetch = self.disables_prefetch();
+        let (prefetch, current) = (self.prefetch(disable_prefetch), watch::Sender::new(None));
         let writer = ResultWriter::start(Arc::clone(&self.backend), WriterOptions::from(self.app.config()));
         let (publisher, publishing) = Publisher::start(current.subscribe());
         let (poison, recording) = self.poison(current.subscribe()).unzip();
@@ -236,8 +243,11 @@ impl Worker {
         let clock = Arc::new(LamportClock::new(self.remembered.clock));
         let remote = self.remote(writer.clone(), current.subscribe(), Arc::clone(&clock))?;
         let broadcasts = Broadcasts { connection: current.subscribe(), clock: Arc::clone(&clock) };
+        let (delays, parking, patient) = self.delays();
+        self.tasks.delay(delays.queues());
         let link = Link {
             queues: self.queues(),
+            delays,
             prefetch: Arc::clone(&prefetch),
             events: self.handle.events.clone(),
             mailbox: self.listen(clock, rng.u64(..))?,
@@ -248,7 +258,7 @@ impl Worker {
         let link = tokio::spawn(link.run(self.connector("consumer", rng.u64(..))));
         let sender = self.sender(publisher, broadcasts, rng.u64(..))?;
         let finisher = self.finisher(sender, writer.clone(), rng);
-        let parts = self.parts(finisher, remote, poison)?;
+        let parts = self.parts(finisher, remote, poison, parking, patient, disable_prefetch)?;
         let consumer = Consumer::new(parts, prefetch, self.concurrency(), stop_consuming, &self.handle);
         let ended = consumer.run(self.events).await;
         Background { writer, recording, link, publishing, stop }.end().await;
@@ -283,7 +293,8 @@ impl Background {
 impl Worker {
     fn sender(&self, publisher: Publisher, broadcasts: Broadcasts, seed: u64) -> Result<Arc<Sender>> {
         let (backend, clock) = (Arc::clone(&self.backend), self.clock.clone());
-        Sender::new(&self.app, publisher, backend, clock, broadcasts, seed).map(Arc::new)
+        let delays = self.transport.capabilities().delays_natively;
+        Sender::new(&self.app, publisher, backend, clock, broadcasts, delays, seed).map(Arc::new)
     }
 
     /// What ends tasks; the tasks that every worker has are made with it, for they send and store as it does.
@@ -301,18 +312,33 @@ impl Worker {
         Finisher::new(continuations, dead_letters, duplicates, self.clock.clone(), rng)
     }
 
-    fn parts(&mut self, finisher: Finisher, remote: Remote, poison: Option<Poison>) -> Result<Parts> {
+    fn parts(
+        &mut self,
+        finisher: Finisher,
+        remote: Remote,
+        poison: Option<Poison>,
+        parking: Parking,
+        patient: ConsumerTimeout,
+        disable_prefetch: bool,
+    ) -> Result<Parts> {
         let config = self.app.config();
+        let lost = match self.transport.capabilities().settles_across_connections {
+            true => Lost::Nothing,
+            false => Lost::Deliveries { cancel: config.worker_cancel_long_running_tasks_on_connection_loss },
+        };
         Ok(Parts {
+            lost,
             remote,
             revoked: self.revoked(),
             disable_rate_limits: config.worker_disable_rate_limits,
-            disable_prefetch: config.worker_disable_prefetch,
+            disable_prefetch,
             finisher,
             tasks: self.tasks.clone(),
             rates: std::mem::take(&mut self.rates),
             state_file: self.state_file.clone(),
             freezer: Freezer::new()?,
+            parking,
+            patient,
             quarantine: poison.map(|poison| Quarantine::new(poison, self.handle.events.clone())),
         })
     }
@@ -324,14 +350,27 @@ impl Worker {
     }
 
     /// The window of what may be out at a time (celery/worker/consumer/tasks.py `Tasks.start`).
-    fn prefetch(&self) -> Arc<Prefetch> {
+    fn prefetch(&self, disable_prefetch: bool) -> Arc<Prefetch> {
         let (config, concurrency) = (self.app.config(), self.concurrency());
         let limit = match concurrency.saturating_mul(config.worker_prefetch_multiplier as usize) {
-            limit if !config.worker_disable_prefetch => limit,
+            limit if !disable_prefetch => limit,
             0 => concurrency,
             limit => limit.min(concurrency),
         };
         Prefetch::bounded(limit, config.worker_eta_task_limit.map(|limit| limit as usize))
+    }
+
+    /// A broker that sends ahead cannot be kept from it (celery/worker/consumer/tasks.py `Tasks.start`).
+    fn disables_prefetch(&self) -> bool {
+        let wanted = self.app.config().worker_disable_prefetch;
+        if wanted && self.transport.capabilities().sends_ahead {
+            tracing::warn!(
+                "worker_disable_prefetch is only supported for Redis brokers. Current broker transport: amqp. \
+                 Ignoring disable_prefetch setting."
+            );
+            return false;
+        }
+        wanted
     }
 
     /// What counts lost workers, if that is wanted and the broker can.
@@ -342,6 +381,20 @@ impl Worker {
             return None;
         }
         Some(Poison::start(limit, current))
+    }
+
+    /// How messages wait at the broker, and for how long it waits for us.
+    fn delays(&self) -> (Delays, Parking, ConsumerTimeout) {
+        let (config, capabilities) = (self.app.config(), self.transport.capabilities());
+        if !capabilities.delays_natively {
+            if config.worker_park_eta_after.is_some() {
+                tracing::warn!("worker_park_eta_after has no effect: {} keeps no messages", self.transport.uri());
+            }
+            return (Delays::default(), Parking::default(), ConsumerTimeout::new(None));
+        }
+        let parking = Parking::new(config.worker_park_eta_after, &self.queues());
+        let delays = Delays::new(config, &self.options.queues, &parking);
+        (delays, parking, ConsumerTimeout::new(config.broker_consumer_timeout))
     }
 
     /// What was revoked before this run.
@@ -371,9 +424,10 @@ impl Worker {
             return Ok(None);
         }
         let accept = AcceptContent::new(&config.accept_content)?;
-        let (hostname, exchange) = (&self.options.hostname, &config.control_exchange);
+        let hostname = &self.options.hostname;
         let events = self.handle.events.clone();
-        let (mailbox, door) = Mailbox::new(hostname, exchange, accept, clock, events, Backoff::new(seed));
+        let queue = mailbox::queue(hostname, config);
+        let (mailbox, door) = Mailbox::new(hostname, queue, accept, clock, events, Backoff::patient(seed));
         // It ends when the link, which has the door, does.
         tokio::spawn(mailbox.run());
         Ok(Some(door))

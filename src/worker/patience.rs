@@ -9,7 +9,7 @@ use std::time::Duration;
 /// Ours come faster; a hundred of them would give up within minutes where Celery waits for most of an hour.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Patience {
-    limit: Option<u32>,
+    limit: Option<Duration>,
 }
 
 /// Seconds between Celery's first tries, by which they grow.
@@ -20,31 +20,37 @@ const LONGEST: u64 = 32;
 
 impl Patience {
     /// `None`: for ever.
-    pub(crate) fn new(limit: Option<u32>) -> Self {
-        Patience { limit }
+    pub(crate) fn new(tries: Option<u32>) -> Self {
+        Patience { limit: tries.map(|tries| Duration::from_secs(celery_waits(tries.into()))) }
     }
 
     /// Whether it is at an end after so long a wait.
     pub(crate) fn is_spent(self, waited: Duration) -> bool {
-        self.limit.is_some_and(|limit| celery_tries(waited) > u64::from(limit))
+        self.limit.is_some_and(|limit| waited >= limit)
     }
 
-    /// Which of Celery's tries the next one stands for: `3/100`.
-    pub(crate) fn progress(self, waited: Duration) -> String {
-        let limit = self.limit.map_or_else(|| "∞".to_owned(), |limit| limit.to_string());
-        format!("{}/{limit}", celery_tries(waited))
+    /// Which try has failed, and for how long there will be others.
+    pub(crate) fn progress(self, tries: u32) -> String {
+        match self.limit {
+            Some(limit) => format!("try {tries}; gives up after {}", in_words(limit)),
+            None => format!("try {tries}"),
+        }
     }
 }
 
-/// How many tries Celery has made when it has waited so long: one before the first pause.
-fn celery_tries(waited: Duration) -> u64 {
-    let growing = LONGEST / STEP;
-    let (mut tries, mut left) = (1, waited.as_secs());
-    while tries < growing && left >= tries * STEP {
-        left -= tries * STEP;
-        tries += 1;
+/// How many seconds Celery waits between so many tries and one more.
+fn celery_waits(tries: u64) -> u64 {
+    let growing = tries.min(LONGEST / STEP);
+    STEP * growing * (growing + 1) / 2 + (tries - growing) * LONGEST
+}
+
+/// Whole minutes from two on, whole hours from two on.
+fn in_words(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ ..120 => format!("{seconds} seconds"),
+        seconds @ ..7200 => format!("{} minutes", seconds / 60),
+        seconds => format!("{} hours", seconds / 3600),
     }
-    if tries == growing { tries + left / LONGEST } else { tries }
 }
 
 #[cfg(test)]
@@ -52,20 +58,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tries_are_counted_as_celery_makes_them() {
-        let check = |seconds: u64, expected: &str| {
-            assert_eq!(Patience::new(Some(100)).progress(Duration::from_secs(seconds)), expected, "{seconds} s");
-        };
-        check(0, "1/100");
-        check(1, "1/100");
-        check(2, "2/100");
-        check(5, "2/100");
-        check(6, "3/100");
-        check(239, "15/100");
-        check(240, "16/100");
-        check(272, "17/100");
-        check(2960, "101/100");
-        assert_eq!(Patience::new(None).progress(Duration::from_secs(6)), "3/∞");
+    fn tries_are_counted_and_the_end_is_told() {
+        let check = |limit: Option<u32>, expected: &str| assert_eq!(Patience::new(limit).progress(7), expected);
+        check(Some(1), "try 7; gives up after 2 seconds");
+        check(Some(15), "try 7; gives up after 4 minutes");
+        check(Some(100), "try 7; gives up after 49 minutes");
+        check(Some(1000), "try 7; gives up after 8 hours");
+        check(None, "try 7");
     }
 
     #[test]
@@ -75,6 +74,12 @@ mod tests {
         };
         check(Some(1), 1, false);
         check(Some(1), 2, true);
+        check(Some(2), 5, false);
+        check(Some(2), 6, true);
+        check(Some(16), 271, false);
+        check(Some(16), 272, true);
+        check(Some(17), 303, false);
+        check(Some(17), 304, true);
         check(Some(100), 2959, false);
         check(Some(100), 2960, true);
         check(None, u64::MAX, false);

@@ -38,6 +38,8 @@ pub(crate) struct Work {
     pub(crate) limits: Limits,
     /// The message's wish, or the task's.
     pub(crate) ignore_result: bool,
+    /// The routing key of its queue, where the broker keeps what is sent to it until its time.
+    pub(crate) delayed_as: Option<Arc<str>>,
     /// Of its runs that did not end; `None`: nobody counts them.
     pub(crate) record: Option<Record>,
 }
@@ -60,6 +62,7 @@ impl Work {
             is_begun: false,
             limits: task.policy.limits,
             ignore_result: task.policy.ignore_result,
+            delayed_as: None,
             record: None,
             task,
             request: Arc::new(request),
@@ -126,6 +129,11 @@ impl Work {
         if let Some(delivery) = self.delivery.take() {
             delivery.settle(settlement);
         }
+    }
+
+    /// Whether the broker has taken the message back.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.delivery.as_ref().is_some_and(Receipt::is_lost)
     }
 
     /// The unit of the prefetch window that it holds.

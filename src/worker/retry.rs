@@ -5,11 +5,13 @@ use jiff::Timestamp;
 use super::request::Work;
 use crate::Result;
 use crate::protocol::{DateTime, Message, Value, repr};
+use crate::routing::DelayLevels;
 use crate::task::{Retry, RetryTime};
 use crate::transport::Publication;
 
 /// What a broker adds when it dead-letters a message; Celery leaves these out of a retry.
-const DEATH_HEADERS: [&str; 4] = ["x-death", "x-first-death-exchange", "x-first-death-queue", "x-first-death-reason"];
+pub(super) const DEATH_HEADERS: [&str; 4] =
+    ["x-death", "x-first-death-exchange", "x-first-death-queue", "x-first-death-reason"];
 
 /// A retry that is decided.
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +42,7 @@ pub(crate) fn publication(work: &Work, retry: &Retry, again: Again) -> Result<Pu
         replace_arguments(&mut message, work, retry)?;
     }
     message.properties.redelivered = false;
-    Ok(route(message, work))
+    Ok(route(message, work, again))
 }
 
 fn set_headers(message: &mut Message, work: &Work, again: Again) {
@@ -79,9 +81,19 @@ fn replace_arguments(message: &mut Message, work: &Work, retry: &Retry) -> Resul
     message.set_body(&body)
 }
 
-/// To where it came from: the default exchange routes by queue (celery/app/task.py `Context.as_execution_options`).
-fn route(message: Message, work: &Work) -> Publication {
+/// To where it came from: the default exchange routes by queue (celery/app/task.py `Context.as_execution_options`). What is
+/// for later waits at the broker if what is sent to its queue does; otherwise a key that says how long it waited before
+/// brings it back at once, from the delay's last exchange.
+fn route(message: Message, work: &Work, again: Again) -> Publication {
     let exchange = message.properties.exchange.clone().unwrap_or_default();
     let routing_key = message.properties.routing_key.clone().unwrap_or_else(|| work.queue.to_string());
-    Publication { exchange, routing_key, message }
+    let seconds = u64::try_from(again.eta.duration_since(again.now).as_secs()).unwrap_or(0);
+    match &work.delayed_as {
+        Some(queues_key) if seconds > 0 => {
+            let key = if exchange.is_empty() { queues_key } else { routing_key.as_str() };
+            let routing_key = DelayLevels::routing_key(seconds, key);
+            Publication { exchange: DelayLevels::CELERY.entrance(), routing_key, message }
+        }
+        _ => Publication { exchange, routing_key, message },
+    }
 }

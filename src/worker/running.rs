@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 
 use super::event::Event;
 use crate::control::Signal;
@@ -21,6 +22,12 @@ pub(crate) struct Running {
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) request: Arc<Request>,
+    /// When it began.
+    pub(crate) since: Instant,
+    /// Its message is acknowledged when it is done.
+    is_late: bool,
+    /// It was said that it takes long.
+    pub(crate) is_named: bool,
     leash: Arc<Leash>,
 }
 
@@ -37,8 +44,18 @@ pub(crate) struct Slot {
 /// By which a run is ended.
 #[derive(Debug, Default)]
 pub(crate) struct Leash {
-    signal: OnceLock<Signal>,
+    end: OnceLock<End>,
     told: Notify,
+}
+
+/// Why a run is ended from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Somebody asked for it.
+    Terminated(Signal),
+    /// Its message is the broker's again, and will be run again
+    /// (`worker_cancel_long_running_tasks_on_connection_loss`).
+    Orphaned,
 }
 
 impl Running {
@@ -47,9 +64,10 @@ impl Running {
     }
 
     /// Takes a place. The unit of the prefetch window that comes with it, if one does, is given back with the place.
-    pub(crate) fn begin(&mut self, request: &Arc<Request>, credit: Option<Credit>) -> Slot {
+    pub(crate) fn begin(&mut self, request: &Arc<Request>, credit: Option<Credit>, is_late: bool) -> Slot {
         let leash = Arc::<Leash>::default();
-        let run = Some(Run { request: Arc::clone(request), leash: Arc::clone(&leash) });
+        let (request, leash_of_run) = (Arc::clone(request), Arc::clone(&leash));
+        let run = Some(Run { request, since: Instant::now(), is_late, is_named: false, leash: leash_of_run });
         let place = match self.free.pop() {
             Some(place) => {
                 self.places[place] = run;
@@ -75,6 +93,11 @@ impl Running {
         self.places.len() - self.free.len()
     }
 
+    /// What runs unacknowledged, but for what was named.
+    pub(crate) fn late_ones(&mut self) -> impl Iterator<Item = &mut Run> {
+        self.places.iter_mut().flatten().filter(|run| run.is_late && !run.is_named)
+    }
+
     /// What runs.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Run> {
         self.places.iter().flatten()
@@ -84,7 +107,16 @@ impl Running {
 impl Run {
     /// Ends it; once is enough.
     pub(crate) fn terminate(&self, signal: Signal) {
-        if self.leash.signal.set(signal).is_ok() {
+        self.end(End::Terminated(signal));
+    }
+
+    /// Ends it for what became of its message.
+    pub(crate) fn orphan(&self) {
+        self.end(End::Orphaned);
+    }
+
+    fn end(&self, end: End) {
+        if self.leash.end.set(end).is_ok() {
             // A run that has not begun to listen finds it as it does.
             self.leash.told.notify_one();
         }
@@ -106,11 +138,11 @@ impl Drop for Slot {
 
 impl Leash {
     /// Waits until the run is to be ended. For the one who runs it.
-    pub(crate) async fn terminated(&self) -> Signal {
+    pub(crate) async fn ended(&self) -> End {
         loop {
             self.told.notified().await;
-            if let Some(signal) = self.signal.get() {
-                return *signal;
+            if let Some(end) = self.end.get() {
+                return *end;
             }
         }
     }
@@ -125,18 +157,18 @@ mod tests {
         let (events, mut freed) = mpsc::unbounded_channel();
         let mut running = Running::new(events);
         let request = Arc::new(Request::default());
-        let (one, two) = (running.begin(&request, None), running.begin(&request, None));
+        let (one, two) = (running.begin(&request, None, false), running.begin(&request, None, false));
         assert_eq!(running.len(), 2);
         running.iter().for_each(|run| run.terminate(Signal::default()));
         running.iter().for_each(|run| run.terminate(Signal::default()));
-        assert_eq!(two.leash().terminated().await, Signal::default());
+        assert_eq!(two.leash().ended().await, End::Terminated(Signal::default()));
         drop(one);
         let Some(Event::Freed(place)) = freed.recv().await else { panic!("a place is freed") };
         running.freed(place);
         running.freed(place);
         assert_eq!(running.len(), 1);
-        let three = running.begin(&request, None);
+        let three = running.begin(&request, None, false);
         assert_eq!((running.len(), running.places.len()), (2, 2));
-        assert!(three.leash().signal.get().is_none());
+        assert!(three.leash().end.get().is_none());
     }
 }

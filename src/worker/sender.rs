@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::publisher::{Current, Publisher};
-use crate::app::{App, Messages, Prepared, chords, new_id, origin, revoke};
+use crate::app::{App, Messages, Prepared, chords, new_id, origin, reply_to, revoke};
 use crate::backend::{ChordClaim, NativeChords, ResultBackend};
 use crate::canvas::{Given, Parent, Plan, Planner, Rules};
 use crate::config::RetryPolicy;
@@ -58,12 +58,13 @@ impl Sender {
         backend: Arc<dyn ResultBackend>,
         clock: Clock,
         broadcasts: Broadcasts,
+        broker_delays: bool,
         seed: u64,
     ) -> Result<Self> {
-        let (config, reply_to) = (app.config(), new_id());
+        let (config, reply_to) = (app.config(), reply_to(&*backend));
         Ok(Sender {
             publisher,
-            messages: Messages::new(app, origin(), reply_to.as_str())?,
+            messages: Messages::new(app, origin(), reply_to.as_str())?.with_native_delays(broker_delays),
             rules: Rules {
                 reply_to,
                 inherit_parent_priority: config.task_inherit_parent_priority,

@@ -50,7 +50,11 @@ impl Consumer {
     /// Begins to run it, and counts that if it is to be counted.
     pub(super) fn begin(&mut self, mut work: Box<Work>, alone: Option<Alone>) {
         let credit = if self.disable_prefetch { work.take_credit() } else { None };
-        let slot = self.running.begin(&work.request, credit);
+        let is_late = work.task.policy.acks_late;
+        if is_late {
+            self.patient.begin(Instant::now());
+        }
+        let slot = self.running.begin(&work.request, credit, is_late);
         match &self.quarantine {
             Some(quarantine) if work.record.is_some() => {
                 let poison = quarantine.poison.clone();
@@ -77,7 +81,7 @@ impl Consumer {
     pub(super) fn judged(&mut self, judged: Vec<(Box<Work>, Judgement)>) {
         let Some(quarantine) = self.quarantine.as_mut().filter(|_| self.stopping.is_none()) else { return };
         let (mut innocent, mut guilty) = (Vec::new(), Vec::new());
-        for (work, judgement) in judged {
+        for (work, judgement) in judged.into_iter().filter(|(work, _)| !work.is_lost()) {
             match judgement {
                 Judgement::Innocent => innocent.push(work),
                 Judgement::Suspect => quarantine.admit(work),

@@ -19,11 +19,12 @@ use crate::transport::{Publication, Receipt, Settlement};
 pub(crate) const HEADER: &str = "x-celeriac-handed-back";
 
 /// How often a message is handed back before it is given up.
-const LIMIT: u32 = 200;
+const LIMIT: u32 = 1200;
 /// How long it is held the first time; each time twice as long.
 const FIRST: Duration = Duration::from_millis(50);
-/// The longest that it is held.
-const LONGEST: Duration = Duration::from_secs(30);
+/// The longest that it is held. No longer, because RabbitMQ serves its consumers in turn: who hands a message back may
+/// well be who gets it next, several times over, though a peer that knows the task is there.
+const LONGEST: Duration = Duration::from_secs(4);
 
 /// A message of a task that nobody here knows.
 #[derive(Debug)]
@@ -38,6 +39,11 @@ impl Unknown {
     /// Whether a message may be handed back once more.
     pub(crate) fn may_go(message: &Message) -> bool {
         count(&message.headers) < LIMIT
+    }
+
+    /// Whether the broker has taken the message back.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.delivery.is_lost()
     }
 
     /// The message as one to hand back.

@@ -28,6 +28,9 @@ impl Consumer {
     }
 
     fn hold(&mut self, eta: Timestamp, work: Work) {
+        let now = self.clock.now();
+        let Some(work) = self.parking.park(work, eta, now) else { return };
+        self.patient.hold(&work, eta, now);
         let id = self.freezer.hash(&work.request.id);
         if let Some(frozen) = self.freezer.freeze(work, self.prefetch.grow()) {
             self.held.hold(eta, id, frozen);
@@ -131,7 +134,7 @@ impl Consumer {
     }
 
     pub(super) fn next_chore(&self) -> Option<Instant> {
-        [self.limits.next(), self.chores.next()].into_iter().flatten().min()
+        [self.limits.next(), self.chores.next(), self.patient.next()].into_iter().flatten().min()
     }
 
     pub(super) fn do_chores(&mut self) {
@@ -142,6 +145,7 @@ impl Consumer {
         while let Some((work, _growth)) = self.limits.due(now) {
             self.reserved.push_back(work);
         }
+        self.patient.look(&mut self.running, now);
         if self.chores.discard.is_due(now) {
             self.discard_revoked();
         }

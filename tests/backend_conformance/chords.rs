@@ -10,7 +10,7 @@ use celeriac::backend::{
 use celeriac::protocol::{Exception, MetaResult, ResultTuple, State, Value};
 use tokio::task::yield_now;
 
-use crate::suite::{meta, success};
+use crate::suite::{meta, store, success};
 
 type Backend = Arc<dyn ResultBackend>;
 
@@ -74,7 +74,7 @@ pub(crate) async fn groups_are_kept_with_their_structure(backend: Backend) {
 }
 
 pub(crate) async fn waiting_for_many_ends_with_the_last_or_the_first_failure(backend: Backend) {
-    backend.store(&[success("a", 1)]).await.unwrap();
+    store(&backend, &[success("a", 1)]).await.unwrap();
     let ids = ["c", "a", "b", "a"];
     let none = Some(Duration::ZERO);
     let early = backend.wait_many(&ids, Until::AllReady, none).await.unwrap();
@@ -86,10 +86,10 @@ pub(crate) async fn waiting_for_many_ends_with_the_last_or_the_first_failure(bac
     };
     let (all, first) = (waiting(Until::AllReady), waiting(Until::FirstFailure));
     yield_now().await;
-    backend.store(&[meta("b", "STARTED", 0), meta("c", "FAILURE", 3)]).await.unwrap();
+    store(&backend, &[meta("b", "STARTED", 0), meta("c", "FAILURE", 3)]).await.unwrap();
     assert_eq!(known(&first.await.unwrap()), [true, true, false, true]);
     assert!(!all.is_finished());
-    backend.store(&[success("b", 2)]).await.unwrap();
+    store(&backend, &[success("b", 2)]).await.unwrap();
     let metas: Vec<_> = all.await.unwrap().into_iter().map(|meta| meta.unwrap().task_id).collect();
     assert_eq!(metas, ids);
     assert_eq!(backend.wait_many(&[], Until::AllReady, None).await.unwrap(), []);
@@ -98,16 +98,16 @@ pub(crate) async fn waiting_for_many_ends_with_the_last_or_the_first_failure(bac
 pub(crate) async fn a_group_is_joined_in_its_shape(backend: Backend) {
     let task = ResultTuple::task;
     let members = [task("a"), ResultTuple::group("g", vec![task("b"), ResultTuple::group("e", vec![])]), task("c")];
-    backend.store(&[success("a", 1), success("b", 2)]).await.unwrap();
+    store(&backend, &[success("a", 1), success("b", 2)]).await.unwrap();
     assert!(!is_ready(&*backend, &members).await.unwrap());
     assert_eq!(join(&*backend, &members, Some(Duration::ZERO)).await.unwrap(), Joined::TimedOut);
     assert_eq!(poll_chord(&*backend, &members, None).await.unwrap(), None);
-    backend.store(&[success("c", 3)]).await.unwrap();
+    store(&backend, &[success("c", 3)]).await.unwrap();
     let expected = vec![1.into(), Value::List(vec![2.into(), Value::List(vec![])]), 3.into()];
     assert_eq!(join(&*backend, &members, None).await.unwrap(), Joined::Values(expected.clone()));
     assert_eq!(poll_chord(&*backend, &members, None).await.unwrap(), Some(ChordOutcome::Results(expected)));
     backend.forget("b").await.unwrap();
-    backend.store(&[meta("b", "FAILURE", 2)]).await.unwrap();
+    store(&backend, &[meta("b", "FAILURE", 2)]).await.unwrap();
     let exception = Exception::new("ValueError", 2);
     let raised = Joined::Raised { task_id: None, exception: exception.clone() };
     assert_eq!(join(&*backend, &members, None).await.unwrap(), raised);
@@ -190,12 +190,12 @@ pub(crate) async fn a_saved_header_gives_the_results_their_shape(backend: Backen
     let header = ResultTuple::group("g", vec![ResultTuple::group("h", vec![a]), b]);
     chords.save_header(&header).await.unwrap();
     chords.start_chord("g", 2).await.unwrap();
-    backend.store(&[success("m0", 7), meta("m1", "FAILURE", 8)]).await.unwrap();
+    store(&backend, &[success("m0", 7), meta("m1", "FAILURE", 8)]).await.unwrap();
     count_one(&backend, part("g", 0)).await;
     let first = claim(count_one(&backend, part("g", 1)).await);
     let ChordOutcome::Failed(failure) = chords.claimed(&first).await.unwrap() else { panic!("m1 failed") };
     assert_eq!((failure.message.as_str(), failure.cause), ("Join error: ValueError(8)", None));
-    backend.store(&[success("m1", 8)]).await.unwrap();
+    store(&backend, &[success("m1", 8)]).await.unwrap();
     let expected = ChordOutcome::Results(vec![Value::List(vec![7.into()]), 8.into()]);
     assert_eq!(chords.claimed(&first).await.unwrap(), expected);
 }

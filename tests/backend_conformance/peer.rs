@@ -1,13 +1,12 @@
 //! [`Peer`]: a stock Celery beside us, which counts the same chords.
 
-use std::io::{self, Write};
-use std::path::PathBuf;
 use std::process::Stdio;
 
 use celeriac::protocol::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
+use crate::python::python;
 use crate::support::redis_server::RedisServer;
 
 const SCRIPT: &str = include_str!("chord_peer.py");
@@ -24,27 +23,6 @@ pub(crate) struct Peer {
 pub(crate) enum Report {
     Published(String),
     Failed { message: String, cause: Option<String> },
-}
-
-/// A Python of `scripts/setup.sh`: the present Celery, or an old one that knows nothing of claims. `None`, and a word
-/// about it, where it is not installed.
-pub(crate) fn python(is_old: bool) -> Option<PathBuf> {
-    let (variable, venv) = match is_old {
-        false => ("CELERIAC_TEST_PYTHON", ".build/venv"),
-        true => ("CELERIAC_TEST_OLD_PYTHON", ".build/venv-5.3"),
-    };
-    let installed = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(venv).join("bin/python");
-    let python = std::env::var_os(variable).map_or(installed, PathBuf::from);
-    if !python.exists() {
-        // Not `eprintln`, which is shown for failing tests alone.
-        let _ = writeln!(
-            io::stderr(),
-            "skipped: {} is not installed: scripts/setup.sh does it, and {variable} names another",
-            python.display()
-        );
-        return None;
-    }
-    Some(python)
 }
 
 impl Peer {

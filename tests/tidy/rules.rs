@@ -8,8 +8,8 @@ use crate::source::{Source, has_word, paths_from};
 /// Imports point down only, and neighbours in a band do not see each other.
 pub(crate) const BANDS: &[&[&str]] = &[
     &["error", "time"],
-    &["protocol", "config"],
-    &["redis_client", "routing", "canvas"],
+    &["protocol", "config", "url", "tls"],
+    &["redis_client", "amqp_client", "routing", "canvas"],
     &["transport", "backend", "task", "control"],
     &["app"],
     &["worker"],
@@ -18,7 +18,11 @@ pub(crate) const BANDS: &[&[&str]] = &[
 
 const LONGEST_FILE: usize = 600;
 const LONGEST_ARCHITECTURE: usize = 200;
-const NAMES_REDIS: &[&str] = &["src/redis_client", "src/transport/redis", "src/backend/redis"];
+/// The client libraries, and the only places that name them.
+const CLIENTS: &[(&str, &[&str])] = &[
+    ("redis", &["src/redis_client", "src/transport/redis", "src/backend/redis"]),
+    ("lapin", &["src/amqp_client", "src/transport/amqp", "src/backend/rpc"]),
+];
 /// What a pure room may not name, and why it would.
 const IMPURE: &[&str] =
     &["tokio", "tokio_util", "async", "TcpStream", "UnixStream", "UdpSocket", "TcpListener", "Clock"];
@@ -73,28 +77,27 @@ fn climbed(code: &str, depth: usize) -> Vec<Vec<&str>> {
     paths_from(code, &ladder).into_iter().filter(known).collect()
 }
 
-/// Only three places name the redis crate; nothing in the core names pyo3 or lapin.
+/// Each client library is named in the places of its own; nothing in the core names pyo3.
 pub(crate) fn foreign_crates(source: &Source) -> Vec<String> {
     let code = source.code();
     let mut problems = Vec::new();
-    let local = code.contains("mod redis");
-    if !local
-        && !NAMES_REDIS.iter().any(|place| source.path.starts_with(place))
-        && !paths_from(&code, "redis").is_empty()
-    {
-        problems.push(format!("{}: names the redis crate", source.path));
-    }
-    for name in ["pyo3", "lapin"] {
-        if has_word(&code, name) {
-            problems.push(format!("{}: names {name}", source.path));
+    for (name, places) in CLIENTS {
+        // A module of ours may have the same name.
+        let local = code.contains(&format!("mod {name}"));
+        let allowed = places.iter().any(|place| source.path.starts_with(place));
+        if !local && !allowed && !paths_from(&code, name).is_empty() {
+            problems.push(format!("{}: names the crate {name}", source.path));
         }
+    }
+    if has_word(&code, "pyo3") {
+        problems.push(format!("{}: names pyo3", source.path));
     }
     problems
 }
 
 /// These rooms are values: no runtime, no sockets, no reading of clocks.
 pub(crate) fn purity(source: &Source) -> Vec<String> {
-    if !matches!(source.room(), Some("protocol" | "config" | "routing" | "canvas")) {
+    if !matches!(source.room(), Some("protocol" | "config" | "url" | "routing" | "canvas")) {
         return Vec::new();
     }
     let code = source.code();

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac::protocol::{Map, Message, Properties};
+use celeriac::amqp_client::{AmqpConnectOptions, AmqpUrls, Failover};
+use celeriac::protocol::{Map, Message, Properties, Value};
 use celeriac::redis_client::{RedisUrl, UrlPolicy};
 use celeriac::time::Clock;
 use celeriac::transport::{
-    Connection, Consumer, Delivery, MemoryTransport, Prefetch, Publication, Queue, RedisOptions, RedisTransport,
-    Transport, Waiting,
+    AmqpTransport, Connection, Consumer, Delivery, MemoryTransport, Prefetch, Publication, Queue, RedisOptions,
+    RedisTransport, Transport, Waiting,
 };
 
 use crate::support::eventually;
+use crate::support::rabbitmq_server::{RabbitServer, VHost};
 use crate::support::redis_server::RedisServer;
 
 /// A broker of the test's own.
@@ -94,11 +96,46 @@ impl Harness for Redis {
     }
 }
 
+pub(crate) struct Rabbit(VHost);
+
+impl Rabbit {
+    pub(crate) async fn start() -> Option<Self> {
+        Some(Rabbit(RabbitServer::shared().await?.vhost()))
+    }
+}
+
+impl Harness for Rabbit {
+    fn transport(&self) -> Arc<dyn Transport> {
+        let rng = fastrand::Rng::with_seed(1);
+        let urls = AmqpUrls::parse(&self.0.url(), Failover::RoundRobin, rng).expect("our own URL");
+        Arc::new(AmqpTransport::new(urls, AmqpConnectOptions::default()))
+    }
+
+    async fn unsettled(&self) -> usize {
+        self.0.depths().iter().map(|depth| depth.unacknowledged).sum()
+    }
+
+    async fn refuse(&self, queue: &str) {
+        let connection = self.transport().connect().await.expect("it is up");
+        let arguments = Map::from([("x-max-length", 0.into()), ("x-overflow", Value::from("reject-publish"))]);
+        let full = Queue { arguments, ..Queue::direct(queue) };
+        connection.declare(&[full]).await.expect("it is up");
+    }
+
+    async fn cut(&self) {
+        assert!(self.0.cut() > 0, "somebody was connected");
+    }
+}
+
 /// A message that can be told from others.
 pub(crate) fn message(name: &str) -> Message {
     Message {
         headers: Map::from([("task", "proj.add"), ("id", name)]),
-        properties: Properties { correlation_id: Some(name.to_owned()), ..Properties::default() },
+        properties: Properties {
+            correlation_id: Some(name.to_owned()),
+            delivery_mode: Some(2),
+            ..Properties::default()
+        },
         content_type: Some("application/json".to_owned()),
         content_encoding: Some("utf-8".to_owned()),
         body: format!("[[\"{name}\"], {{}}, {{}}]").into_bytes().into(),
@@ -107,6 +144,7 @@ pub(crate) fn message(name: &str) -> Message {
 
 /// Sends messages to a queue, in this order.
 pub(crate) async fn send(connection: &Arc<dyn Connection>, queue: &str, names: &[&str]) {
+    connection.declare(&[Queue::direct(queue)]).await.expect("the broker is up");
     publish(connection, names.iter().map(|name| Publication::to_queue(queue, message(name))).collect()).await;
 }
 
@@ -156,6 +194,15 @@ pub(crate) fn redelivered(deliveries: &[Delivery]) -> Vec<bool> {
         assert_eq!(header, message.properties.redelivered, "both marks agree");
         header
     };
+    deliveries.iter().map(marked).collect()
+}
+
+/// The same where the message itself may bear no mark.
+pub(crate) fn marked(harness: &impl Harness, deliveries: &[Delivery]) -> Vec<bool> {
+    if harness.transport().capabilities().keeps_place_of_origin {
+        return redelivered(deliveries);
+    }
+    let marked = |delivery: &Delivery| delivery.message().expect("a message").properties.redelivered;
     deliveries.iter().map(marked).collect()
 }
 

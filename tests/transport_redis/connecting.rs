@@ -1,6 +1,7 @@
 //! Ways to a server, and what is said when there is none.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use celeriac::ErrorKind;
 use celeriac::redis_client::{RedisUrl, UrlPolicy};
@@ -8,7 +9,8 @@ use celeriac::time::Clock;
 use celeriac::transport::{RedisOptions, RedisTransport, Transport};
 
 use crate::harness::{consume, names, send, take};
-use crate::support::redis_server::{RedisServer, free_port};
+use crate::support::free_port;
+use crate::support::redis_server::RedisServer;
 
 fn transport(url: &str) -> Arc<dyn Transport> {
     let url = RedisUrl::parse(url, UrlPolicy::Broker).expect("our own URL");
@@ -48,7 +50,26 @@ async fn with_a_password() {
     works(&url("default:s%25p%40c%2F@")).await;
     refused(&url(":secret@"), ErrorKind::Authentication, "password was refused").await;
     refused(&url("somebody:secret@"), ErrorKind::Authentication, "password was refused").await;
-    refused(&url(""), ErrorKind::Authentication, "password was refused").await;
+    refused(&url(""), ErrorKind::Authentication, "it asks for a password, and the URL has none").await;
+}
+
+/// redis-py sends `AUTH`, which such a server refuses, where `HELLO` takes any password.
+#[tokio::test]
+async fn with_a_password_where_there_is_none() {
+    let Some(server) = RedisServer::start().await else { return };
+    let url = |login: &str| format!("redis://{login}@127.0.0.1:{}/0", server.port());
+    refused(&url(":secret"), ErrorKind::Authentication, "a password is given, and the server has none").await;
+    works(&url("default:secret")).await;
+}
+
+#[tokio::test]
+async fn a_server_without_tls_that_is_asked_for_it() {
+    let Some(server) = RedisServer::start().await else { return };
+    let url = RedisUrl::parse(&server.url(0).replace("redis:", "rediss:"), UrlPolicy::Broker).expect("our own URL");
+    let options = RedisOptions { socket_connect_timeout: Duration::from_millis(300), ..RedisOptions::default() };
+    let transport = RedisTransport::new(url, options, Clock::system(), fastrand::Rng::with_seed(3));
+    let error = transport.connect().await.expect_err("it speaks no TLS").to_string();
+    assert!(error.contains("timed out (does the server speak TLS?)"), "{error}");
 }
 
 #[tokio::test]

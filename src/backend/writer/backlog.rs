@@ -25,9 +25,16 @@ pub(super) struct Batch {
     pub(super) results: Vec<EncodedResult>,
     /// In the same order, of those tasks that have one.
     pub(super) parts: Vec<EncodedPart>,
-    /// Who is told, in the same order, and whether that is of a part.
-    pub(super) callers: Vec<(super::Caller, bool)>,
+    /// Who is told, in the same order.
+    pub(super) callers: Vec<Asked>,
     busy: Vec<u64>,
+}
+
+/// What one caller asked for.
+pub(super) struct Asked {
+    pub(super) caller: super::Caller,
+    pub(super) has_result: bool,
+    pub(super) has_part: bool,
 }
 
 impl Backlog {
@@ -58,7 +65,8 @@ impl Backlog {
             }
             size += waiting.size();
             ours.insert(task);
-            batch.callers.push((waiting.caller, waiting.part.is_some()));
+            let (has_result, has_part) = (waiting.result.is_some(), waiting.part.is_some());
+            batch.callers.push(Asked { caller: waiting.caller, has_result, has_part });
             batch.results.extend(waiting.result);
             batch.parts.extend(waiting.part);
         }

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use self::backlog::{Backlog, Batch};
+use self::backlog::{Asked, Backlog, Batch};
 use self::retry::Retry;
 use super::{ChordPart, ChordProgress, EncodedPart, EncodedResult, ResultBackend, StoreRequest};
 use crate::config::{Config, RetryPolicy};
@@ -234,7 +234,8 @@ struct Writing {
 /// A batch that the backend has answered.
 struct Written {
     batch: Batch,
-    outcome: Result<Vec<Result<ChordProgress>>>,
+    /// What each caller is told.
+    answers: Vec<Result<ChordProgress>>,
     took: Duration,
 }
 
@@ -272,28 +273,51 @@ impl Writing {
     }
 
     fn finish(&mut self, written: Written) {
-        let Written { batch, outcome, took } = written;
+        let Written { batch, answers, took } = written;
         self.round_trip = took;
         self.backlog.finished(&batch);
-        let (mut counted, failed) = match outcome {
-            Ok(counted) => (counted.into_iter(), None),
-            Err(error) => (Vec::new().into_iter(), Some(error)),
-        };
-        for (caller, has_part) in batch.callers {
-            let progress = match &failed {
-                Some(error) => Err(copy(error)),
-                None if has_part => counted.next().unwrap_or(Ok(ChordProgress::Waiting)),
-                None => Ok(ChordProgress::Waiting),
-            };
-            let _ = caller.send(progress);
+        for (asked, answer) in batch.callers.into_iter().zip(answers) {
+            let _ = asked.caller.send(answer);
         }
     }
 }
 
 async fn write(backend: Arc<dyn ResultBackend>, retry: Arc<Retry>, batch: Batch) -> Written {
     let began = Instant::now();
-    let outcome = retry.store(&*backend, &batch.results, &batch.parts).await;
-    Written { batch, outcome, took: began.elapsed() }
+    let answers = match retry.store(&*backend, &batch.results, &batch.parts).await {
+        Ok(counted) => told(&batch.callers, counted),
+        // What it refused is one of them: the others are stored all the same. Storing twice is harmless.
+        Err(error) if batch.callers.len() > 1 && !retry::can_pass(&error) => {
+            one_by_one(&*backend, &retry, &batch).await
+        }
+        Err(error) => batch.callers.iter().map(|_| Err(copy(&error))).collect(),
+    };
+    Written { batch, answers, took: began.elapsed() }
+}
+
+async fn one_by_one(backend: &dyn ResultBackend, retry: &Retry, batch: &Batch) -> Vec<Result<ChordProgress>> {
+    let (mut results, mut parts) = (&batch.results[..], &batch.parts[..]);
+    let mut answers = Vec::with_capacity(batch.callers.len());
+    for asked in &batch.callers {
+        let (result, other_results) = results.split_at(usize::from(asked.has_result));
+        let (part, other_parts) = parts.split_at(usize::from(asked.has_part));
+        (results, parts) = (other_results, other_parts);
+        match retry.store(backend, result, part).await {
+            Ok(counted) => answers.extend(told(std::slice::from_ref(asked), counted)),
+            Err(error) => answers.push(Err(error)),
+        }
+    }
+    answers
+}
+
+/// What each caller is told of what was counted.
+fn told(callers: &[Asked], counted: Vec<Result<ChordProgress>>) -> Vec<Result<ChordProgress>> {
+    let mut counted = counted.into_iter();
+    let progress = |asked: &Asked| {
+        let counted = asked.has_part.then(|| counted.next()).flatten();
+        counted.unwrap_or(Ok(ChordProgress::Waiting))
+    };
+    callers.iter().map(progress).collect()
 }
 
 /// Each caller of a batch gets the error; its text has the causes in it.

@@ -97,7 +97,7 @@ async fn store(
 
 /// Credentials that are refused count as a lost connection: they may be changed on either side, and results wait
 /// (kombu/transport/redis.py `get_redis_error_classes`).
-fn can_pass(error: &Error) -> bool {
+pub(super) fn can_pass(error: &Error) -> bool {
     error.can_pass() || error.kind() == ErrorKind::Authentication
 }
 

@@ -31,10 +31,13 @@ pub(super) fn run(mut app: App, global: &GlobalOptions, arguments: &DeadLettersA
     if let Some(folder) = &global.workdir {
         change_to(folder)?;
     }
+    if arguments.command.names_nothing() {
+        return Err(Failure::usage("which dead letters are to be put back? Give their ids, or --all"));
+    }
     settings::gather_global(app.config_mut(), global)?;
     let queue = arguments.queue.clone().or_else(|| app.config().dead_letter_queue.clone());
     let queue = queue.ok_or_else(|| Failure::usage("no dead letters are kept: dead_letter_queue is empty"))?;
-    let transport = worker::transport(app.config(), Clock::system(), fastrand::u64(..))?;
+    let transport = worker::transport(app.config(), None, Clock::system(), fastrand::u64(..))?;
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::new(ErrorKind::Io, "start the runtime").with_source(error))?;
     runtime.block_on(async {
@@ -62,7 +65,8 @@ impl Office<'_> {
     }
 
     async fn list(&self, filter: &Filter, json: bool) -> Result<ExitCode, Failure> {
-        let (mut browser, mut table) = (self.browse().await?, Table::new(["ID", "TASK", "QUEUE", "REASON", "TIME"]));
+        let (mut browser, mut table) =
+            (self.browse().await?, Table::new(["ID", "TASK", "QUEUE", "REASON", "TIME (UTC)"]));
         let mut selection = Selection::new(Wanted { ids: &[], filter });
         while let Some(page) = selection.next(&mut *browser).await? {
             for browsed in &page {
@@ -102,7 +106,7 @@ impl Office<'_> {
     async fn requeue(&self, wanted: &Wanted<'_>) -> Result<ExitCode, Failure> {
         let mut selection = Selection::new(*wanted);
         let (requeued, refused) = self.take(&mut selection, |letter| revived(letter).map(Some)).await?;
-        say(&format!("Requeued {}.", letters(requeued)));
+        say_done("Requeued", requeued, &selection);
         if refused > 0 {
             return Err(failed(format!("{} of {} stay: not dead letters", letters(refused), self.queue)));
         }
@@ -120,7 +124,7 @@ impl Office<'_> {
         }
         let mut selection = Selection::new(*wanted);
         let (purged, _) = self.take(&mut selection, |_| Some(None)).await?;
-        say(&format!("Purged {}.", letters(purged)));
+        say_done("Purged", purged, &selection);
         self.all_found(&selection)
     }
 
@@ -247,6 +251,13 @@ impl<'a> Selection<'a> {
 
 fn revived(browsed: &Browsed) -> Option<Replacement> {
     worker::revived(browsed.message.as_ref().ok()?)
+}
+
+/// Where nothing was found of what somebody named, the error alone says it.
+fn say_done(what: &str, count: usize, selection: &Selection<'_>) {
+    if count > 0 || selection.not_found().is_empty() {
+        say(&format!("{what} {}.", letters(count)));
+    }
 }
 
 fn letters(count: usize) -> String {

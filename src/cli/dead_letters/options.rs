@@ -37,7 +37,7 @@ pub(super) enum DeadLettersCommand {
     /// Put dead letters back into the queues that they came from.
     Requeue {
         /// The tasks' ids, or the letters'.
-        #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+        #[arg(value_name = "ID", conflicts_with = "all")]
         ids: Vec<String>,
         /// All that the filter leaves.
         #[arg(long)]
@@ -56,6 +56,13 @@ pub(super) enum DeadLettersCommand {
         #[arg(short, long)]
         force: bool,
     },
+}
+
+impl DeadLettersCommand {
+    /// Whether it is to put letters back, and neither some nor all of them.
+    pub(super) fn names_nothing(&self) -> bool {
+        matches!(self, DeadLettersCommand::Requeue { ids, all: false, .. } if ids.is_empty())
+    }
 }
 
 /// Which dead letters are meant.

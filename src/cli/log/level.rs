@@ -24,6 +24,9 @@ pub enum Level {
 /// Libraries below us: what they say at INFO is no news to who runs tasks.
 const QUIET: &[&str] = &["redis", "tokio", "tokio_util", "rustls", "mio", "hyper", "h2", "want"];
 
+/// Libraries below us whose errors we tell in our own words: a lost connection is a state and no error.
+const SILENT: &[&str] = &["lapin"];
+
 impl Level {
     /// The names that `-l` takes.
     pub const NAMES: [&str; 6] = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "FATAL"];
@@ -57,6 +60,9 @@ impl Level {
     /// Whether events of `level` from `target` can be wanted.
     pub(super) fn admits(self, level: tracing::Level, target: &str) -> bool {
         let root = target.split("::").next().unwrap_or(target);
+        if self != Level::Debug && SILENT.contains(&root) {
+            return false;
+        }
         let quiet = self != Level::Debug && QUIET.contains(&root);
         level <= self.filter() && (!quiet || level <= tracing::Level::WARN)
     }
@@ -120,6 +126,8 @@ mod tests {
         check(Level::Info, tracing::Level::INFO, "shop::tasks", true);
         check(Level::Info, tracing::Level::INFO, "redis::aio", false);
         check(Level::Info, tracing::Level::WARN, "redis::aio", true);
+        check(Level::Info, tracing::Level::ERROR, "lapin::channel", false);
+        check(Level::Debug, tracing::Level::ERROR, "lapin::channel", true);
         check(Level::Info, tracing::Level::INFO, "rediscovery", true);
         check(Level::Debug, tracing::Level::DEBUG, "tokio::task", true);
         check(Level::Debug, tracing::Level::TRACE, "celeriac", false);

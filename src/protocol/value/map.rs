@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use indexmap::IndexMap;
 
-use super::Value;
+use super::{Value, known};
 
 /// A key; the names that every message bears are not copied for each of them.
 pub(in crate::protocol) type Key = Cow<'static, str>;
@@ -101,6 +101,20 @@ impl Map {
                 entries.insert(key, value);
             }
         }
+    }
+
+    /// A map of pairs that the caller knows to be distinct; ends with the first error.
+    pub(crate) fn of_distinct<'a, E>(
+        capacity: usize,
+        pairs: impl Iterator<Item = Result<(&'a str, Value), E>>,
+    ) -> Result<Self, E> {
+        let mut map = Map::with_capacity(capacity);
+        for pair in pairs {
+            let (key, value) = pair?;
+            let key = known(key).map_or_else(|| Cow::Owned(key.to_owned()), Cow::Borrowed);
+            map.push_new(key, value);
+        }
+        Ok(map)
     }
 
     /// Takes `key` out, keeping the order of the others.

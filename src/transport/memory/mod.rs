@@ -86,6 +86,12 @@ impl Transport for MemoryTransport {
             redelivers_by_timeout: false,
             settles_across_connections: true,
             keeps_notes: true,
+            keeps_place_of_origin: true,
+            requeues_to_the_end: true,
+            browses_in_place: true,
+            sends_ahead: false,
+            delays_natively: false,
+            retries_refused_logins: true,
         }
     }
 

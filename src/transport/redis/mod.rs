@@ -81,6 +81,12 @@ impl Transport for RedisTransport {
             redelivers_by_timeout: true,
             settles_across_connections: true,
             keeps_notes: true,
+            keeps_place_of_origin: true,
+            requeues_to_the_end: true,
+            browses_in_place: true,
+            sends_ahead: false,
+            delays_natively: false,
+            retries_refused_logins: true,
         }
     }
 

@@ -1,0 +1,91 @@
+//! The flusher: tells the server what became of the deliveries of one channel.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use lapin::Channel;
+use lapin::options::{BasicAckOptions, BasicNackOptions};
+
+use super::connection::Link;
+use super::declare;
+use super::ledger::{Frame, Ledger};
+use crate::transport::Publication;
+use crate::{Error, Result};
+
+/// Writes settlements as they come, until the channel or the connection is gone: what gathers while one batch is written
+/// is the next.
+pub(super) async fn run(link: Arc<Link>, channel: Channel, ledger: Arc<Ledger>) {
+    loop {
+        let frames = tokio::select! {
+            () = link.lost().cancelled() => break,
+            frames = ledger.take() => frames,
+        };
+        let written = tokio::select! {
+            () = link.lost().cancelled() => break,
+            written = write(&link, &channel, &ledger, frames) => written,
+        };
+        ledger.written();
+        if let Err(error) = written {
+            tracing::debug!("{}", link.main.failed("cannot settle messages at", &error));
+            break;
+        }
+    }
+    ledger.close();
+}
+
+type Writing<'a> = Pin<Box<dyn Future<Output = lapin::Result<()>> + Send + 'a>>;
+
+/// Puts all frames into the queue of what is sent, and waits for the last of them to be on its way.
+async fn write(link: &Arc<Link>, channel: &Channel, ledger: &Arc<Ledger>, frames: Vec<Frame>) -> lapin::Result<()> {
+    let mut last = None;
+    for frame in frames {
+        let mut writing: Writing<'_> = match frame {
+            Frame::Ack { tag, multiple } => Box::pin(channel.basic_ack(tag, BasicAckOptions { multiple })),
+            Frame::Nack { tag, requeue } => {
+                Box::pin(channel.basic_nack(tag, BasicNackOptions { multiple: false, requeue }))
+            }
+            Frame::Letter { tag, letter } => {
+                tokio::spawn(publish_letter(Arc::clone(link), Arc::clone(ledger), tag, letter));
+                continue;
+            }
+        };
+        match poll_fn(|context| Poll::Ready(writing.as_mut().poll(context))).await {
+            Poll::Ready(done) => done?,
+            Poll::Pending => last = Some(writing),
+        }
+    }
+    match last {
+        Some(last) => last.await,
+        None => Ok(()),
+    }
+}
+
+/// Publishes a dead letter; its message is acknowledged when the server has it.
+async fn publish_letter(link: Arc<Link>, ledger: Arc<Ledger>, tag: u64, letter: Box<Publication>) {
+    let published = publish(&link, *letter).await;
+    if let Err(error) = &published {
+        tracing::error!("cannot publish what takes a message's place, which stays unacknowledged: {error}");
+    }
+    ledger.published(tag, published.is_ok());
+}
+
+/// The queue of dead letters is nobody's to declare before the first of them.
+async fn publish(link: &Arc<Link>, letter: Publication) -> Result<()> {
+    let batch = [letter];
+    match link.publish_one(&batch).await {
+        Err(error) if batch[0].exchange.is_empty() && !error.is_connection() => {
+            declare::ensure_queue(&link.main, &batch[0].routing_key).await?;
+            link.publish_one(&batch).await
+        }
+        published => published,
+    }
+}
+
+impl Link {
+    async fn publish_one(&self, batch: &[Publication]) -> Result<()> {
+        let mut answers = self.publish(batch, true).await?;
+        answers.pop().unwrap_or_else(|| Err(Error::new(crate::ErrorKind::Connection, "nothing was published")))
+    }
+}

@@ -1,0 +1,349 @@
+//! [`Ledger`]: what came over one channel, and what is still to be settled on it.
+//!
+//! A tag is a number of one channel, and means nothing on another; so each channel has a ledger of its own, and what is
+//! settled in the ledger of a channel that is gone is never told to anybody: the broker has given the message back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::transport::{Publication, Settlement, Settler, Tag};
+
+/// The account of one channel: each delivery is owed from its arrival until the broker was told what became of it.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    state: Mutex<State>,
+    /// Told when there is something to settle.
+    work: Notify,
+    /// Told when there may be nothing left to settle.
+    idle: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The highest tag that was seen.
+    highest: u64,
+    /// Lower ones that were not: other consumers' deliveries that are still on their way to us.
+    unseen: BTreeSet<u64>,
+    /// What the broker was not told of, and whose consumer is still owed for it.
+    owed: BTreeMap<u64, Option<u32>>,
+    /// How many deliveries each consumer is owed for, by its number.
+    counts: Vec<usize>,
+    pending: Vec<(Tag, Settlement)>,
+    /// How many batches are being written, and how many dead letters published.
+    writing: usize,
+    /// The channel is gone.
+    closed: bool,
+}
+
+/// What the broker is told.
+#[derive(Debug, PartialEq)]
+pub(super) enum Frame {
+    Ack {
+        tag: u64,
+        multiple: bool,
+    },
+    /// Back to its queue, or away.
+    Nack {
+        tag: u64,
+        requeue: bool,
+    },
+    /// To be published, and acknowledged when the broker has accepted it.
+    Letter {
+        tag: u64,
+        letter: Box<Publication>,
+    },
+}
+
+impl Ledger {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A number for another consumer of the channel.
+    pub(super) fn consumer(&self) -> u32 {
+        let mut state = self.state();
+        state.counts.push(0);
+        u32::try_from(state.counts.len() - 1).unwrap_or(u32::MAX)
+    }
+
+    /// Deliveries of a consumer have arrived.
+    pub(super) fn receive(&self, consumer: u32, tags: impl Iterator<Item = u64>) {
+        let mut state = self.state();
+        for tag in tags {
+            state.receive(consumer, tag);
+        }
+    }
+
+    /// How many deliveries of a consumer are not settled.
+    pub(super) fn owed(&self, consumer: u32) -> usize {
+        self.state().counts.get(consumer as usize).copied().unwrap_or(0)
+    }
+
+    /// Waits until there is something to settle, and takes all of it, as frames in the order in which they are to be sent.
+    pub(super) async fn take(&self) -> Vec<Frame> {
+        loop {
+            let frames = self.try_take();
+            if !frames.is_empty() {
+                return frames;
+            }
+            self.work.notified().await;
+        }
+    }
+
+    fn try_take(&self) -> Vec<Frame> {
+        let mut state = self.state();
+        let frames = state.plan();
+        if !frames.is_empty() {
+            let letters = frames.iter().filter(|frame| matches!(frame, Frame::Letter { .. })).count();
+            state.writing += 1 + letters;
+        }
+        frames
+    }
+
+    /// The frames were written, but for the letters.
+    pub(super) fn written(&self) {
+        self.finish(|_| {});
+    }
+
+    /// A letter was accepted, and its message is done with; or it was not, and its message stays as it is.
+    pub(super) fn published(&self, tag: u64, accepted: bool) {
+        self.finish(|state| {
+            if accepted {
+                state.pending.push((Tag(tag), Settlement::Ack));
+            }
+        });
+        self.work.notify_one();
+    }
+
+    fn finish(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.state();
+        change(&mut state);
+        state.writing = state.writing.saturating_sub(1);
+        drop(state);
+        self.idle.notify_waiters();
+    }
+
+    /// Waits until the broker was told everything.
+    pub(super) async fn settled(&self) {
+        loop {
+            let idle = self.idle.notified();
+            tokio::pin!(idle);
+            idle.as_mut().enable();
+            if self.is_settled() {
+                return;
+            }
+            idle.await;
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        let state = self.state();
+        state.closed || (state.pending.is_empty() && state.writing == 0)
+    }
+
+    /// The channel is gone; what is settled from now on cannot be told.
+    pub(super) fn close(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        let untold = std::mem::take(&mut state.pending);
+        drop(state);
+        untold.into_iter().for_each(|(tag, settlement)| untellable(tag, &settlement));
+        self.idle.notify_waiters();
+    }
+}
+
+impl Settler for Ledger {
+    fn settle(&self, tag: Tag, settlement: Settlement) {
+        let mut state = self.state();
+        if state.closed {
+            drop(state);
+            return untellable(tag, &settlement);
+        }
+        // Until a dead letter is accepted, its message is owed.
+        if !matches!(settlement, Settlement::DeadLetter(_)) {
+            state.release(tag.0);
+        }
+        state.pending.push((tag, settlement));
+        drop(state);
+        self.work.notify_one();
+    }
+
+    fn is_lost(&self) -> bool {
+        self.state().closed
+    }
+}
+
+/// Kombu says so too (kombu/message.py `Message.ack_log_error`).
+fn untellable(tag: Tag, settlement: &Settlement) {
+    if *settlement != Settlement::Restore {
+        tracing::debug!("couldn't ack {}: its connection is lost, and the broker delivers it again", tag.0);
+    }
+}
+
+impl State {
+    fn receive(&mut self, consumer: u32, tag: u64) {
+        if tag > self.highest {
+            self.unseen.extend(self.highest + 1..tag);
+            self.highest = tag;
+        } else if !self.unseen.remove(&tag) {
+            return;
+        }
+        self.owed.insert(tag, Some(consumer));
+        if let Some(count) = self.counts.get_mut(consumer as usize) {
+            *count += 1;
+        }
+    }
+
+    /// Its consumer is no longer owed for it.
+    fn release(&mut self, tag: u64) {
+        if let Some(consumer) = self.owed.get_mut(&tag).and_then(Option::take)
+            && let Some(count) = self.counts.get_mut(consumer as usize)
+        {
+            *count -= 1;
+        }
+    }
+
+    /// The broker is about to be told; `false`: it was, and must not be told twice.
+    fn tell(&mut self, tag: u64) -> bool {
+        self.release(tag);
+        self.owed.remove(&tag).is_some()
+    }
+
+    /// What is pending, as frames. Those that are not acknowledged come first, so that an acknowledgement of many that
+    /// goes beyond them does not mean them.
+    fn plan(&mut self) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        let mut acked = Vec::with_capacity(self.pending.len());
+        for (Tag(tag), settlement) in std::mem::take(&mut self.pending) {
+            if let Settlement::DeadLetter(letter) = settlement {
+                if self.owed.contains_key(&tag) {
+                    frames.push(Frame::Letter { tag, letter });
+                }
+                continue;
+            }
+            match (self.tell(tag), settlement) {
+                (true, Settlement::Ack) => acked.push(tag),
+                (true, Settlement::Reject) => frames.push(Frame::Nack { tag, requeue: false }),
+                (true, _) => frames.push(Frame::Nack { tag, requeue: true }),
+                (false, _) => {}
+            }
+        }
+        self.acknowledge(acked, &mut frames);
+        frames
+    }
+
+    /// One acknowledgement for all that stand before the first that is owed, and one for each of the others.
+    fn acknowledge(&self, mut acked: Vec<u64>, frames: &mut Vec<Frame>) {
+        let first = [self.owed.first_key_value().map(|(tag, _)| *tag), self.unseen.first().copied()];
+        let first = first.into_iter().flatten().min().unwrap_or(u64::MAX);
+        let before = acked.iter().filter(|tag| **tag < first);
+        if let Some(tag) = before.clone().max() {
+            frames.push(Frame::Ack { tag: *tag, multiple: before.count() > 1 });
+        }
+        acked.retain(|tag| *tag > first);
+        frames.extend(acked.into_iter().map(|tag| Frame::Ack { tag, multiple: false }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ledger(deliveries: u64) -> Ledger {
+        let ledger = Ledger::default();
+        let consumer = ledger.consumer();
+        ledger.receive(consumer, 1..=deliveries);
+        ledger
+    }
+
+    fn settle(ledger: &Ledger, tags: &[u64], settlement: &Settlement) {
+        tags.iter().for_each(|tag| ledger.settle(Tag(*tag), settlement.clone()));
+    }
+
+    fn ack(tag: u64) -> Frame {
+        Frame::Ack { tag, multiple: false }
+    }
+
+    fn acks(tag: u64) -> Frame {
+        Frame::Ack { tag, multiple: true }
+    }
+
+    #[test]
+    fn many_are_acknowledged_at_once_where_all_before_them_are() {
+        let ledger = ledger(9);
+        settle(&ledger, &[2, 1, 3, 5], &Settlement::Ack);
+        assert_eq!(ledger.try_take(), [acks(3), ack(5)]);
+        assert_eq!(ledger.owed(0), 5);
+        settle(&ledger, &[6], &Settlement::Ack);
+        assert_eq!(ledger.try_take(), [ack(6)]);
+        settle(&ledger, &[4], &Settlement::Ack);
+        assert_eq!(ledger.try_take(), [ack(4)]);
+        settle(&ledger, &[9, 8, 7], &Settlement::Ack);
+        assert_eq!(ledger.try_take(), [acks(9)]);
+        assert_eq!(ledger.owed(0), 0);
+    }
+
+    #[test]
+    fn what_is_given_back_is_told_before_others_are_acknowledged_beyond_it() {
+        let ledger = ledger(4);
+        settle(&ledger, &[1, 3, 4], &Settlement::Ack);
+        settle(&ledger, &[2], &Settlement::Requeue);
+        assert_eq!(ledger.try_take(), [Frame::Nack { tag: 2, requeue: true }, acks(4)]);
+    }
+
+    #[test]
+    fn a_delivery_that_nobody_has_seen_is_not_acknowledged_with_others() {
+        let ledger = Ledger::default();
+        let (one, other) = (ledger.consumer(), ledger.consumer());
+        ledger.receive(one, [1, 3].into_iter());
+        settle(&ledger, &[1, 3], &Settlement::Ack);
+        assert_eq!(ledger.try_take(), [ack(1), ack(3)]);
+        ledger.receive(other, [2].into_iter());
+        assert_eq!((ledger.owed(one), ledger.owed(other)), (0, 1));
+        settle(&ledger, &[2], &Settlement::Reject);
+        assert_eq!(ledger.try_take(), [Frame::Nack { tag: 2, requeue: false }]);
+    }
+
+    #[test]
+    fn a_dead_letter_is_accepted_before_its_message_is_acknowledged() {
+        let ledger = ledger(2);
+        let letter = Box::new(Publication::to_queue("dead", crate::protocol::Message::default()));
+        settle(&ledger, &[1], &Settlement::DeadLetter(letter.clone()));
+        settle(&ledger, &[2], &Settlement::Ack);
+        assert_eq!(ledger.try_take(), [Frame::Letter { tag: 1, letter: letter.clone() }, ack(2)]);
+        ledger.written();
+        assert!(!ledger.is_settled());
+        ledger.published(1, false);
+        assert!(ledger.is_settled() && ledger.try_take().is_empty(), "it stays as it is");
+        settle(&ledger, &[1], &Settlement::DeadLetter(letter));
+        ledger.try_take();
+        ledger.published(1, true);
+        assert_eq!(ledger.try_take(), [ack(1)]);
+    }
+
+    #[test]
+    fn one_that_is_held_for_long_costs_no_memory_for_those_after_it() {
+        let ledger = ledger(10_000);
+        for tag in 2..=10_000 {
+            settle(&ledger, &[tag], &Settlement::Ack);
+        }
+        assert_eq!(ledger.try_take().len(), 9_999);
+        let state = ledger.state();
+        assert_eq!((state.owed.len(), state.unseen.len()), (1, 0));
+    }
+
+    #[test]
+    fn nothing_is_told_on_another_channel_or_twice() {
+        let ledger = ledger(2);
+        settle(&ledger, &[1, 1], &Settlement::Ack);
+        assert_eq!(ledger.try_take(), [ack(1)]);
+        settle(&ledger, &[1, 7], &Settlement::Ack);
+        assert!(ledger.try_take().is_empty());
+        settle(&ledger, &[2], &Settlement::Ack);
+        ledger.close();
+        settle(&ledger, &[2], &Settlement::Ack);
+        assert!(ledger.try_take().is_empty() && Settler::is_lost(&ledger));
+    }
+}
