@@ -1,17 +1,45 @@
-"""A Redis and an application for all suites; each suite starts the workers that it needs.
+"""A broker of each kind and an application for all suites; each suite starts the workers that it needs.
 
 `CELERIAC_WORKER` names the example worker's binary (`cargo build --example worker`).
+
+What takes the fixture `server` or `broker` runs on Redis and on RabbitMQ, unless it says why it does not:
+`@pytest.mark.only("redis", why)`.
 """
 
 import gc
 
 import pytest
 
-pytest.register_assert_rewrite("canvas", "canvas_cases", "client", "faults", "support")
+pytest.register_assert_rewrite("canvas", "canvas_cases", "client", "faults", "rabbit", "support")
 
 import client  # noqa: E402
 from faults import Broker, current  # noqa: E402
+from rabbit import Rabbit, RabbitBroker  # noqa: E402
 from support import Redis, Worker  # noqa: E402
+
+KINDS = {"redis": Redis, "rabbitmq": Rabbit}
+BROKERS = {"redis": Broker, "rabbitmq": RabbitBroker}
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "only(kind, why): runs on one kind of broker alone, and says why")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leaves out what is for one kind of broker and would run on another."""
+    def is_meant(item):
+        kind = getattr(item, "callspec", None) and item.callspec.params.get("kind")
+        return kind is None or all(mark.args[0] == kind for mark in item.iter_markers("only"))
+
+    left_out = [item for item in items if not is_meant(item)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if is_meant(item)]
+
+
+@pytest.fixture(scope="session", params=KINDS)
+def kind(request):
+    """The kind of the broker."""
+    return request.param
 
 
 @pytest.fixture(scope="session")
@@ -20,9 +48,15 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def server(folder):
-    """A Redis of our own."""
-    server = Redis(folder)
+def new_broker(kind):
+    """Starts a broker for a suite that breaks it."""
+    return BROKERS[kind]
+
+
+@pytest.fixture(scope="session")
+def server(kind, folder):
+    """A broker of our own."""
+    server = KINDS[kind](folder)
     yield server
     server.stop()
 
@@ -34,6 +68,15 @@ def broker(folder):
     yield broker
     gc.collect()  # Results tell Redis that nobody waits for them any more: while it is there.
     broker.shut_down()
+
+
+@pytest.fixture(scope="module")
+def each_broker(folder, new_broker):
+    """One of the suite's own, of each kind."""
+    broker = new_broker(folder)
+    yield broker
+    gc.collect()  # Results tell Redis that nobody waits for them any more: while it is there.
+    broker.close()
 
 
 @pytest.fixture(scope="session")

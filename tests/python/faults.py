@@ -52,6 +52,20 @@ def current(app):
         _state.set_default_app(former[1])
 
 
+def end(broker, app):
+    """Ends a broker, with a client that the calling thread has used.
+
+    A result that is collected afterwards would try for a minute to tell Redis that nobody waits for it, in whatever
+    thread that happens; and that may be the proxy's which another test's worker is connected by.
+    """
+    consumer = app.backend.result_consumer
+    consumer.subscribed_to.clear()
+    # Celery 5.3 asks for this alone.
+    consumer._pubsub = None
+    app.close()
+    broker.close()
+
+
 def options(visibility_timeout, restore_every=0.1, **others):
     """`broker_transport_options`."""
     return {
@@ -81,6 +95,8 @@ class Faulty(Process):
 
 class Broker:
     """A Redis that keeps what it has acknowledged, on one port for its whole life."""
+
+    kind = "redis"
 
     def __init__(self, folder, durable=False):
         with socket.socket() as probe:
@@ -114,31 +130,55 @@ class Broker:
         app.conf.broker_transport_options = transport_options
         return app
 
-    def end(self, app):
-        """Kills it, with a client that the calling thread has used.
-
-        A result that is collected afterwards would try for a minute to tell Redis that nobody waits for it, in whatever
-        thread that happens; and that may be the proxy's which another test's worker is connected by.
-        """
-        consumer = app.backend.result_consumer
-        consumer.subscribed_to.clear()
-        # Celery 5.3 asks for this alone.
-        consumer._pubsub = None
-        app.close()
-        self.process.kill()
-
     def left(self, *queues):
         """What is reserved, indexed, and waiting."""
         return (self.client.hlen("unacked"), self.client.zcard("unacked_index"), *map(self.client.llen, queues))
 
+    def held(self):
+        """How many messages are reserved and not settled."""
+        return self.client.hlen("unacked")
+
+    def push(self, queue, *messages):
+        self.client.lpush(queue, *messages)
+
+    def pop(self, queue):
+        """The next message's envelope, taken away; nothing if there is none."""
+        raw = self.client.rpop(queue)
+        return raw and json.loads(raw)
+
+    def waiting(self, queue):
+        """The envelopes in the queue, the next one first."""
+        return [json.loads(raw) for raw in reversed(self.client.lrange(queue, 0, -1))]
+
+    def cut(self):
+        """Breaks every connection; how many there were."""
+        return self.client.execute_command("CLIENT", "KILL", "TYPE", "normal")
+
+    def clear(self):
+        """Removes every queue and every result."""
+        self.client.flushall()
+
+    def close(self):
+        self.process.kill()
+
     def tags(self):
         return [tag.decode() for tag in self.client.hkeys("unacked")]
+
+
+def for_kind(broker, transport_options, arguments):
+    """Transport options and arguments of a worker: Redis's options are for Redis, and on RabbitMQ two workers cannot have
+    one name."""
+    if broker.kind == "redis":
+        return transport_options, arguments
+    named = () if "-n" in arguments else ("-n", f"{uuid.uuid4().hex[:8]}@%h")
+    return {}, (*arguments, *named)
 
 
 class RustWorker(Faulty):
     """The example worker, ready."""
 
     def __init__(self, broker, folder, queues, transport_options, *arguments, **settings):
+        transport_options, arguments = for_kind(broker, transport_options, arguments)
         config = pathlib.Path(folder) / f"{uuid.uuid4()}.toml"
         tables = {None: settings, "broker_transport_options": transport_options}
         config.write_text("".join(
@@ -170,6 +210,7 @@ class StockWorker(Faulty):
     def __init__(self, broker, queues, transport_options, *arguments, hangs=False, python=PYTHON_5_7, **settings):
         # One that is killed while it restores would otherwise keep all others from it for five minutes.
         transport_options = {**transport_options, "unacked_mutex_expire": 1}
+        transport_options, arguments = for_kind(broker, transport_options, arguments or ("-P", "threads"))
         env = {
             "STOCK_BROKER": broker.url, "STOCK_BACKEND": broker.result_url, "PYTHONPATH": str(HERE),
             "STOCK_TRANSPORT_OPTIONS": json.dumps(transport_options), **({"STOCK_HANGS": "1"} if hangs else {}),
@@ -177,7 +218,7 @@ class StockWorker(Faulty):
         }
         quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
         command = [python, "-m", "celery", "-A", "stock", "worker", "-l", "info", "-Q", queues, "-c", "2", *quiet]
-        super().__init__([*command, *(arguments or ["-P", "threads"])], env)
+        super().__init__([*command, *arguments], env)
         self.output.wait_for(r"ready\.", timeout=DEADLINE)
 
 
@@ -210,9 +251,7 @@ class Messages:
 
     def __init__(self, broker, app, name):
         app.send_task(name, ["path", "line"], queue="templates")
-        raw = broker.client.rpop("templates").decode()
-        self.envelope = json.loads(raw)
-        assert dumps(self.envelope) == raw, "kombu would write it otherwise"
+        self.envelope = eventually(lambda: broker.pop("templates"), "the template")
 
     def message(self, queue, *args):
         """The id and the envelope."""

@@ -97,6 +97,10 @@ class Process:
 class Redis(Process):
     """A Redis of our own that writes nothing to disk: broker in database 0, results in 1."""
 
+    kind = "redis"
+    # What is no message at all, for `broadcast`.
+    NO_COMMANDS = [b"", b"\xff\x00", b"{}", b"[]"]
+
     def __init__(self, folder):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -113,6 +117,40 @@ class Redis(Process):
         assert popped, f"nothing came into {queue}"
         return popped[1]
 
+    def push(self, queue, *messages):
+        """Puts bytes, or envelopes, into the queue as they are."""
+        raw = [message if isinstance(message, (bytes, str)) else json.dumps(message) for message in messages]
+        self.broker.lpush(queue, *raw)
+
+    def take(self, queue, timeout=SECONDS):
+        """The oldest message of the queue as its envelope, waited for."""
+        return json.loads(self.pop(queue, timeout))
+
+    def length(self, queue):
+        """How many messages wait, of all priorities."""
+        return sum(self.broker.llen(queue + step) for step in ["", "\x06\x163", "\x06\x166", "\x06\x169"])
+
+    def waiting(self, queue):
+        """The envelopes in the queue, the next one first."""
+        return [json.loads(raw) for raw in reversed(self.broker.lrange(queue, 0, -1))]
+
+    def held(self):
+        """How many messages are reserved and not settled."""
+        return self.broker.hlen("unacked")
+
+    def forget(self, queue):
+        """Throws away what waits in it."""
+        self.broker.delete(*(queue + step for step in ["", "\x06\x163", "\x06\x166", "\x06\x169"]))
+
+    def broadcast(self, exchange, message):
+        """Says it to everybody who listens to the exchange, of whom there is one at least."""
+        raw = message if isinstance(message, bytes) else json.dumps(message)
+        assert self.broker.publish(f"/0.{exchange}", raw) >= 1
+
+    def cut(self):
+        """Breaks every connection; how many there were."""
+        return self.broker.execute_command("CLIENT", "KILL", "TYPE", "normal")
+
     def holds_nothing(self):
         """Waits until no message is registered as reserved: settlements are written in batches, after the results."""
         deadline = time.monotonic() + SECONDS
@@ -122,7 +160,7 @@ class Redis(Process):
 
     def dead_letter(self):
         """The oldest dead letter's envelope."""
-        return json.loads(self.pop(DEAD_LETTERS))
+        return self.take(DEAD_LETTERS)
 
 
 class Worker(Process):

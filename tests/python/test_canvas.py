@@ -44,7 +44,7 @@ class Side:
             assert self.worker.stop() == 0, self.worker.output.text()
         finally:
             self.recorder.close()
-            self.broker.end(self.app)
+            faults.end(self.broker, self.app)
 
 
 def start_stock(broker, _folder, **settings):

@@ -140,18 +140,18 @@ def test_nodes_tell_each_other_what_was_revoked(app, server, tasks, worker):
 
 def test_garbage_is_survived(app, server, worker):
     since = worker.mark()
-    empty = {"body": "bnVsbA==", "headers": {}, "content-type": "application/json", "content-encoding": "utf-8"}
+    properties = {"delivery_tag": "x", "delivery_info": {}, "body_encoding": "base64"}
+    types = {"content-type": "application/json", "content-encoding": "utf-8"}
+    empty = {"body": "bnVsbA==", "headers": {}, **types, "properties": properties}
     pickled = {**empty, "content-type": "application/x-python-serialize"}
-    for payload in [b"", b"\xff\x00", b"{}", b"[]", json.dumps(empty).encode(), json.dumps(pickled).encode()]:
-        properties = {"delivery_tag": "x", "delivery_info": {}, "body_encoding": "base64"}
-        if payload.startswith(b'{"body'):
-            payload = json.dumps({**json.loads(payload), "properties": properties}).encode()
-        assert server.broker.publish("/0.celery.pidbox", payload) >= 1
+    for message in [*server.NO_COMMANDS, empty, pickled]:
+        server.broadcast("celery.pidbox", message)
     assert ask(app, "ping") == {"ok": "pong"}
     worker.wait_for("Cannot decode message", since)
     worker.wait_for("Control command error: AttributeError", since)
 
 
+@pytest.mark.only("redis", "on RabbitMQ commands come over the connection that tasks come over")
 def test_a_lost_subscription_is_made_again_and_tasks_go_on(app, server, tasks, worker):
     since = worker.mark()
     running = tasks.send("sleep", 0.5)
@@ -162,6 +162,7 @@ def test_a_lost_subscription_is_made_again_and_tasks_go_on(app, server, tasks, w
     assert "Connection to broker lost" not in worker.output.text(since)
 
 
+@pytest.mark.only("redis", "on RabbitMQ vhosts keep fleets apart")
 def test_prefixes(server, start_worker):
     options = {"global_keyprefix": "pre:", "fanout_prefix": "own-{db}."}
     settings = {f"broker_transport_options.{name}": value for name, value in options.items()}
@@ -189,7 +190,7 @@ def test_revoked_before_it_came(app, server, tasks, worker):
     result = tasks.send_with("add", (1, 2), task_id=ids[0])
     worker.wait_for(rf"Discarding revoked task: rust\.add\[{ids[0]}\]\n", since)
     assert revoked(result) == "revoked"
-    eventually(lambda: server.broker.hlen("unacked") == 0, "it is acknowledged")
+    eventually(lambda: server.held() == 0, "it is acknowledged")
     # The other one was stored as soon as it was revoked.
     assert revoked(app.AsyncResult(ids[1])) == "revoked"
     stored = meta(server, app.AsyncResult(ids[1]))
@@ -207,7 +208,7 @@ def test_a_result_revokes_what_is_held_by_its_eta(app, server, tasks, worker):
     result.revoke()
     assert revoked(result) == "revoked"
     worker.wait_for(rf"Discarding revoked task: rust\.add\[{result.id}\]", since)
-    eventually(lambda: server.broker.hlen("unacked") == 0, "it is acknowledged, and not held for an hour")
+    eventually(lambda: server.held() == 0, "it is acknowledged, and not held for an hour")
 
 
 def test_a_finished_task_stays_as_it_is(app, tasks):
@@ -264,7 +265,7 @@ def test_late_acknowledged_and_terminated_is_acknowledged(app, server, tasks, fo
     eventually(lambda: running.state == "STARTED", "it runs")
     ask(app, "revoke", task_id=running.id, terminate=True)
     assert revoked(running) == "terminated"
-    eventually(lambda: server.broker.hlen("unacked") == 0, "it is acknowledged")
+    eventually(lambda: server.held() == 0, "it is acknowledged")
     assert not (folder / "never").exists()
 
 
@@ -293,6 +294,7 @@ def test_stamps(app, tasks, worker):
 # What comes again.
 
 
+@pytest.mark.only("redis", "on RabbitMQ only the broker says that a message was delivered before")
 def test_a_success_that_comes_again_is_not_run_again(app, server, folder, start_worker):
     worker = start_worker("again", "-n", "again@test", worker_deduplicate_successful_tasks=True)
     tasks = Caller(app, server, "again")
@@ -327,7 +329,7 @@ def test_a_success_that_comes_again_is_not_run_again(app, server, folder, start_
     since = deliver_again(app.AsyncResult(str(uuid.uuid4())))
     worker.wait_for("succeeded in", since)
     assert path.read_text() == "line\nlink\nline\n"
-    eventually(lambda: server.broker.hlen("unacked") == 0, "all is acknowledged")
+    eventually(lambda: server.held() == 0, "all is acknowledged")
 
 
 # What a restart remembers.
@@ -409,7 +411,7 @@ def test_limited_tasks_do_not_fill_the_window(app, server, start_worker):
     assert tasks.call("add", 1, 2) == 3
     assert worker.stop() == 0
     # What was not started goes back, in its order.
-    assert server.broker.llen("window") == 499
+    eventually(lambda: server.length("window") == 499, "what was not started is back")
 
 
 def test_a_rate_is_kept(app, tasks):
@@ -435,9 +437,10 @@ def test_time_limits_change(app, tasks, worker):
 # The window.
 
 
+@pytest.mark.only("redis", "Celery has the option for Redis alone")
 @pytest.mark.parametrize("option", ["--disable-prefetch", "worker.disable_prefetch=yes"])
 def test_nothing_is_reserved_that_cannot_run(app, server, start_worker, option):
-    server.broker.delete("unfetched")
+    server.forget("unfetched")
     worker = start_worker("unfetched", "-n", "unfetched@test", "-c", "2", "-O", "fair", option, task_track_started=True)
     tasks = Caller(app, server, "unfetched")
     running = [tasks.stored("sleep", 60, until="STARTED")[1] for _ in range(2)]
@@ -445,10 +448,22 @@ def test_nothing_is_reserved_that_cannot_run(app, server, start_worker, option):
     # An ETA takes no place among those that run.
     held = tasks.send_with("add", (1, 2), countdown=3600)
     assert ask(app, "ping", "unfetched@test") == {"ok": "pong"}
-    assert server.broker.llen("unfetched") == 2
+    assert server.length("unfetched") == 2
     ask(app, "revoke", "unfetched@test", task_id=[result.id for result in running], terminate=True)
     assert tasks.value(waiting) == 3
     worker.wait_for(f"{held.id}\\] received")
+    assert worker.stop() == 0
+
+
+@pytest.mark.only("rabbitmq", "Redis sends nothing ahead")
+def test_where_messages_are_sent_ahead_the_option_is_ignored_with_a_warning(app, server, start_worker):
+    worker = start_worker("ahead", "-n", "ahead@test", "-c", "1", "--disable-prefetch")
+    worker.wait_for("worker_disable_prefetch is only supported for Redis brokers. Current broker transport: amqp")
+    tasks = Caller(app, server, "ahead")
+    running = tasks.send("sleep", 1)
+    tasks.send("add", 1, 2)
+    eventually(lambda: server.held() >= 2 and server.length("ahead") == 0, "the second was sent ahead")
+    assert tasks.value(running) == 1
     assert worker.stop() == 0
 
 
@@ -458,6 +473,6 @@ def test_no_more_etas_are_held_than_the_limit_says(app, server, start_worker):
     tasks = Caller(app, server, "few")
     for _ in range(10):
         tasks.send_with("add", (1, 2), countdown=3600)
-    eventually(lambda: server.broker.llen("few") == 7, "three are held")
+    eventually(lambda: server.length("few") == 7, "three are held")
     assert worker.stop() == 0
-    assert server.broker.llen("few") == 10
+    eventually(lambda: server.length("few") == 10, "all are back")

@@ -280,6 +280,7 @@ class Trial:
         trap = Trap(self.step.matches, self.when == "after")
         proxy = Proxy(life.broker.port, trap)
         urls = types.SimpleNamespace(
+            kind="redis",
             url=f"redis://127.0.0.1:{proxy.port}/0", result_url=f"redis://127.0.0.1:{proxy.port}/1")
         try:
             settings = {"task_acks_late": True, "task_track_started": True, **life.options}
@@ -299,7 +300,7 @@ class Trial:
                 assert least <= life.runs(label) <= most, f"{label} ran {life.runs(label)} times"
         finally:
             proxy.close()
-            life.broker.end(life.app)
+            faults.end(life.broker, life.app)
 
     def all_is_done(self, life):
         faults.eventually(lambda: life.broker.left("tasks") == (0, 0, 0), life.left)

@@ -21,10 +21,10 @@ SETTINGS = {"task_acks_late": True, "task_track_started": False, "task_default_q
 
 
 class Fleet:
-    """The three kinds of workers on one Redis; each starts when it is needed."""
+    """The three kinds of workers on one broker; each starts when it is needed."""
 
-    def __init__(self, folder):
-        self.folder, self.broker, self.workers = folder, faults.Broker(folder), {}
+    def __init__(self, folder, broker):
+        self.folder, self.broker, self.workers = folder, broker, {}
         self.app = Celery("fleet", broker=self.broker.url, backend=self.broker.result_url, set_as_current=False)
         # What is sent without a queue: the tasks that Celery itself adds to a canvas.
         self.app.conf.task_default_queue = "by-any"
@@ -46,17 +46,18 @@ class Fleet:
             for worker in self.workers.values():
                 assert worker.stop() == 0, worker.output.text()
         finally:
-            self.broker.end(self.app)
+            faults.end(self.broker, self.app)
 
 
 @pytest.fixture(scope="module")
-def fleets(tmp_path_factory):
+def fleets(tmp_path_factory, new_broker):
     """One without our worker, and one with it: on the queue for all it would run what stock workers are to show."""
     started = {}
 
     def fleet(with_ours):
         if with_ours not in started:
-            started[with_ours] = Fleet(tmp_path_factory.mktemp("fleet"))
+            folder = tmp_path_factory.mktemp("fleet")
+            started[with_ours] = Fleet(folder, new_broker(folder))
             started[with_ours].needs("stock", "older", *(["ours"] if with_ours else []))
         return started[with_ours]
 
@@ -65,7 +66,14 @@ def fleets(tmp_path_factory):
         one.stop()
 
 
-@pytest.mark.parametrize("turns", TURNS)
+# A fleet of minutes: what canvases do where all kinds of workers take turns is asked of both brokers, the rest of Redis,
+# where what the stock workers do alone says what is to be expected.
+ON_REDIS = pytest.mark.only("redis", "the same workers and canvases, and no other messages than where all take turns")
+
+
+@pytest.mark.parametrize("turns", [
+    pytest.param(turns, marks=[ON_REDIS] if turns != "all three" else []) for turns in TURNS
+])
 @pytest.mark.parametrize("name", [name for name in CASES if name not in LEFT_OUT])
 def test_canvases_of_a_mixed_fleet(fleets, turns, name):
     fleet = fleets(turns != "both stock workers")

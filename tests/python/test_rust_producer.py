@@ -1,6 +1,5 @@
 """What the example producer, in Rust, sends to a stock worker, and what it reads of the results."""
 
-import json
 import os
 import pathlib
 import subprocess
@@ -63,9 +62,11 @@ def test_a_stock_worker_runs_what_rust_sends(server, stock_worker):
 def test_messages_are_those_of_celery(server, stock_worker, app):
     """The one that the producer sends where nobody listens, beside the same call from Python."""
     app.send_task("sums.add", [1, 1], queue="ours")
-    stock, rust = (json.loads(server.pop(queue)) for queue in ("ours", "nobody"))
+    stock, rust = (server.take(queue) for queue in ("ours", "nobody"))
+    # In AMQP's tables names have no order that means anything.
+    order = list if server.kind == "redis" else sorted
     assert list(rust) == list(stock)
-    assert list(rust["headers"]) == list(stock["headers"])
+    assert order(rust["headers"]) == order(stock["headers"])
     varying = {"id", "root_id", "origin"}
     for name in stock["headers"].keys() - varying:
         assert rust["headers"][name] == stock["headers"][name] or name == "argsrepr", name

@@ -391,6 +391,7 @@ def test_append(tasks, tmp_path, name):
     assert path.read_text() == "one\ntwo 漢字\n"
 
 
+@pytest.mark.only("redis", "lower numbers come first, in any queue")
 def test_urgent_messages_come_first(app, server, start_worker, tmp_path):
     caller, path = Caller(app, server, "urgent"), tmp_path / "order"
     results = [
@@ -400,6 +401,21 @@ def test_urgent_messages_come_first(app, server, start_worker, tmp_path):
     for result in results:
         caller.value(result)
     assert path.read_text().split() == ["0", "0", "5", "3", "9", "9"]
+
+
+@pytest.mark.only("rabbitmq", "higher numbers come first, in queues that are declared with a highest priority")
+def test_urgent_messages_come_first_on_rabbitmq(server, start_worker, tmp_path):
+    path = tmp_path / "order"
+    with celery.Celery("urgent", broker=server.broker_url, backend=server.result_url, set_as_current=False) as app:
+        app.conf.task_queue_max_priority = 10
+        caller = Caller(app, server, "urgent")
+        results = [
+            caller.send_with("append", (str(path), str(priority)), priority=priority) for priority in [9, 5, 0, 3, 9, 0]
+        ]
+        start_worker("urgent", "-c", "1", "--prefetch-multiplier", "1", task_queue_max_priority=10)
+        for result in results:
+            caller.value(result)
+    assert path.read_text().split() == ["9", "9", "5", "3", "0", "0"]
 
 
 def test_first_come_first_served(app, server, start_worker, tmp_path):
@@ -426,5 +442,5 @@ def test_nothing_is_left_behind(tasks, server, worker):
     tasks.call("add", 1, 1)
     worker.wait_for("succeeded", mark)
     assert worker.is_running()
-    assert server.broker.llen("tasks") == 0
-    assert server.broker.llen(DEAD_LETTERS) == 0
+    assert server.length("tasks") == 0
+    assert server.length(DEAD_LETTERS) == 0

@@ -11,6 +11,8 @@ from celery.exceptions import ChordError
 from cutting import Proxy, Trap
 from support import SECONDS, Worker
 
+pytestmark = pytest.mark.only("redis", "it is about the result backend")
+
 QUEUE = "follows"
 META = "celery-task-meta-"
 GARBAGE = b"\x80garbage"
