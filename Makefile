@@ -6,9 +6,9 @@ SHELL := /bin/bash
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## a Django project calls Rust tasks: a table of calls, then throughput beside a stock worker
-	@scripts/setup.sh compiler redis python
-	@.build/venv/bin/python scripts/demo.py
+demo: ## a Django project calls Rust tasks, then throughput beside a stock worker; over RabbitMQ: make demo BROKER=amqp
+	@scripts/setup.sh compiler redis python $(if $(filter amqp,$(BROKER)),rabbitmq)
+	@.build/venv/bin/python scripts/demo.py $(BROKER)
 
 test: ## all tests: Rust, documentation, and stock Celery against the worker
 	@scripts/test.sh
@@ -17,15 +17,16 @@ check: ## format, lints, documentation, licences and the rules of the house
 	@scripts/check.sh
 
 bench: ## throughput, latency and memory beside stock Celery and the crate `celery`
-	@scripts/setup.sh compiler redis python
+	@scripts/setup.sh compiler redis rabbitmq python
 	@.build/venv/bin/python benches/run.py $(BENCH)
 
 table: ## write README's table of features anew from tests/features.toml
 	@UPDATE_SNAPSHOTS=1 cargo test --locked --quiet --test tidy readme_has_the_table_of_features
 
 fixtures: ## record the golden messages again from real Celery versions
-	@scripts/setup.sh redis python
+	@scripts/setup.sh redis rabbitmq python
 	@.build/venv/bin/python scripts/fixtures/record.py
+	@.build/venv/bin/python scripts/fixtures/amqp_record.py
 	@.build/venv/bin/python scripts/fixtures/canvas.py
 
 clean: ## remove what the commands made, except Cargo's target directory

@@ -56,6 +56,16 @@ def long_enough(run, messages: int) -> tuple[int, dict]:
         messages = min(MOST_MESSAGES, int(messages * 1.3 * LONG_ENOUGH / max(result["seconds"], 0.05)))
 
 
+def rates(results: dict, key: str, base: str) -> str:
+    """For each kind of results: how many a second, and how that is beside ``base``, as cells of a table."""
+    cells = []
+    for kind in ("ignored", "stored"):
+        found, beside = results[kind].get(key), results[kind].get(base)
+        cells.append(f"{found['per_second']:>10,.0f}" if found else f"{'–':>10}")
+        cells.append(f"{found['per_second'] / beside['per_second']:>10.1f}" if found and beside else f"{'–':>10}")
+    return " ".join(cells)
+
+
 def run_one(server: Redis, peer: Peer, envelope: str, process) -> None:
     """One task, to its end."""
     for _, text in copies(envelope, 1):

@@ -7,9 +7,10 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness import BUILD, ROOT, Processes, Redis, build_worker, progress
+from harness import BUILD, ROOT, Processes, RabbitMQ, Redis, build_worker, progress
 
 QUEUE = "bench"
+CELERIAC, PREFORK, THREADS, CRATE = "celeriac", "celery_prefork", "celery_threads", "celery_crate"
 
 
 @dataclass
@@ -24,7 +25,7 @@ class Peer:
     # Hashes that hold what is reserved and not acknowledged.
     unacked: list[str] = field(default_factory=lambda: ["unacked"])
 
-    def start(self, processes: Processes, server: Redis):
+    def start(self, processes: Processes, server: Redis | RabbitMQ):
         command = [part.format(url=server.broker_url) if isinstance(part, str) else part for part in self.command]
         return processes.start(self.key, command, cwd=self.cwd, env=server.env)
 
@@ -41,21 +42,22 @@ def all_peers() -> list[Peer]:
     stock = [sys.executable, "-m", "celery", "-A", "stock_app", "worker", "-Q", QUEUE, "-c", "2"]
     benches = ROOT / "benches"
     return [
-        Peer("celeriac", "Celeriac", [build_worker(), "worker", "-Q", QUEUE], 300_000),
-        Peer("celery_prefork", "Celery 5.7, prefork -c 2", stock, 8_000, cwd=benches),
-        Peer("celery_threads", "Celery 5.7, threads -c 2", [*stock, "-P", "threads"], 8_000, cwd=benches),
+        Peer(CELERIAC, "Celeriac", [build_worker(), "worker", "-Q", QUEUE], 300_000),
+        Peer(PREFORK, "Celery 5.7, prefork -c 2", stock, 8_000, cwd=benches),
+        Peer(THREADS, "Celery 5.7, threads -c 2", [*stock, "-P", "threads"], 8_000, cwd=benches),
         Peer(
-            "celery_crate", "crate `celery` 0.5.5", [build_celery_crate(), "{url}", QUEUE, "100"], 30_000,
+            CRATE, "crate `celery` 0.5.5", [build_peer("celery-crate"), "{url}", QUEUE, "100"], 30_000,
             stores_results=False, unacked=[f"_celery.{QUEUE}_process_map"],
         ),
     ]
 
 
-def build_celery_crate() -> Path:
-    progress("building the peer of the crate `celery` (release)")
-    manifest = ROOT / "benches" / "peers" / "celery-crate" / "Cargo.toml"
+def build_peer(name: str) -> Path:
+    """The program in benches/peers/<name>, optimised."""
+    progress(f"building the peer {name} (release)")
+    manifest = ROOT / "benches" / "peers" / name / "Cargo.toml"
     target = BUILD / "peers"
     subprocess.run(
         ["cargo", "build", "--release", "--locked", "--manifest-path", manifest, "--target-dir", target], check=True
     )
-    return target / "release" / "celery-crate-peer"
+    return target / "release" / f"{name}-peer"

@@ -1,6 +1,6 @@
-"""`make bench`: Celeriac beside stock Celery, the crate `celery`, and Redis alone, in one run.
+"""`make bench`: Celeriac beside stock Celery, the crate `celery`, and the broker alone, in one run.
 
-    benches/run.py [--runs 3] [--quick] [--only celeriac,celery_prefork]
+    benches/run.py [--runs 3] [--quick] [--broker redis|amqp] [--only celeriac,celery_prefork]
 
 Every number is the median of the runs, which take turns so that a slow minute of the machine strikes all alike. Prints
 tables and writes all of it to .build/bench-results.json.
@@ -21,16 +21,17 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
 import measure  # noqa: E402
+import on_rabbitmq  # noqa: E402
 from distance import away  # noqa: E402
 from envelopes import template  # noqa: E402
 from harness import BUILD, ROOT, Failed, Processes, progress  # noqa: E402
 from limit import redis_alone  # noqa: E402
-from peers import all_peers  # noqa: E402
+from peers import CELERIAC, CRATE, PREFORK, all_peers  # noqa: E402
 
 # Milliseconds to Redis and back, through the proxy.
 DISTANCES = (0, 2)
 LIMIT = "redis_alone"
-CELERIAC, PREFORK, CRATE = "celeriac", "celery_prefork", "celery_crate"
+BROKERS = ("redis", "amqp")
 
 
 def main() -> int:
@@ -39,22 +40,19 @@ def main() -> int:
     started = time.monotonic()
     peers = [peer for peer in all_peers() if not options.only or peer.key in options.only]
     names = {peer.key: peer.name for peer in peers} | {LIMIT: "Redis alone (the limit)"}
+    names[on_rabbitmq.LIMIT] = on_rabbitmq.LIMIT_NAME
     with Processes() as processes:
         server = processes.redis()
         os.environ.update(server.env)
         from stock_app import noop
 
-        results = {
-            "machine": machine(server),
-            "names": names,
-            "throughput": {
-                kind: throughput(processes, server, peers, noop, kind == "stored", options)
-                for kind in ("ignored", "stored")
-            },
-            "round_trip": round_trips(processes, server, peers, noop, options),
-            "start_seconds": starts(processes, server, peers, noop, options),
-            "distance": distances(processes, server, peers, noop, options),
-        }
+        results = {"machine": machine(server), "names": names}
+        if "redis" in options.broker:
+            results["redis"] = redis_results(processes, server, peers, noop, options)
+        if "amqp" in options.broker:
+            rabbitmq = processes.rabbitmq(server)
+            results["machine"]["rabbitmq"] = rabbitmq.node.ask("rabbit_misc:version().").strip('"')
+            results["rabbitmq"] = rabbitmq_results(processes, rabbitmq, peers, noop, options)
     results["ratios"] = ratios(results)
     results["minutes"] = (time.monotonic() - started) / 60
     BUILD.mkdir(exist_ok=True)
@@ -65,10 +63,22 @@ def main() -> int:
     return 0
 
 
+def redis_results(processes, server, peers, noop, options) -> dict:
+    return {
+        "throughput": {
+            kind: throughput(processes, server, peers, noop, kind == "stored", options) for kind in ("ignored", "stored")
+        },
+        "round_trip": round_trips(processes, server, peers, noop, options),
+        "start_seconds": starts(processes, server, peers, noop, options),
+        "distance": distances(processes, server, peers, noop, options),
+    }
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=3, help="runs of each measurement (3)")
     parser.add_argument("--quick", action="store_true", help="one short run of each: to see that it works")
+    parser.add_argument("--broker", nargs="+", choices=BROKERS, default=BROKERS, help="measure on this one only")
     parser.add_argument("--only", type=lambda text: set(text.split(",")), default=set(), help="peers, by key")
     options = parser.parse_args()
     if options.quick:
@@ -81,16 +91,37 @@ def throughput(processes, server, peers, noop, stored: bool, options) -> dict:
     kind = "stored" if stored else "ignored"
     envelope = template(noop, server.broker, "bench.template", ignore_result=not stored)
     envelope = envelope.replace('"bench.template"', f'"{measure.QUEUE}"')
-    scale = 20 if options.quick else 1
     runners = {
         peer.key: (
-            max(500, peer.messages // scale),
+            peer.messages,
             lambda count, peer=peer: measure.throughput(processes, server, peer, envelope, count, stored),
         )
         for peer in peers
         if peer.stores_results or not stored
     }
-    runners[LIMIT] = (300_000 // scale, lambda count: redis_alone(server, envelope, count, stored))
+    runners[LIMIT] = (300_000, lambda count: redis_alone(server, envelope, count, stored))
+    return rounds(f"Redis, results {kind}", runners, options)
+
+
+def rabbitmq_results(processes, server, peers, noop, options) -> dict:
+    def of(kind: str, measured: list) -> dict:
+        runners = {
+            peer.key: (
+                on_rabbitmq.first_count(peer),
+                lambda count, peer=peer: on_rabbitmq.throughput(processes, server, peer, noop, count, kind == "stored"),
+            )
+            for peer in measured
+        }
+        return rounds(f"RabbitMQ, results {kind}", runners, options)
+
+    return {
+        "ignored": of("ignored", [*peers, on_rabbitmq.limit()]),
+        "stored": of("stored", [peer for peer in peers if peer.key in on_rabbitmq.STORED]),
+    }
+
+
+def rounds(title: str, runners: dict, options) -> dict:
+    """Each runner in its turn, as often as is asked for; a runner is a number of messages to begin with and a function."""
     runs: dict[str, list] = {key: [] for key in runners}
     counts = {}
     for number in range(options.runs):
@@ -98,9 +129,10 @@ def throughput(processes, server, peers, noop, stored: bool, options) -> dict:
             if key in counts:
                 result = run(counts[key])
             else:
+                first_count = max(2_000, first_count // 20) if options.quick else first_count
                 counts[key], result = measure.long_enough(run, first_count)
             runs[key].append(result)
-            progress(f"results {kind}, run {number + 1}: {key} {result['per_second']:,.0f}/s "
+            progress(f"{title}, run {number + 1}: {key} {result['per_second']:,.0f}/s "
                      f"({result['messages']:,} in {result['seconds']:.1f} s)")
     return {key: summary(each) for key, each in runs.items()}
 
@@ -180,6 +212,15 @@ def ratios(results: dict) -> list[dict]:
             kept = value >= goal if at_least else value <= goal
             rows.append({"text": text, "value": value, "goal": goal, "at_least": at_least, "unit": unit, "kept": kept})
 
+    if redis := results.get("redis"):
+        redis_ratios(redis, row)
+    if rabbitmq := results.get("rabbitmq"):
+        for text, value, goal in on_rabbitmq.ratios(rabbitmq):
+            row(text, value, goal)
+    return rows
+
+
+def redis_ratios(results: dict, row) -> None:
     def rate(kind: str, key: str):
         found = results["throughput"][kind].get(key)
         return found and found["per_second"]
@@ -202,17 +243,28 @@ def ratios(results: dict) -> list[dict]:
     row("Redis 2 ms away, results stored, beside 0 ms", near and far and far / near, 0.5)
     started = results["start_seconds"].get(CELERIAC)
     row("start to first task", started and started * 1000, 100, False, " ms")
-    return rows
 
 
 def show(results: dict) -> None:
     about, names = results["machine"], results["names"]
-    print(f"\n{about['cpu']}, {about['cores']} cores; Redis {about['redis']}, Celery {about['celery']}, "
-          f"Python {about['python']}, {about['rustc']}; commit {about['commit']}\n")
-    print(f"{'no-ops a second':<26} {'ignored':>10} {'÷ prefork':>10} {'stored':>10} {'÷ prefork':>10} "
+    rabbitmq = f", RabbitMQ {about['rabbitmq']}" if "rabbitmq" in about else ""
+    print(f"\n{about['cpu']}, {about['cores']} cores; Redis {about['redis']}{rabbitmq}, Celery {about['celery']}, "
+          f"Python {about['python']}, {about['rustc']}; commit {about['commit']}")
+    if "redis" in results:
+        show_redis(results["redis"], names)
+    if "rabbitmq" in results:
+        on_rabbitmq.show(results["rabbitmq"], names)
+    print("\nCeleriac beside its goals")
+    for row in results["ratios"]:
+        sign, verdict = ("≥" if row["at_least"] else "≤"), ("ok" if row["kept"] else "MISSED")
+        print(f"  {row['text']:<42} {row['value']:>8.2f}{row['unit']:<3}  (goal {sign} {row['goal']:g})  {verdict}")
+
+
+def show_redis(results: dict, names: dict) -> None:
+    print(f"\n{'no-ops a second':<26} {'ignored':>10} {'÷ prefork':>10} {'stored':>10} {'÷ prefork':>10} "
           f"{'RSS MB':>8} {'after':>7} {'PSS MB':>8} {'start ms':>9}")
-    for key, name in names.items():
-        print(f"{name:<26} {rates(results, key)} {footprint(results, key)}")
+    for key in results["throughput"]["ignored"]:
+        print(f"{names[key]:<26} {measure.rates(results['throughput'], key, PREFORK)} {footprint(results, key)}")
     worker, client = "worker's share", "client's share"
     print(f"\n{'one call at a time, ms':<26} {'.delay().get()':>22} {worker:>22} {client:>15}")
     print(f"{'':<26} {'p50':>14} {'p99':>7} {'p50':>14} {'p99':>7} {'p50':>15}")
@@ -223,19 +275,6 @@ def show(results: dict) -> None:
     print(f"\n{'no-ops a second, stored,':<26} {'0 ms':>10} {'2 ms':>10}   to Redis and back, through a proxy")
     for key, found in results["distance"].items():
         print(f"{names[key]:<26} {' '.join(f'{rate:>10,.0f}' for rate in found.values())}")
-    print("\nCeleriac beside its goals")
-    for row in results["ratios"]:
-        sign, verdict = ("≥" if row["at_least"] else "≤"), ("ok" if row["kept"] else "MISSED")
-        print(f"  {row['text']:<42} {row['value']:>8.2f}{row['unit']:<3}  (goal {sign} {row['goal']:g})  {verdict}")
-
-
-def rates(results: dict, key: str) -> str:
-    cells = []
-    for kind in ("ignored", "stored"):
-        found, base = results["throughput"][kind].get(key), results["throughput"][kind].get(PREFORK)
-        cells.append(f"{found['per_second']:>10,.0f}" if found else f"{'–':>10}")
-        cells.append(f"{found['per_second'] / base['per_second']:>10.1f}" if found and base else f"{'–':>10}")
-    return " ".join(cells)
 
 
 def footprint(results: dict, key: str) -> str:

@@ -1,18 +1,23 @@
 """`make demo`: a Django project calls tasks that run in a Rust worker, beside a stock Celery worker.
 
-Starts a private Redis, migrates a database of its own, starts both workers, runs `manage.py demo`, and then measures
-20,000 no-ops on each worker. Ends by itself, and with an exit code other than 0 if anything is wrong.
+    scripts/demo.py [redis|amqp]
+
+Starts a private Redis, and for amqp a private RabbitMQ, migrates a database of its own, starts both workers, runs
+`manage.py demo`, and then measures 20,000 no-ops on each worker. Ends by itself, and with an exit code other than 0 if
+anything is wrong.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
 import time
 
+from copies import multiply
 from envelopes import STAGING, copies, release, stage, template
-from harness import DJANGO, Failed, Processes, Redis, await_log, build_worker, progress, require, wait_for
+from harness import DJANGO, Failed, Processes, RabbitMQ, Redis, await_log, build_worker, progress, require, wait_for
 
 MESSAGES = 20_000
 # A stock worker takes about a thousand a second; it is given this long, and what it has done by then is said.
@@ -20,11 +25,17 @@ PATIENCE = 60.0
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("broker", nargs="?", choices=["redis", "amqp"], default="redis")
+    broker = parser.parse_args().broker
     sys.stdout.reconfigure(line_buffering=True)
     worker = build_worker()
     with Processes() as processes:
-        progress("starting a private Redis, a Rust worker for the queue rust, a stock Celery worker for the queue celery")
+        brokers = "Redis" if broker == "redis" else "RabbitMQ and a private Redis for the results"
+        progress(f"starting a private {brokers}, a Rust worker for the queue rust, a stock Celery worker for the queue celery")
         server = processes.redis()
+        if broker == "amqp":
+            server = processes.rabbitmq(server)
         os.environ.update(server.env, SHOP_DATABASE=str(processes.directory / "db.sqlite3"),
                           DJANGO_SETTINGS_MODULE="config.settings")
         manage("migrate", "--verbosity", "0")
@@ -55,8 +66,8 @@ def manage(*arguments: str, check: bool = True, timeout: float = 60) -> int:
                           stdin=subprocess.DEVNULL).returncode
 
 
-def throughput(processes: Processes, server: Redis, worker) -> None:
-    """The same envelopes, once to each worker, both at their default log level (warning)."""
+def throughput(processes: Processes, server: Redis | RabbitMQ, worker) -> None:
+    """The same messages, once to each worker, both at their default log level (warning)."""
     sys.path.insert(0, str(DJANGO))
     import django
 
@@ -64,41 +75,51 @@ def throughput(processes: Processes, server: Redis, worker) -> None:
     from shop.tasks import noop
 
     progress(f"sending {MESSAGES:,} no-ops to each worker")
-    envelope = template(noop, server.broker, "celery")
-    envelopes = list(copies(envelope, MESSAGES))
     stock_command = [sys.executable, "-m", "celery", "-A", "config", "worker", "-c", "2"]
     runs = [
         ("Celeriac", "rust", [worker, "worker", "-Q", "rust"]),
         ("Celery 5.7, prefork -c 2", "celery", stock_command),
     ]
     rates = []
+    run = run_on_redis if isinstance(server, Redis) else run_on_rabbitmq
     print(f"{'worker':<26} {'messages':>9} {'seconds':>8} {'per second':>11}")
     for name, queue, command in runs:
-        process = processes.start(f"throughput-{queue}", command, cwd=DJANGO)
-        warm_up(server, queue, envelope, process)
-        stage(server.broker, ((task_id, text.replace('"routing_key": "celery"', f'"routing_key": "{queue}"'))
-                              for task_id, text in envelopes))
-        done, seconds = run_out(server, queue, process)
+        start = lambda: processes.start(f"throughput-{queue}", command, cwd=DJANGO)
+        process, done, seconds = run(server, noop, queue, start)
         rates.append(done / seconds)
         print(f"{name:<26} {done:>9,} {seconds:>8.2f} {rates[-1]:>11,.0f}", flush=True)
         processes.stop(process)
-        server.broker.flushdb()
     print(f"\nCeleriac took {rates[0] / rates[1]:.0f} times as many a second.")
 
 
-def warm_up(server: Redis, queue: str, envelope: str, process) -> None:
-    """One message, so that the worker is up before the clock starts."""
+def run_on_redis(server: Redis, noop, queue: str, start) -> tuple:
+    """The worker is up and has run one task when all messages become the queue's."""
+    server.broker.flushdb()
+    envelope = template(noop, server.broker, queue)
+    process = start()
     for _, text in copies(envelope, 1):
         server.broker.lpush(queue, text)
     wait_for(lambda: require(process, queue) or remaining(server, queue) == 0, 60, f"the first message on {queue}")
-
-
-def run_out(server: Redis, queue: str, process) -> tuple[int, float]:
-    """How many of the staged messages were taken and acknowledged, and in how many seconds."""
+    stage(server.broker, copies(envelope, MESSAGES))
     assert server.broker.llen(STAGING) == MESSAGES
     release(server.broker, queue)
+    return process, *run_out(lambda: remaining(server, queue), queue, process)
+
+
+def run_on_rabbitmq(server: RabbitMQ, noop, queue: str, start) -> tuple:
+    """All messages are in the queue when the worker starts; the clock starts when it takes the first one."""
+    noop.apply_async(queue=queue)
+    multiply(server.vhost, queue, MESSAGES)
+    process = start()
+    taken = lambda: require(process, queue) or server.vhost.ready(queue) < MESSAGES
+    wait_for(taken, 60, f"the first message on {queue}", pause=0.002)
+    return process, *run_out(lambda: server.open_messages(queue), queue, process)
+
+
+def run_out(remaining, queue: str, process) -> tuple[int, float]:
+    """How many of the messages were taken and acknowledged, and in how many seconds."""
     started = time.perf_counter()
-    while (left := remaining(server, queue)) and time.perf_counter() - started < PATIENCE:
+    while (left := remaining()) and time.perf_counter() - started < PATIENCE:
         require(process, queue)
         time.sleep(0.005)
     return MESSAGES - left, time.perf_counter() - started

@@ -21,6 +21,8 @@ from pathlib import Path
 
 import redis
 
+from rabbitmq import Node, VHost
+
 ROOT = Path(__file__).resolve().parent.parent
 DJANGO = ROOT / "examples" / "django"
 BUILD = ROOT / ".build"
@@ -78,6 +80,7 @@ class Processes:
     def __enter__(self) -> Processes:
         self.directory = Path(tempfile.mkdtemp(prefix="celeriac-"))
         self._running: list[subprocess.Popen] = []
+        self._nodes: list[Node] = []
         self._signals = {number: signal.signal(number, self._interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
         return self
 
@@ -90,6 +93,8 @@ class Processes:
         interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
         for process in reversed(self._running):
             self.stop(process, patience=5)
+        for node in self._nodes:
+            node.close()
         for number, handler in self._signals.items():
             signal.signal(number, handler)
         signal.signal(signal.SIGINT, interrupt)
@@ -139,6 +144,14 @@ class Processes:
         wait_for(lambda: server.answers() or require(process, "redis-server"), 10, f"Redis on port {port}")
         return server
 
+    def rabbitmq(self, results: Redis) -> RabbitMQ:
+        """A RabbitMQ of our own, on a free port."""
+        if not shutil.which("erl"):
+            raise Failed("RabbitMQ is not installed: scripts/setup.sh rabbitmq")
+        node = Node()
+        self._nodes.append(node)
+        return RabbitMQ(node, results)
+
 
 def require(process: subprocess.Popen, what: str) -> None:
     """Raises :class:`Failed` with the end of its log if ``process`` has ended."""
@@ -181,3 +194,29 @@ class Redis:
             return self.broker.ping()
         except redis.ConnectionError:
             return False
+
+
+class RabbitMQ:
+    """A private RabbitMQ: a vhost, and another one when it is to be empty. Results are in a Redis."""
+
+    def __init__(self, node: Node, results: Redis):
+        self.node, self.vhost = node, VHost(node)
+        self.results, self.result_url = results.results, results.result_url
+
+    @property
+    def broker_url(self) -> str:
+        return self.vhost.url
+
+    @property
+    def env(self) -> dict:
+        return {"CELERY_BROKER_URL": self.broker_url, "CELERY_RESULT_BACKEND": self.result_url}
+
+    def renew(self) -> None:
+        """A vhost without any queue, and no results."""
+        self.vhost.remove()
+        self.vhost = VHost(self.node)
+        self.results.flushdb()
+
+    def open_messages(self, queue: str) -> int:
+        """Messages that wait, and messages that are delivered and not acknowledged."""
+        return sum(self.vhost.depths().get(queue, (0, 0)))
