@@ -89,7 +89,7 @@ impl LogSink {
         state.urgent |= urgent;
     }
 
-    /// Returns when everything that was appended before is written, or when the writer has not got on for [`PATIENCE`]:
+    /// Returns when everything that was appended before is written, or when the writer has not got on for a few seconds:
     /// whoever reads the log may have stopped reading.
     pub fn flush(&self) {
         let shared = &self.0.shared;
