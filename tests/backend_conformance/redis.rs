@@ -360,7 +360,7 @@ async fn what_is_wrong_is_said_without_the_password() {
     let with_login = |login: &str| format!("redis://{login}127.0.0.1:{}/0", server.port());
     let rows = [
         (with_login(":wrong-secret@"), ErrorKind::Authentication, "cannot connect to redis://:**@"),
-        (with_login(""), ErrorKind::Authentication, "the user name or password was refused"),
+        (with_login(""), ErrorKind::Authentication, "it asks for a password, and the URL has none"),
         (
             "redis://:secret@127.0.0.1:1/0".to_owned(),
             ErrorKind::Connection,
