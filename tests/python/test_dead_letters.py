@@ -111,7 +111,7 @@ def test_letters_are_listed(command, bury, server):
     wait_for_letters(server, 4)
     code, out, _ = command("list")
     heading, *rows = out.splitlines()
-    assert code == 0 and heading.split() == ["ID", "TASK", "QUEUE", "REASON", "TIME"]
+    assert code == 0 and heading.split() == ["ID", "TASK", "QUEUE", "REASON", "TIME", "(UTC)"]
     assert [row.split()[0] for row in rows[:3]] == ids
     assert "rust.missing" in rows[0] and QUEUE in rows[0] and "unregistered task" in rows[0]
     listed = [json.loads(line) for line in command("list", "--json")[1].splitlines()]
