@@ -460,10 +460,11 @@ def test_where_messages_are_sent_ahead_the_option_is_ignored_with_a_warning(app,
     worker = start_worker("ahead", "-n", "ahead@test", "-c", "1", "--disable-prefetch")
     worker.wait_for("worker_disable_prefetch is only supported for Redis brokers. Current broker transport: amqp")
     tasks = Caller(app, server, "ahead")
-    running = tasks.send("sleep", 1)
+    running = tasks.send("sleep", 3)
     tasks.send("add", 1, 2)
-    eventually(lambda: server.held() >= 2 and server.length("ahead") == 0, "the second was sent ahead")
-    assert tasks.value(running) == 1
+    eventually(lambda: server.held() >= 1 and server.length("ahead") == 0, "the second was sent ahead")
+    assert not running.ready()
+    assert tasks.value(running) == 3
     assert worker.stop() == 0
 
 

@@ -28,7 +28,7 @@ forgotten: 0
 failure: ("ValueError", true, true)
 failure in a chain: ("ValueError", true, true)
 failure in a group: ("ValueError", true, true)
-failure in a chord: ("ChordError", false, true)
+failure in a chord: ("ValueError", true, true)
 timeout: true
 many: 249500
 """
