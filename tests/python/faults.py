@@ -240,7 +240,8 @@ class Lines:
         return self._count
 
     def all(self):
-        return self.path.read_text().splitlines()
+        """The whole lines: one that crosses a page can be read when its first half is there alone."""
+        return self.path.read_text().split("\n")[:-1]
 
     def wait_for(self, count, timeout=DEADLINE):
         eventually(lambda: self.count() >= count, lambda: f"{count} lines, there are {self.count()}", timeout)

@@ -64,7 +64,7 @@ def test_none_runs_early_and_none_is_lost_though_workers_are_killed(broker, app,
         written = lines.all()
         # A line that is here now has been due before now.
         now = time.time()
-        assert not [line for line in written[read:] if etas[int(line)] > now]
+        assert not [(line, etas[int(line)] - now) for line in written[read:] if etas[int(line)] > now]
         read = len(written)
         if read > 1000 and not killed_again:
             worker.kill()
