@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
@@ -53,6 +54,31 @@ pub enum Settlement {
     Restore,
     /// Replaced by another message (the dead letter) that is published before, or in the same instant as, the ack.
     DeadLetter(Box<Publication>),
+    /// Replaced by a copy that waits elsewhere, as by a dead letter; but where no copy is taken that is told, and the
+    /// message is given back.
+    Park(Box<Publication>, Refused),
+}
+
+/// Whether a copy was refused since that was asked; all clones are told.
+#[derive(Debug, Clone, Default)]
+pub struct Refused(Arc<AtomicBool>);
+
+impl Refused {
+    /// A copy was refused; told before its message is given back.
+    pub fn tell(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether it was told, and is so no longer.
+    pub fn take(&self) -> bool {
+        self.0.swap(false, Ordering::AcqRel)
+    }
+}
+
+impl PartialEq for Refused {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 /// What arrived is not a message in the transport's own envelope.

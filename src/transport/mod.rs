@@ -30,7 +30,7 @@ pub use backoff::Backoff;
 pub use broadcast::{Broadcast, Subscription};
 pub use browse::{Browsed, Browser, Content, Place, Replacement};
 pub use cycle::QueueOrder;
-pub use delivery::{Delivery, Receipt, Settlement, Settler, Tag, Undecodable};
+pub use delivery::{Delivery, Receipt, Refused, Settlement, Settler, Tag, Undecodable};
 pub use memory::MemoryTransport;
 pub use prefetch::{Credit, Growth, Prefetch};
 pub use redis::{RedisOptions, RedisTransport, Waiting};

@@ -8,6 +8,9 @@
 //!
 //! It is there again a second or two before its time, so that it is held for these and runs on time. Where it came from
 //! stands in its header [`HEADER`], and is put back when it is received: a task cannot see that it was parked.
+//!
+//! A copy that the broker refuses is no way to lose or to keep back a task: the message comes again, and is held here, as is
+//! all that comes within the [`PAUSE`] after it.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,19 +18,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::request::Work;
 use super::retry::DEATH_HEADERS;
 use crate::protocol::{Map, Message, Value};
 use crate::routing::{Declaration, DelayLevels};
-use crate::transport::{Publication, Queue, QueueName, Settlement};
+use crate::transport::{Publication, Queue, QueueName, Refused, Settlement};
 
 /// The header of a parked message: the exchange and the routing key that it came with before.
 pub(crate) const HEADER: &str = "x-celeriac-parked";
 
 /// So much earlier than its ETA a message is to be back: each level may be late by milliseconds.
 const EARLY: u64 = 1;
+
+/// How long nothing is parked after a copy was refused.
+const PAUSE: Duration = Duration::from_secs(60);
 
 /// What is for much later waits at the broker.
 #[derive(Debug, Default)]
@@ -37,6 +44,9 @@ pub(crate) struct Parking {
     /// The queues that a message comes back to.
     queues: HashSet<QueueName>,
     ready: Ready,
+    refused: Refused,
+    /// Until when nothing is parked, since a copy was refused.
+    paused_until: Option<Instant>,
 }
 
 /// Whether the broker has what it takes, on the connection that is up.
@@ -59,7 +69,7 @@ impl Parking {
             warn!("worker_park_eta_after has no effect on the queue {}: its messages are held here", queue.name);
         }
         let queues = parking.into_iter().map(|queue| queue.name.clone()).collect();
-        Parking { after, queues, ready: Ready::default() }
+        Parking { after, queues, ..Parking::default() }
     }
 
     pub(crate) fn ready(&self) -> Ready {
@@ -77,15 +87,28 @@ impl Parking {
     }
 
     /// Parks work that is for much later; what is to be held here comes back.
-    pub(crate) fn park(&self, work: Work, eta: Timestamp, now: Timestamp) -> Option<Work> {
+    pub(crate) fn park(&mut self, work: Work, eta: Timestamp, now: Timestamp) -> Option<Work> {
         let parked = self.queues.contains(&work.queue) && self.ready.0.load(Ordering::Acquire) && work.is_unsettled();
-        let Some(seconds) = self.seconds(eta, now).filter(|_| parked) else { return Some(work) };
+        let seconds = self.seconds(eta, now).filter(|_| parked && !self.is_paused());
+        let Some(seconds) = seconds else { return Some(work) };
         debug!("Task {}[{}] is parked at the broker until {eta}", work.name, work.request.id);
         let queue = work.queue.clone();
         let (receipt, message) = work.into_message()?;
-        // In the instant in which this copy is there, the other is gone.
-        receipt.settle(Settlement::DeadLetter(Box::new(publication(message, &queue, seconds))));
+        // As soon as this copy is there, the other is gone.
+        receipt.settle(Settlement::Park(Box::new(publication(message, &queue, seconds)), self.refused.clone()));
         None
+    }
+
+    /// Whether a copy was refused of late.
+    fn is_paused(&mut self) -> bool {
+        let now = Instant::now();
+        if self.refused.take() {
+            if self.paused_until.is_none_or(|until| until <= now) {
+                warn!("the broker refuses to park tasks until their ETA: for {} s they are held here", PAUSE.as_secs());
+            }
+            self.paused_until = Some(now + PAUSE);
+        }
+        self.paused_until.is_some_and(|until| now < until)
     }
 
     /// For how long a message is parked; `None`: not at all.

@@ -129,6 +129,26 @@ async fn a_task_of_two_hours_delay_waits_at_the_broker_and_runs_on_time() {
     assert_eq!(desk.close().await, [(String::new(), "celery".to_owned())]);
 }
 
+/// The broker has lost what tasks are parked in, and takes no copy.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_whose_parked_copy_is_refused_is_held_and_runs_on_time() {
+    let Some(server) = RabbitServer::shared().await else { return };
+    let desk = Desk::open(&server, Clock::system(), "worker_park_eta_after = 1").await;
+    let name = format!("rabbit_misc:r(<<\"{}\">>, exchange, <<\"celeriac_celery_delayed_27\">>)", desk.vhost.name());
+    assert_eq!(server.ask(&format!("rabbit_exchange:delete({name}, false, <<\"test\">>).")), "ok");
+    let consuming = desk.consuming();
+    let eta = Clock::system().now() + Duration::from_secs(5);
+    desk.send(due(eta)).await;
+    eventually("it is held", || async { desk.parked() == (0, 1) }).await;
+    desk.succeeds("1").await;
+    let late = Clock::system().now().duration_since(eta).as_secs_f64();
+    assert!((0.0..1.0).contains(&late), "{late} seconds late");
+    eventually("it is settled", || async { desk.parked() == (0, 0) }).await;
+    assert_eq!(desk.consuming(), consuming, "no connection was lost");
+    assert_eq!(desk.vhost.depth("celery").ready, 0);
+    assert_eq!(desk.close().await.len(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_parked_outlasts_the_servers_patience_and_runs_on_time() {
     let Some(server) = impatient(3000).await else { return };

@@ -11,7 +11,7 @@ use lapin::options::{BasicAckOptions, BasicNackOptions};
 use super::connection::Link;
 use super::declare;
 use super::ledger::{Frame, Ledger};
-use crate::transport::Publication;
+use crate::transport::{Publication, Refused, Settlement};
 use crate::{Error, Result};
 
 /// Writes settlements as they come, until the channel or the connection is gone: what gathers while one batch is written
@@ -46,8 +46,8 @@ async fn write(link: &Arc<Link>, channel: &Channel, ledger: &Arc<Ledger>, frames
             Frame::Nack { tag, requeue } => {
                 Box::pin(channel.basic_nack(tag, BasicNackOptions { multiple: false, requeue }))
             }
-            Frame::Letter { tag, letter } => {
-                tokio::spawn(publish_letter(Arc::clone(link), Arc::clone(ledger), tag, letter));
+            Frame::Letter { tag, letter, refused } => {
+                tokio::spawn(publish_letter(Arc::clone(link), Arc::clone(ledger), tag, letter, refused));
                 continue;
             }
         };
@@ -62,13 +62,29 @@ async fn write(link: &Arc<Link>, channel: &Channel, ledger: &Arc<Ledger>, frames
     }
 }
 
-/// Publishes a dead letter; its message is acknowledged when the server has it.
-async fn publish_letter(link: Arc<Link>, ledger: Arc<Ledger>, tag: u64, letter: Box<Publication>) {
-    let published = publish(&link, *letter).await;
-    if let Err(error) = &published {
-        tracing::error!("cannot publish what takes a message's place, which stays unacknowledged: {error}");
-    }
-    ledger.published(tag, published.is_ok());
+/// Publishes what takes a message's place; the message is acknowledged when the server has it. Where that is refused, it
+/// goes back if somebody is there to be told, who will do something else with it; a dead letter's stays unacknowledged,
+/// for it would be run again.
+async fn publish_letter(
+    link: Arc<Link>,
+    ledger: Arc<Ledger>,
+    tag: u64,
+    letter: Box<Publication>,
+    refused: Option<Refused>,
+) {
+    let settlement = match (publish(&link, *letter).await, refused) {
+        (Ok(()), _) => Some(Settlement::Ack),
+        (Err(error), Some(refused)) if !error.is_connection() => {
+            tracing::debug!("cannot publish a message's copy, the message is given back: {error}");
+            refused.tell();
+            Some(Settlement::Restore)
+        }
+        (Err(error), _) => {
+            tracing::error!("cannot publish what takes a message's place, which stays unacknowledged: {error}");
+            None
+        }
+    };
+    ledger.published(tag, settlement);
 }
 
 /// The queue of dead letters is nobody's to declare before the first of them.

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::transport::{Publication, Settlement, Settler, Tag};
+use crate::transport::{Publication, Refused, Settlement, Settler, Tag};
 
 /// The account of one channel: each delivery is owed from its arrival until the broker was told what became of it.
 #[derive(Debug, Default)]
@@ -49,10 +49,12 @@ pub(super) enum Frame {
         tag: u64,
         requeue: bool,
     },
-    /// To be published, and acknowledged when the broker has accepted it.
+    /// To be published, and acknowledged when the broker has accepted it; `refused`: who is told that it has not, and
+    /// has the message given back.
     Letter {
         tag: u64,
         letter: Box<Publication>,
+        refused: Option<Refused>,
     },
 }
 
@@ -107,13 +109,9 @@ impl Ledger {
         self.finish(|_| {});
     }
 
-    /// A letter was accepted, and its message is done with; or it was not, and its message stays as it is.
-    pub(super) fn published(&self, tag: u64, accepted: bool) {
-        self.finish(|state| {
-            if accepted {
-                state.pending.push((Tag(tag), Settlement::Ack));
-            }
-        });
+    /// What becomes of a message now that its letter was published, or refused; nothing: it stays as it is.
+    pub(super) fn published(&self, tag: u64, settlement: Option<Settlement>) {
+        self.finish(|state| state.pending.extend(settlement.map(|settlement| (Tag(tag), settlement))));
         self.work.notify_one();
     }
 
@@ -161,8 +159,8 @@ impl Settler for Ledger {
             drop(state);
             return untellable(tag, &settlement);
         }
-        // Until a dead letter is accepted, its message is owed.
-        if !matches!(settlement, Settlement::DeadLetter(_)) {
+        // Until what takes its place is accepted, the message is owed.
+        if !matches!(settlement, Settlement::DeadLetter(_) | Settlement::Park(..)) {
             state.release(tag.0);
         }
         state.pending.push((tag, settlement));
@@ -217,17 +215,19 @@ impl State {
         let mut frames = Vec::new();
         let mut acked = Vec::with_capacity(self.pending.len());
         for (Tag(tag), settlement) in std::mem::take(&mut self.pending) {
-            if let Settlement::DeadLetter(letter) = settlement {
-                if self.owed.contains_key(&tag) {
-                    frames.push(Frame::Letter { tag, letter });
-                }
+            let is_owed = match settlement {
+                Settlement::DeadLetter(_) | Settlement::Park(..) => self.owed.contains_key(&tag),
+                _ => self.tell(tag),
+            };
+            if !is_owed {
                 continue;
             }
-            match (self.tell(tag), settlement) {
-                (true, Settlement::Ack) => acked.push(tag),
-                (true, Settlement::Reject) => frames.push(Frame::Nack { tag, requeue: false }),
-                (true, _) => frames.push(Frame::Nack { tag, requeue: true }),
-                (false, _) => {}
+            match settlement {
+                Settlement::Ack => acked.push(tag),
+                Settlement::Reject => frames.push(Frame::Nack { tag, requeue: false }),
+                Settlement::Requeue | Settlement::Restore => frames.push(Frame::Nack { tag, requeue: true }),
+                Settlement::DeadLetter(letter) => frames.push(Frame::Letter { tag, letter, refused: None }),
+                Settlement::Park(letter, refused) => frames.push(Frame::Letter { tag, letter, refused: Some(refused) }),
             }
         }
         self.acknowledge(acked, &mut frames);
@@ -312,15 +312,28 @@ mod tests {
         let letter = Box::new(Publication::to_queue("dead", crate::protocol::Message::default()));
         settle(&ledger, &[1], &Settlement::DeadLetter(letter.clone()));
         settle(&ledger, &[2], &Settlement::Ack);
-        assert_eq!(ledger.try_take(), [Frame::Letter { tag: 1, letter: letter.clone() }, ack(2)]);
+        assert_eq!(ledger.try_take(), [Frame::Letter { tag: 1, letter: letter.clone(), refused: None }, ack(2)]);
         ledger.written();
         assert!(!ledger.is_settled());
-        ledger.published(1, false);
+        ledger.published(1, None);
         assert!(ledger.is_settled() && ledger.try_take().is_empty(), "it stays as it is");
         settle(&ledger, &[1], &Settlement::DeadLetter(letter));
         ledger.try_take();
-        ledger.published(1, true);
+        ledger.published(1, Some(Settlement::Ack));
         assert_eq!(ledger.try_take(), [ack(1)]);
+    }
+
+    #[test]
+    fn a_message_whose_copy_is_refused_goes_back() {
+        let ledger = ledger(1);
+        let (copy, refused) =
+            (Box::new(Publication::to_queue("levels", crate::protocol::Message::default())), Refused::default());
+        settle(&ledger, &[1], &Settlement::Park(copy.clone(), refused.clone()));
+        assert_eq!(ledger.try_take(), [Frame::Letter { tag: 1, letter: copy, refused: Some(refused) }]);
+        assert_eq!(ledger.owed(0), 1);
+        ledger.published(1, Some(Settlement::Restore));
+        assert_eq!(ledger.try_take(), [Frame::Nack { tag: 1, requeue: true }]);
+        assert_eq!(ledger.owed(0), 0);
     }
 
     #[test]

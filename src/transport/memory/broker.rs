@@ -144,7 +144,7 @@ impl State {
                 let place = self.next_place();
                 self.put(place, queue, redelivered(message));
             }
-            Settlement::DeadLetter(letter) => {
+            Settlement::DeadLetter(letter) | Settlement::Park(letter, _) => {
                 if self.publish(*letter).is_err() {
                     // As on Redis: the original stays reserved.
                     self.out.insert(tag, Taken { place, queue, message });

@@ -51,7 +51,7 @@ impl<'a> From<&'a [(Tag, Settlement)]> for Sorted<'a> {
                 Settlement::Ack | Settlement::Reject => sorted.removed.push(*tag),
                 Settlement::Restore => sorted.returned.push((*tag, End::Front)),
                 Settlement::Requeue => sorted.returned.push((*tag, End::Back)),
-                Settlement::DeadLetter(letter) => sorted.replaced.push((*tag, letter)),
+                Settlement::DeadLetter(letter) | Settlement::Park(letter, _) => sorted.replaced.push((*tag, letter)),
             }
         }
         // What is pushed to the front last is consumed first, and the other way round at the back: either way the
