@@ -61,5 +61,6 @@ conformance! {
     single_messages_are_taken_and_replaced,
     what_replaces_a_message_keeps_its_place_of_origin,
     notes_are_kept_until_they_are_removed,
+    many_notes_are_each_kept_under_their_names,
     many_messages_go_through_two_consumers_once,
 }

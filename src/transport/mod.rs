@@ -18,6 +18,7 @@ mod delivery;
 mod memory;
 mod prefetch;
 mod redis;
+mod until;
 
 use std::fmt;
 use std::sync::Arc;
@@ -109,18 +110,12 @@ pub trait Connection: Send + Sync + fmt::Debug {
         Err(Error::new(ErrorKind::Configuration, message))
     }
 
-    /// Reads notes, which the broker keeps beside its messages: see [`Capabilities::keeps_notes`].
-    async fn notes(&self, names: &[String]) -> Result<Vec<Option<String>>> {
-        let message = format!("read {} note(s): this broker keeps none", names.len());
-        Err(Error::new(ErrorKind::Configuration, message))
-    }
+    /// Reads notes: short texts that the broker keeps beside its messages.
+    async fn notes(&self, names: &[String]) -> Result<Vec<Option<String>>>;
 
     /// Writes notes, or removes those that have no text; `Ok` means that the broker has accepted all of them. Each is
     /// forgotten after `kept_for`, and may be before.
-    async fn write_notes(&self, notes: Vec<Note>, kept_for: Duration) -> Result<()> {
-        let message = format!("write {} note(s) for {kept_for:?}: this broker keeps none", notes.len());
-        Err(Error::new(ErrorKind::Configuration, message))
-    }
+    async fn write_notes(&self, notes: Vec<Note>, kept_for: Duration) -> Result<()>;
 
     /// Sends what is still to be settled, and closes. The connection is gone afterwards even if this fails.
     async fn close(&self) -> Result<()>;
@@ -145,8 +140,6 @@ pub struct Capabilities {
     pub redelivers_by_timeout: bool,
     /// A connection lost does not invalidate deliveries: they are settled over the next one.
     pub settles_across_connections: bool,
-    /// The broker keeps short texts beside its messages ([`Connection::notes`]).
-    pub keeps_notes: bool,
     /// Where a message was published to is a part of it (Redis), and not of its last way to a queue (AMQP).
     pub keeps_place_of_origin: bool,
     /// What is requeued is consumed last (Redis), and not where it stood (AMQP).

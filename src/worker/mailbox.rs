@@ -46,6 +46,16 @@ pub(crate) struct Mailbox {
     connections: mpsc::UnboundedReceiver<Opened>,
 }
 
+/// Refuses what stock Celery refuses, in its words (celery/app/control.py `Control.__init__`).
+pub(crate) fn check(config: &Config) -> Result<()> {
+    if config.worker_enable_remote_control && config.control_queue_durable && config.control_queue_exclusive {
+        let message = "control_queue_durable and control_queue_exclusive cannot both be True \
+                       (exclusive queues are automatically deleted and cannot be durable).";
+        return Err(Error::new(ErrorKind::Configuration, message));
+    }
+    Ok(())
+}
+
 /// The node's own queue on the exchange of all mailboxes (kombu/pidbox.py `Mailbox.get_queue`).
 pub(crate) fn queue(hostname: &str, config: &Config) -> Queue {
     let exchange = &config.control_exchange;
@@ -217,6 +227,23 @@ fn unsubscribed() -> Result<Broadcast> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_queue_of_commands_is_durable_or_exclusive_and_not_both() {
+        for (durable, exclusive, auto_delete, is_refused) in [
+            (false, true, true, false),
+            (true, false, false, false),
+            (false, false, true, false),
+            (true, true, false, true),
+        ] {
+            let (control_queue_durable, control_queue_exclusive) = (durable, exclusive);
+            let config = Config { control_queue_durable, control_queue_exclusive, ..Config::default() };
+            let declared = queue("celery@h", &config);
+            assert_eq!((declared.durable, declared.exclusive, declared.auto_delete), (durable, exclusive, auto_delete));
+            assert_eq!(check(&config).is_err(), is_refused);
+            assert!(check(&Config { worker_enable_remote_control: false, ..config }).is_ok(), "it has no such queue");
+        }
+    }
 
     #[test]
     fn what_goes_wrong_again_and_again_is_said_once_and_then_once_a_minute() {

@@ -146,8 +146,8 @@ impl Worker {
     ///
     /// # Errors
     /// `Configuration`: two tasks of one name, a broker or backend URL that cannot be used, a time zone that there is
-    /// not, content that cannot be accepted, a rate limit that is none, a dead letter queue that is consumed, a state file
-    /// of somebody else. `Io`: the state file cannot be read or written.
+    /// not, content that cannot be accepted, a rate limit that is none, a dead letter queue that is consumed, a control
+    /// queue that is durable and exclusive, a state file of somebody else. `Io`: the state file cannot be read or written.
     pub fn new(app: App, options: WorkerOptions) -> Result<Self> {
         let clock = Clock::system();
         let transport = parts::transport(app.config(), Some(&options.hostname), clock.clone(), options.seed)?;
@@ -168,6 +168,7 @@ impl Worker {
     ) -> Result<Self> {
         app.check()?;
         dead_letter::check(app.config(), &options.queues)?;
+        mailbox::check(app.config())?;
         let tasks = Tasks::new(&app, &options.hostname)?;
         let metas = Metas {
             hostname: options.hostname.clone(),
@@ -373,14 +374,9 @@ impl Worker {
         wanted
     }
 
-    /// What counts lost workers, if that is wanted and the broker can.
+    /// What counts lost workers, if that is wanted.
     fn poison(&self, current: Current) -> Option<(Poison, JoinHandle<()>)> {
-        let limit = self.app.config().worker_lost_limit?;
-        if !self.transport.capabilities().keeps_notes {
-            tracing::warn!("worker_lost_limit has no effect: {} keeps no notes", self.transport.uri());
-            return None;
-        }
-        Some(Poison::start(limit, current))
+        Some(Poison::start(self.app.config().worker_lost_limit?, current))
     }
 
     /// How messages wait at the broker, and for how long it waits for us.

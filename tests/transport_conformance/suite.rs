@@ -446,16 +446,24 @@ pub(crate) async fn notes_are_kept_until_they_are_removed(harness: &impl Harness
     let note = |name: &str, text: Option<&str>| Note { name: name.to_owned(), text: text.map(str::to_owned) };
     let names = ["a", "b", "c"].map(str::to_owned);
     let hour = Duration::from_secs(3600);
-    if !harness.transport().capabilities().keeps_notes {
-        assert_eq!(connection.notes(&names).await.unwrap_err().kind(), ErrorKind::Configuration);
-        return;
-    }
     assert_eq!(connection.notes(&[]).await.unwrap(), []);
     connection.write_notes(vec![note("a", Some("1")), note("b", Some("é"))], hour).await.unwrap();
     let other = harness.transport().connect().await.unwrap();
     assert_eq!(other.notes(&names).await.unwrap(), [Some("1".to_owned()), Some("é".to_owned()), None]);
     other.write_notes(vec![note("a", Some("2")), note("b", None), note("c", None)], hour).await.unwrap();
     assert_eq!(connection.notes(&names).await.unwrap(), [Some("2".to_owned()), None, None]);
+}
+
+pub(crate) async fn many_notes_are_each_kept_under_their_names(harness: &impl Harness) {
+    let connection = harness.transport().connect().await.unwrap();
+    let names: Vec<String> = (0..300).map(|nth| format!("lost.{nth}")).collect();
+    let texts: Vec<_> = (0..300).map(|nth| (nth % 3 > 0).then(|| nth.to_string())).collect();
+    let notes = names.iter().zip(&texts).map(|(name, text)| Note { name: name.clone(), text: text.clone() });
+    connection.write_notes(notes.collect(), Duration::from_secs(3600)).await.unwrap();
+    assert_eq!(connection.notes(&names).await.unwrap(), texts);
+    let none = names.iter().map(|name| Note { name: name.clone(), text: None });
+    connection.write_notes(none.collect(), Duration::from_secs(3600)).await.unwrap();
+    assert!(connection.notes(&names).await.unwrap().iter().all(Option::is_none));
 }
 
 pub(crate) async fn many_messages_go_through_two_consumers_once(harness: &impl Harness) {

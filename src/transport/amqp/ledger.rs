@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use crate::transport::until::until;
 use crate::transport::{Publication, Refused, Settlement, Settler, Tag};
 
 /// The account of one channel: each delivery is owed from its arrival until the broker was told what became of it.
@@ -125,15 +126,7 @@ impl Ledger {
 
     /// Waits until the broker was told everything.
     pub(super) async fn settled(&self) {
-        loop {
-            let idle = self.idle.notified();
-            tokio::pin!(idle);
-            idle.as_mut().enable();
-            if self.is_settled() {
-                return;
-            }
-            idle.await;
-        }
+        until(&self.idle, || self.is_settled()).await;
     }
 
     fn is_settled(&self) -> bool {

@@ -54,7 +54,6 @@ impl Transport for AmqpTransport {
             lowest_priority_first: false,
             redelivers_by_timeout: false,
             settles_across_connections: false,
-            keeps_notes: true,
             keeps_place_of_origin: false,
             requeues_to_the_end: false,
             browses_in_place: false,

@@ -7,14 +7,16 @@
 //! A note's queue takes the newest message for the one before it, and goes by itself when nobody has asked for it for
 //! a while.
 
-use lapin::Channel;
-use lapin::options::{BasicGetOptions, BasicNackOptions, QueueDeclareOptions, QueueDeleteOptions};
-use lapin::types::ShortString;
 use std::collections::HashSet;
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
+use lapin::Channel;
+use lapin::options::{BasicGetOptions, BasicNackOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::ShortString;
+
 use super::connection::Link;
-use super::declare;
+use super::declare::{self, Failed};
 use crate::amqp_client::{is_refusal, refusal, short, table};
 use crate::protocol::{Map, Message, Properties, Value};
 use crate::transport::{Note, Publication};
@@ -32,16 +34,8 @@ pub(super) async fn read(link: &Link, names: &[String]) -> Result<Vec<Option<Str
         return Ok(Vec::new());
     }
     let channel = link.main.channel().await?;
-    let mut texts = Vec::with_capacity(names.len());
-    for name in names {
-        let queue = short(queue(name))?;
-        let text = match declare(&channel, &queue).await? {
-            Ok(0) => Ok(None),
-            Ok(_) => look(&channel, queue).await,
-            Err(error) => Err(error),
-        };
-        texts.push(text.map_err(|error| failed(link, "cannot read notes at", &error))?);
-    }
+    let read = try_join_all(names.iter().map(|name| look(&channel, queue(name)))).await;
+    let texts = read.map_err(|failure| failed(link, "cannot read notes at", failure))?;
     declare::close(&channel).await;
     Ok(texts)
 }
@@ -49,17 +43,12 @@ pub(super) async fn read(link: &Link, names: &[String]) -> Result<Vec<Option<Str
 /// Writes notes, or removes those without a text. Of several of one name the last counts.
 pub(super) async fn write(link: &Link, notes: Vec<Note>, kept_for: Duration) -> Result<()> {
     let channel = link.main.channel().await?;
-    let mut publications = Vec::new();
-    for Note { name, text } in last_of_each(notes) {
-        let queue = queue(&name);
-        let done = match &text {
-            Some(_) => declare(&channel, &short(queue.as_str())?).await?.map(drop),
-            None => channel.queue_delete(short(queue.as_str())?, QueueDeleteOptions::default()).await.map(drop),
-        };
-        done.map_err(|error| failed(link, "cannot write notes at", &error))?;
-        publications.extend(text.map(|text| publication(&queue, text, kept_for)));
-    }
+    let notes: Vec<_> = last_of_each(notes).into_iter().map(|note| (queue(&note.name), note.text)).collect();
+    let prepared = try_join_all(notes.iter().map(|(queue, text)| prepare(&channel, queue, text.is_some()))).await;
+    prepared.map_err(|failure| failed(link, "cannot write notes at", failure))?;
     declare::close(&channel).await;
+    let written = notes.into_iter().filter_map(|(queue, text)| Some(publication(&queue, text?, kept_for)));
+    let publications: Vec<_> = written.collect();
     if publications.is_empty() {
         return Ok(());
     }
@@ -84,17 +73,31 @@ fn publication(queue: &str, text: String, kept_for: Duration) -> Publication {
     Publication::to_queue(queue, message)
 }
 
+/// Makes the queue of what is to be written, and removes that of what is not.
+async fn prepare(channel: &Channel, queue: &str, is_written: bool) -> Result<(), Failed> {
+    if is_written {
+        declare(channel, &short(queue)?).await?;
+    } else {
+        channel.queue_delete(short(queue)?, QueueDeleteOptions::default()).await?;
+    }
+    Ok(())
+}
+
 /// Makes the queue of a note, unless it is there, and says how many messages are in it. To ask for one that is not there
 /// would cost the channel.
-async fn declare(channel: &Channel, queue: &ShortString) -> Result<lapin::Result<u32>> {
+async fn declare(channel: &Channel, queue: &ShortString) -> Result<u32, Failed> {
     let kept_for = i64::try_from(QUEUE_KEPT_FOR.as_millis()).unwrap_or(i64::MAX);
     let arguments = table(&Map::from([("x-expires", Value::Int(kept_for)), ("x-max-length", Value::Int(1))]))?;
     let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-    Ok(channel.queue_declare(queue.clone(), options, arguments).await.map(|queue| queue.message_count()))
+    Ok(channel.queue_declare(queue.clone(), options, arguments).await?.message_count())
 }
 
 /// What is in the queue, and stays there.
-async fn look(channel: &Channel, queue: ShortString) -> lapin::Result<Option<String>> {
+async fn look(channel: &Channel, queue: String) -> Result<Option<String>, Failed> {
+    let queue = short(queue)?;
+    if declare(channel, &queue).await? == 0 {
+        return Ok(None);
+    }
     let Some(got) = channel.basic_get(queue, BasicGetOptions::default()).await? else { return Ok(None) };
     let text = String::from_utf8_lossy(&got.delivery.data).into_owned();
     let requeue = BasicNackOptions { multiple: false, requeue: true };
@@ -111,10 +114,11 @@ fn queue(name: &str) -> String {
     queue
 }
 
-fn failed(link: &Link, what: &'static str, error: &lapin::Error) -> Error {
-    match is_refusal(error) {
-        true => refusal(what, link.main.place(), error),
-        false => link.main.failed(what, error),
+fn failed(link: &Link, what: &'static str, failure: Failed) -> Error {
+    match failure {
+        Failed::Here(error) => error,
+        Failed::There(error) if is_refusal(&error) => refusal(what, link.main.place(), &error),
+        Failed::There(error) => link.main.failed(what, &error),
     }
 }
 

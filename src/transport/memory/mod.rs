@@ -85,7 +85,6 @@ impl Transport for MemoryTransport {
             lowest_priority_first: true,
             redelivers_by_timeout: false,
             settles_across_connections: true,
-            keeps_notes: true,
             keeps_place_of_origin: true,
             requeues_to_the_end: true,
             browses_in_place: true,

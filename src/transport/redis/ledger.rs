@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
+use crate::transport::until::until;
 use crate::transport::{Settlement, Settler, Tag};
 
 /// How long to wait for more messages that go back, and how often at most while more do come.
@@ -168,15 +169,7 @@ impl Ledger {
 
     /// Waits until everything is settled.
     pub(super) async fn settled(&self) {
-        loop {
-            let idle = self.idle.notified();
-            tokio::pin!(idle);
-            idle.as_mut().enable();
-            if self.is_settled() {
-                return;
-            }
-            idle.await;
-        }
+        until(&self.idle, || self.is_settled()).await;
     }
 
     /// Whether nothing is still to be settled.

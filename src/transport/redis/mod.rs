@@ -80,7 +80,6 @@ impl Transport for RedisTransport {
             lowest_priority_first: true,
             redelivers_by_timeout: true,
             settles_across_connections: true,
-            keeps_notes: true,
             keeps_place_of_origin: true,
             requeues_to_the_end: true,
             browses_in_place: true,
