@@ -69,10 +69,13 @@ pub(crate) fn properties(message: &Message, frame_max: usize) -> Result<BasicPro
             properties = with(properties, short(text.as_str())?);
         }
     }
-    // Kombu's producers always send both (kombu/messaging.py `Producer.publish`).
-    let priority = u8::try_from(known.priority.unwrap_or(0));
-    let priority = priority.map_err(|_| Error::new(ErrorKind::Encode, "a priority is not between 0 and 255"))?;
-    properties = properties.with_delivery_mode(known.delivery_mode.unwrap_or(2)).with_priority(priority);
+    // A stock worker says nothing of the priority of what follows a task, unless that has one.
+    if let Some(priority) = known.priority {
+        let priority = u8::try_from(priority);
+        let priority = priority.map_err(|_| Error::new(ErrorKind::Encode, "a priority is not between 0 and 255"))?;
+        properties = properties.with_priority(priority);
+    }
+    properties = properties.with_delivery_mode(known.delivery_mode.unwrap_or(2));
     write_other(properties, &known.other)
 }
 

@@ -133,7 +133,7 @@ impl OutgoingTask {
             correlation_id: Some(self.id),
             reply_to: Some(self.reply_to),
             delivery_mode: Some(if self.transient { 1 } else { 2 }),
-            priority: Some(self.priority.unwrap_or(0)),
+            priority: self.priority,
             expiration: self.expiration.map(|expiration| expiration.as_millis().to_string()),
             exchange: Some(self.exchange),
             routing_key: Some(self.routing_key),

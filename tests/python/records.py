@@ -10,6 +10,8 @@ import re
 import socket
 import uuid
 
+import redis
+
 from support import DEAD_LETTERS
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -58,23 +60,26 @@ def without_nulls(value):
 class Recorder:
     """Reads along what a Redis is told."""
 
-    def __init__(self, broker, queues):
-        self._client = broker.client
+    def __init__(self, port, queues):
+        self._client = redis.Redis(port=port)
         self._queues = queues
-        self._socket = socket.create_connection(("127.0.0.1", broker.port))
+        self._socket = socket.create_connection(("127.0.0.1", port))
         self._socket.sendall(b"MONITOR\r\n")
         self._lines = self._socket.makefile("rb")
         assert self._lines.readline() == b"+OK\r\n"
 
     def take(self):
         """All that was published and stored since it was last asked."""
+        return Record(*self._seen())
+
+    def _seen(self):
         marker = uuid.uuid4().hex
         self._client.echo(marker)
         messages, metas = [], []
         while True:
             database, words = self._command()
             if marker in words:
-                return Record(messages, metas)
+                return messages, metas
             match (database, words[0].upper(), *words[1:]):
                 case 0, "LPUSH", queue, text if queue != DEAD_LETTERS and text.startswith("{"):
                     messages.append(self._message(queue, json.loads(text)))
@@ -89,7 +94,7 @@ class Recorder:
         """One message; which of the fleet's queues it went to is no matter."""
         envelope["body"] = json.loads(base64.b64decode(envelope["body"]))
         envelope["queue"] = queue
-        del envelope["properties"]["delivery_tag"]
+        envelope["properties"].pop("delivery_tag", None)
         # Stock Celery passes the header on as a property when it retries; nobody reads that.
         envelope["properties"].pop("origin", None)
         text = json.dumps(without_nulls(envelope), sort_keys=True)

@@ -12,20 +12,21 @@ import faults
 from canvas import Canvas
 from canvas_cases import CASES
 from records import Recorder
+from tracing import TracingRecorder
 
 # So that it shows in the broker when all has been done.
 SETTINGS = {"task_acks_late": True, "task_track_started": False, "task_default_queue": "tasks"}
 
 
 class Side:
-    """One worker with a Redis of its own."""
+    """One worker with a broker of its own."""
 
-    def __init__(self, folder, start, **settings):
-        self.broker = faults.Broker(folder)
+    def __init__(self, folder, new_broker, start, **settings):
+        self.broker = new_broker(folder)
         self.app = Celery("canvas", broker=self.broker.url, backend=self.broker.result_url, set_as_current=False)
         self.folder, self.records = folder, {}
         self.worker = start(self.broker, folder, **SETTINGS, **settings)
-        self.recorder = Recorder(self.broker, ["tasks"])
+        self.recorder = recorder(self.broker, ["tasks"])
 
     def record(self, name):
         """Runs the case, and returns what it published and stored; once."""
@@ -47,6 +48,10 @@ class Side:
             faults.end(self.broker, self.app)
 
 
+def recorder(broker, queues):
+    return Recorder(broker.port, queues) if broker.kind == "redis" else TracingRecorder(broker, queues)
+
+
 def start_stock(broker, _folder, **settings):
     return faults.StockWorker(broker, "tasks", faults.options(3600), "-P", "threads", "-c", "8", **settings)
 
@@ -56,14 +61,14 @@ def start_ours(broker, folder, **settings):
 
 
 @pytest.fixture(scope="module")
-def sides(tmp_path_factory):
+def sides(tmp_path_factory, new_broker):
     """Starts a side where it is asked for; so that each can be looked at alone."""
     started = {}
 
     def side(name):
         if name not in started:
             start = {"stock": start_stock, "ours": start_ours}[name]
-            started[name] = Side(tmp_path_factory.mktemp(name), start)
+            started[name] = Side(tmp_path_factory.mktemp(name), new_broker, start)
         return started[name]
 
     yield side
@@ -73,6 +78,12 @@ def sides(tmp_path_factory):
 
 # Cases whose results are the same, though what is stored is not, and why.
 MEANT = {"nothing_is_added_where_there_is_no_chord": "an error of the crate's own has a class of its own"}
+# A stock worker says of a task that it does not know, or that Celery adds, that its priority is 0, and of others nothing;
+# to RabbitMQ both are the same.
+PRIORITY_0 = {
+    "a_link_to_a_task_that_nobody_knows", "an_errback_that_nobody_here_knows", "a_task_that_is_replaced_by_a_group",
+    "replaced_tasks_in_a_chord",
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -81,11 +92,12 @@ def test_what_stock_celery_does(sides, name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_what_the_worker_does(sides, name):
+def test_what_the_worker_does(sides, name, kind):
     expected = sides("stock").record(name)
     found = sides("ours").record(name)
     difference = expected.difference(found)
-    assert bool(difference) == (name in MEANT), difference
+    is_meant = name in MEANT or (kind == "rabbitmq" and name in PRIORITY_0)
+    assert bool(difference) == is_meant, difference
 
 
 def chord_with_a_stranger(side):

@@ -3,6 +3,10 @@
 What a step is shows in what the worker tells Redis; a proxy waits for that. Whatever happens, nothing is lost that the
 task's acknowledgement promised to keep, nothing is left over, and what must run once runs once. All of a step's four
 faults run beside others, each with a Redis of its own.
+
+On Redis alone: a step is a command here, and where a connection to RabbitMQ breaks between two frames of one is for the
+broker to sort out, which takes back all that the channel held. What is lost or told twice over it is asked by
+`test_faults.py`, `test_many_faults.py` and `tests/transport_amqp/faults.rs`.
 """
 
 import base64
