@@ -67,6 +67,10 @@ KNOWN = {
 
 def declared(rabbit):
     """All exchanges, queues with their arguments, and bindings, but for those of control and of events."""
+    return [[row for row in rows if "pidbox" not in row and "celeryev" not in row] for rows in all_declared(rabbit)]
+
+
+def all_declared(rabbit):
     vhost, ask = f"<<{json.dumps(rabbit.vhost.name)}>>", rabbit.vhost.node.ask
     found = []
     for module, fields in KNOWN.items():
@@ -74,7 +78,7 @@ def declared(rabbit):
         info = f"[case X of {{arguments, A}} -> {{arguments, lists:sort(A)}}; _ -> X end || X <- {module}:info(I, [{fields}])]"
         listed = ask(f"lists:sort([{info} || I <- {module}:list({vhost})]).")
         rows = [row.strip("[]{") for row in listed.replace(rabbit.vhost.name, "VHOST").split("],[{")]
-        found.append([row for row in rows if "pidbox" not in row and "celeryev" not in row])
+        found.append(rows)
     return found
 
 
@@ -100,6 +104,21 @@ def is_on_time(result, eta):
     result.get(timeout=SECONDS)
     done = result.date_done if result.date_done.tzinfo else result.date_done.replace(tzinfo=timezone.utc)
     assert eta <= done <= eta + timedelta(seconds=1.5), (eta, done)
+
+
+@pytest.mark.parametrize("settings", [
+    {}, {"control_queue_exclusive": False, "control_queue_ttl": 7.0},
+    {"control_queue_durable": True, "control_queue_exclusive": False, "control_queue_expires": 77.0},
+], ids=["exclusive", "neither", "durable"])
+def test_the_control_queue_is_declared_as_by_a_stock_worker(rabbit, start, settings):
+    found = {}
+    for kind in ("stock", "ours"):
+        worker = start(kind, **settings)
+        rows = [row for rows in all_declared(rabbit) for row in rows if f"@{kind}.celery.pidbox" in row]
+        found[kind] = [row.replace(f"@{kind}", "@") for row in rows]
+        assert worker.stop() == 0
+    # A queue and its two bindings.
+    assert found["ours"] == found["stock"] and len(found["ours"]) == 3, found
 
 
 @pytest.mark.parametrize("queue_type", ["quorum", "classic"])
