@@ -6,6 +6,10 @@ use std::time::Duration;
 use clap::builder::{BoolishValueParser, FalseyValueParser};
 use clap::{Args, Parser, Subcommand};
 
+use super::client::{
+    CallArguments, EventsArguments, ListArguments, PurgeArguments, RemoteArguments, ResultArguments, StatusArguments,
+    TopArguments,
+};
 use super::dead_letters::DeadLettersArguments;
 use super::log::Level;
 
@@ -30,6 +34,26 @@ pub(super) struct CommandLine {
 pub(super) enum Command {
     /// Start a worker.
     Worker(Box<WorkerArguments>),
+    /// Ask workers what they know.
+    Inspect(Box<RemoteArguments>),
+    /// Tell workers what to do.
+    Control(Box<RemoteArguments>),
+    /// Show the workers that are online.
+    Status(StatusArguments),
+    /// Throw away all waiting messages of the project's queues.
+    Purge(PurgeArguments),
+    /// Send a task by its name, and print its id.
+    Call(Box<CallArguments>),
+    /// Wait for a task and print what it returned.
+    Result(ResultArguments),
+    /// Print events as they come, with --dump.
+    Events(EventsArguments),
+    /// Watch workers and tasks.
+    Top(TopArguments),
+    /// Show what the broker knows.
+    List(ListArguments),
+    /// Show what a bug report should say.
+    Report,
     /// Look at messages that workers gave up; put them back, or throw them away.
     DeadLetters(Box<DeadLettersArguments>),
 }

@@ -426,7 +426,7 @@ impl Worker {
         let accept = AcceptContent::new(&config.accept_content)?;
         let hostname = &self.options.hostname;
         let events = self.handle.events.clone();
-        let queue = mailbox::queue(hostname, config);
+        let queue = parts::control_queue(hostname, config);
         let (mailbox, door) = Mailbox::new(hostname, queue, accept, clock, events, Backoff::patient(seed));
         // It ends when the link, which has the door, does.
         tokio::spawn(mailbox.run());

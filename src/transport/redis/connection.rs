@@ -16,11 +16,12 @@ use super::browse::RedisBrowser;
 use super::consumer::{RedisConsumer, start};
 use super::fanout::{self, RedisSubscription};
 use super::flush::flush;
+use super::inbox::RedisInbox;
 use super::{Shared, Waiting, bindings, keeper, notes, publish, wake};
 use crate::redis_client::{ConnectOptions, Opened, failure, is_refusal, lost, refusal};
 use crate::transport::{
-    Browser, Connection, Consumer, ExchangeType, Note, Prefetch, Publication, Queue, QueueName, Settlement, Settler,
-    Subscription,
+    Bound, Browser, Connection, Consumer, ExchangeType, Note, Prefetch, Publication, Queue, QueueName, Settlement,
+    Settler, Subscription,
 };
 use crate::{Error, ErrorKind, Result};
 
@@ -137,7 +138,10 @@ impl Connection for RedisConnection {
     }
 
     async fn subscribe(&self, queue: &Queue) -> Result<Box<dyn Subscription>> {
-        Ok(Box::new(RedisSubscription::open(Arc::clone(&self.link), queue).await?))
+        Ok(match queue.exchange_type {
+            ExchangeType::Direct => Box::new(RedisInbox::open(Arc::clone(&self.link), queue).await?),
+            _ => Box::new(RedisSubscription::open(Arc::clone(&self.link), queue).await?),
+        })
     }
 
     async fn broadcast(&self, batch: Vec<Publication>) -> Result<()> {
@@ -146,6 +150,10 @@ impl Connection for RedisConnection {
 
     async fn answer(&self, answer: Publication) -> Result<()> {
         publish::answer(&self.link, &answer).await
+    }
+
+    async fn bindings(&self, queues: &[Queue]) -> Result<Vec<Bound>> {
+        bindings::list(&self.link, queues).await
     }
 
     async fn purge(&self, queues: &[Queue]) -> Result<u64> {

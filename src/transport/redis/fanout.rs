@@ -87,7 +87,7 @@ impl Subscription for RedisSubscription {
     }
 }
 
-fn read(payload: &[u8]) -> Broadcast {
+pub(super) fn read(payload: &[u8]) -> Broadcast {
     envelope::parse(payload)
         .map_err(|error| Undecodable { reason: error.to_string(), raw: Bytes::copy_from_slice(payload) })
 }
