@@ -51,6 +51,7 @@ mod state_file;
 mod suspects;
 mod unknown;
 mod waiting;
+mod witness;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,6 +97,7 @@ use results::Results;
 use revoked::Revoked;
 use sender::{Broadcasts, Sender};
 use state_file::{Remembered, StateFile};
+use witness::Witness;
 
 /// How many handlers run at a time unless `worker_concurrency` says otherwise. Handlers on Tokio cost a few kilobytes
 /// each, so this is Celery's number for green threads and not its number for processes.
@@ -257,10 +259,12 @@ impl Worker {
         };
         let link = tokio::spawn(link.run(self.connector("consumer", rng.u64(..))));
         let sender = self.sender(publisher, broadcasts, rng.u64(..))?;
-        let finisher = self.finisher(sender, writer.clone(), rng);
+        let witness = Arc::new(Witness::new(Vec::new()));
+        let finisher = self.finisher(sender, writer.clone(), Arc::clone(&witness), rng);
         let parts = self.parts(finisher, remote, poison, parking, patient, disable_prefetch)?;
         let consumer = Consumer::new(parts, prefetch, self.concurrency(), stop_consuming, &self.handle);
         let ended = consumer.run(self.events).await;
+        witness.offline();
         Background { writer, recording, link, publishing, stop }.end().await;
         ended
     }
@@ -298,7 +302,13 @@ impl Worker {
     }
 
     /// What ends tasks; the tasks that every worker has are made with it, for they send and store as it does.
-    fn finisher(&mut self, sender: Arc<Sender>, writer: ResultWriter, rng: fastrand::Rng) -> Finisher {
+    fn finisher(
+        &mut self,
+        sender: Arc<Sender>,
+        writer: ResultWriter,
+        witness: Arc<Witness>,
+        rng: fastrand::Rng,
+    ) -> Finisher {
         let config = self.app.config();
         let results = Arc::new(Results { metas: self.metas.clone(), writer, cold: Cold::default() });
         let continuations = Arc::new(Continuations { sender, results, tasks: self.app.tasks().clone() });
@@ -309,7 +319,7 @@ impl Worker {
             Bounds { max: config.worker_successful_max as usize, expires: config.worker_successful_expires };
         let deduplicate = config.worker_deduplicate_successful_tasks;
         let duplicates = Duplicates::new(deduplicate, successes, Arc::clone(&self.backend));
-        Finisher::new(continuations, dead_letters, duplicates, self.clock.clone(), rng)
+        Finisher::new(continuations, dead_letters, duplicates, witness, self.clock.clone(), rng)
     }
 
     fn parts(
