@@ -135,7 +135,6 @@ impl Malformed {
     }
 
     /// Whether nobody here knows its task.
-    #[allow(dead_code)] // For listeners.
     pub(crate) fn is_unregistered(&self) -> bool {
         self.class == Class::NotRegistered
     }

@@ -10,7 +10,7 @@
 //!   told of by whoever gets it next, which may be this worker.
 //! - [`Listener::online`] comes whenever the worker has begun to consume, over each new connection;
 //!   [`Listener::offline`] once, after the last end.
-//! - [`Witness::active`] and [`Witness::processed`] are right whoever listens.
+//! - [`Tally::active`] and [`Tally::processed`] are right whoever listens.
 //!
 //! A listener is called from the loop and from the runs themselves: it must neither wait nor compute what nobody asked for.
 
@@ -52,7 +52,6 @@ pub(crate) trait Listener: Send + Sync + fmt::Debug {
 }
 
 /// What a task came to.
-#[allow(dead_code)] // For listeners.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ended<'a> {
     /// How it ended.
@@ -90,31 +89,43 @@ impl Ended<'_> {
 }
 
 /// Tells all who listen, and counts.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Witness {
     listeners: Box<[Arc<dyn Listener>]>,
+    tally: Arc<Tally>,
+}
+
+/// What a worker has done, counted whoever listens.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
     active: AtomicUsize,
     processed: AtomicU64,
 }
 
-/// A run that has begun; dropping it ends it for [`Witness::active`].
+/// A run that has begun; dropping it ends it for [`Tally::active`].
 #[derive(Debug)]
 pub(crate) struct Active<'a>(&'a AtomicUsize);
 
-impl Witness {
-    pub(crate) fn new(listeners: Vec<Arc<dyn Listener>>) -> Self {
-        Witness { listeners: listeners.into(), ..Witness::default() }
-    }
-
+impl Tally {
     /// How many handlers run at this moment.
     pub(crate) fn active(&self) -> usize {
         self.active.load(Ordering::Acquire)
     }
 
     /// How many handlers were begun since the worker was.
-    #[allow(dead_code)] // For listeners.
     pub(crate) fn processed(&self) -> u64 {
         self.processed.load(Ordering::Relaxed)
+    }
+}
+
+impl Witness {
+    pub(crate) fn new(listeners: Vec<Arc<dyn Listener>>, tally: Arc<Tally>) -> Self {
+        Witness { listeners: listeners.into(), tally }
+    }
+
+    /// What the worker has done.
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     pub(crate) fn received(&self, work: &Work) {
@@ -122,10 +133,10 @@ impl Witness {
     }
 
     pub(crate) fn started(&self, work: &Work) -> Active<'_> {
-        self.processed.fetch_add(1, Ordering::Relaxed);
-        self.active.fetch_add(1, Ordering::AcqRel);
+        self.tally.processed.fetch_add(1, Ordering::Relaxed);
+        self.tally.active.fetch_add(1, Ordering::AcqRel);
         self.listeners.iter().for_each(|listener| listener.started(work));
-        Active(&self.active)
+        Active(&self.tally.active)
     }
 
     /// The repr of a result that is about to be given away, if anybody wants it (celery/app/trace.py `Rstr`).
