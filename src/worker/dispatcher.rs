@@ -326,3 +326,76 @@ fn loadavg() -> [f64; 3] {
     let mut loads = text.split_whitespace().map(|load| load.parse().unwrap_or_default());
     [(); 3].map(|()| loads.next().unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::json;
+    use crate::transport::{Connection, MemoryTransport, Queue, Transport};
+
+    fn parts(connection: Current) -> DispatcherParts {
+        DispatcherParts {
+            origin: Origin::new("w1@h"),
+            exchange: "celeryev".to_owned(),
+            serializer: Serializer::Json,
+            task_events: true,
+            heartbeat: Some(Duration::from_secs(2)),
+            lamport: Arc::default(),
+            clock: Clock::system(),
+            tally: Arc::default(),
+            connection,
+            seed: 1,
+        }
+    }
+
+    fn queue() -> Queue {
+        Queue {
+            exchange: "celeryev".to_owned(),
+            exchange_type: crate::transport::ExchangeType::Topic,
+            routing_key: "#".to_owned(),
+            ..Queue::direct("monitor")
+        }
+    }
+
+    /// While the broker is away a bounded number waits and the rest is dropped; all of it leaves afterwards, and then the
+    /// last word.
+    #[tokio::test]
+    async fn a_broker_that_is_away_costs_events_and_no_time() {
+        let (current, seen) = tokio::sync::watch::channel(None::<Arc<dyn Connection>>);
+        let (dispatcher, running) = Dispatcher::start(parts(seen));
+        // The background part takes nothing: it has no turn before the first `.await`.
+        (0..BUFFER + 7).for_each(|nth| dispatcher.send(Kind::TaskStarted(nth.to_string())));
+        assert_eq!(dispatcher.dropped.load(Ordering::Relaxed), 7);
+        let connection = MemoryTransport::new().connect().await.unwrap();
+        let mut monitor = connection.subscribe(&queue()).await.unwrap();
+        current.send_replace(Some(connection));
+        dispatcher.offline();
+        running.await.unwrap();
+        let mut heard = 0;
+        loop {
+            let message = monitor.next().await.unwrap().unwrap();
+            match json::parse(&message.body).unwrap() {
+                crate::protocol::Value::List(events) => heard += events.len(),
+                offline => {
+                    let fields = offline.into_map().unwrap();
+                    assert_eq!(fields.get("type"), Some(&"worker-offline".into()));
+                    break;
+                }
+            }
+        }
+        assert_eq!(heard, BUFFER);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_a_broker_that_stays_away() {
+        let (_current, seen) = tokio::sync::watch::channel(None::<Arc<dyn Connection>>);
+        let (dispatcher, running) = Dispatcher::start(parts(seen));
+        dispatcher.online();
+        dispatcher.send(Kind::TaskStarted("i".to_owned()));
+        tokio::task::yield_now().await;
+        let began = Instant::now();
+        dispatcher.offline();
+        running.await.unwrap();
+        assert!(began.elapsed() <= LAST_WORDS + GATHER, "{:?}", began.elapsed());
+    }
+}

@@ -58,9 +58,17 @@ fn failed(uuid: String, end: &Ended<'_>) -> Kind {
     Kind::TaskFailed { uuid, exception: exception(end), traceback: Some(traceback(end).into()) }
 }
 
-/// Python's `repr` of the exception; a retry may be for nothing.
+/// Python's `repr` of the exception; a retry may be for nothing, and a rejection has a repr of its own
+/// (celery/exceptions.py `Reject.__repr__`).
 fn exception(end: &Ended<'_>) -> String {
-    end.exception.map_or_else(|| "None".to_owned(), ToString::to_string)
+    match (end.exception, end.ending) {
+        (None, _) => "None".to_owned(),
+        (Some(exception), Ending::Reject { requeue }) => {
+            let reason = exception.exc_message.first().and_then(Value::as_str).unwrap_or_default();
+            format!("reject requeue={}: {reason}", if requeue { "True" } else { "False" })
+        }
+        (Some(exception), _) => exception.to_string(),
+    }
 }
 
 /// A handler in Rust may have none to tell.
@@ -147,6 +155,14 @@ mod tests {
             (
                 Ended::plain(Ending::Retry),
                 Kind::TaskRetried { uuid: uuid(), exception: "None".into(), traceback: String::new() },
+            ),
+            (
+                Ended { ending: Ending::Reject { requeue: false }, ..end },
+                Kind::TaskFailed {
+                    uuid: uuid(),
+                    exception: "reject requeue=False: x".into(),
+                    traceback: Some("T".into()),
+                },
             ),
             (Ended { ending: Ending::Revoked, ..end }, revoked(Some(15), false)),
             (Ended { is_expired: true, ..Ended::plain(Ending::Revoked) }, revoked(None, true)),
