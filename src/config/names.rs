@@ -47,7 +47,6 @@ const NOT_YET: &[&str] = &[
     "task_protocol",
     "task_reject_on_worker_lost",
     "task_retry_on_worker_lost",
-    "task_send_sent_event",
     "worker_direct",
     "worker_enable_prefetch_count_reduction",
     "worker_enable_soft_shutdown_on_idle",

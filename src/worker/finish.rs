@@ -271,7 +271,7 @@ impl Finisher {
                 let again = std::mem::take(&mut conclusion.publications).into_iter();
                 // Back to where it came from, which is there.
                 let again = again.map(|publication| Outgoing { publication, queue: None }).collect();
-                self.cold.bound(self.continuations.sender.publisher.publish(again)).await
+                self.cold.bound(self.continuations.sender.publish(again)).await
             }
             Ending::Replaced => self.replace(work, conclusion.replacement.take(), &mut children).await,
             Ending::Success => self.send_continuations(work, &conclusion.result, &mut children).await,

@@ -13,7 +13,7 @@ from client import Caller
 from support import SECONDS, Process
 
 OURS, STOCK = "ours@test", "stock@test"
-LATE = {"task_acks_late": True}
+SETTINGS = {"task_acks_late": True, "task_send_sent_event": True}
 
 # Where ours differs from stock on purpose: fields whose values are others.
 DIFFERENT_VALUES = {
@@ -118,14 +118,14 @@ class StockWorker(Process):
 
 @pytest.fixture(scope="module")
 def stock(server, capture):
-    worker = StockWorker(server, "stock-events", "-n", STOCK, "-E", **LATE)
+    worker = StockWorker(server, "stock-events", "-n", STOCK, "-E", **SETTINGS)
     yield worker
     worker.stop()
 
 
 @pytest.fixture(scope="module")
 def ours(start_worker, capture):
-    return start_worker("our-events", "-n", OURS, "-E", task_track_started=True, **LATE)
+    return start_worker("our-events", "-n", OURS, "-E", task_track_started=True, **SETTINGS)
 
 
 def send_all(tasks):
@@ -184,6 +184,17 @@ def test_each_fate_is_told_as_a_stock_worker_tells_it(both, fate):
         # The message of the retry may come in before it is told of: it is sent before.
         stock, ours = sorted(stock), sorted(ours)
     assert ours == stock
+
+
+def test_what_a_worker_sends_is_told_as_a_stock_worker_tells_it(app, capture, stock, ours):
+    def told(queue):
+        """The event of a chain's second step, which the first one's worker sends."""
+        steps = [app.signature(f"rust.{name}", args, queue=queue) for name, args in [("add", (1, 2)), ("identity", ())]]
+        event = capture.expect("task-sent", uuid=(steps[0] | steps[1]).delay().id)
+        assert event["hostname"].startswith("gen") and event["queue"] == event["routing_key"] == queue
+        return shape(event)
+
+    assert told("our-events") == told("stock-events")
 
 
 def test_clocks_and_times_increase(capture, both):
