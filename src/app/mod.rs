@@ -71,6 +71,7 @@ mod producer;
 mod result;
 mod result_error;
 pub(crate) mod revoke;
+mod sent_events;
 
 use std::sync::{Arc, OnceLock};
 
@@ -85,6 +86,7 @@ pub use producer::Producer;
 pub(crate) use producer::{chords, new_id, origin, reply_to};
 pub use result::AsyncResult;
 pub use result_error::{ResultError, TaskError};
+pub(crate) use sent_events::SentEvents;
 
 use crate::Result;
 use crate::config::Config;

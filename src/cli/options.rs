@@ -185,6 +185,16 @@ pub(super) struct PoolOptions {
         hide_env = true
     )]
     pub(super) pool: String,
+    /// Send events about tasks, for monitors.
+    #[arg(
+        short = 'E',
+        long,
+        alias = "events",
+        env = "CELERY_WORKER_TASK_EVENTS",
+        hide_env = true,
+        value_parser = BoolishValueParser::new()
+    )]
+    pub(super) task_events: bool,
     /// Hard time limit of tasks, in seconds.
     #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true, env = "CELERY_WORKER_TIME_LIMIT", hide_env = true)]
     pub(super) time_limit: Option<Duration>,
@@ -222,9 +232,12 @@ pub(super) struct FeatureOptions {
     /// Accepted: this worker does not mingle yet.
     #[arg(long)]
     pub(super) without_mingle: bool,
-    /// Accepted: this worker sends no heartbeats yet.
-    #[arg(long)]
+    /// Send no heartbeats.
+    #[arg(long, env = "CELERY_WORKER_WITHOUT_HEARTBEAT", hide_env = true, value_parser = BoolishValueParser::new())]
     pub(super) without_heartbeat: bool,
+    /// Send a heartbeat so often, in seconds [default: 2].
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true, env = "CELERY_WORKER_HEARTBEAT_INTERVAL", hide_env = true)]
+    pub(super) heartbeat_interval: Option<Duration>,
 }
 
 #[derive(Debug, Args)]

@@ -35,13 +35,11 @@ const GLOBAL: &[Refused] = &[
 
 const WORKER: &[Refused] = &[
     flag("detach", Some('D'), "Worker Options"),
-    Refused { alias: Some("events"), ..flag("task-events", Some('E'), "Pool Options") },
     option("max-tasks-per-child", None, "N", "Pool Options"),
     option("max-memory-per-child", None, "KIB", "Pool Options"),
     option("pool-start-method", None, "METHOD", "Pool Options"),
     option("include", Some('I'), "MODULES", "Queue Options"),
     option("autoscale", None, "MAX,MIN", "Features"),
-    option("heartbeat-interval", None, "SECONDS", "Features"),
     flag("beat", Some('B'), "Embedded Beat Options"),
     Refused { alias: Some("schedule"), ..option("schedule-filename", Some('s'), "FILE", "Embedded Beat Options") },
     option("scheduler", None, "CLASS", "Embedded Beat Options"),

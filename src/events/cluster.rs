@@ -20,8 +20,8 @@ const MISSED: f64 = 2.0;
 /// All that was heard.
 #[derive(Debug, Clone, Default)]
 pub struct Cluster {
-    workers: IndexMap<String, Worker>,
-    tasks: IndexMap<String, Task>,
+    workers: IndexMap<String, SeenWorker>,
+    tasks: IndexMap<String, SeenTask>,
     /// When tasks ended, the oldest first, and whether they succeeded.
     endings: VecDeque<(f64, bool)>,
     runtimes: VecDeque<f64>,
@@ -31,7 +31,7 @@ pub struct Cluster {
 
 /// A worker.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Worker {
+pub struct SeenWorker {
     /// Its node name.
     pub hostname: String,
     /// When it was heard last, by our clock; none: it has said that it ends.
@@ -54,7 +54,7 @@ pub struct Worker {
 
 /// A task.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Task {
+pub struct SeenTask {
     /// Its id.
     pub uuid: String,
     /// Its name; empty until an event says it.
@@ -71,7 +71,7 @@ pub struct Task {
     received: Option<f64>,
 }
 
-impl Worker {
+impl SeenWorker {
     /// Whether it is there (celery/events/state.py `Worker.alive`).
     pub fn is_alive(&self, now: f64) -> bool {
         self.heard.is_some_and(|heard| now < heard + self.freq * MISSED)
@@ -80,14 +80,14 @@ impl Worker {
 
 impl Cluster {
     /// The workers, by name.
-    pub fn workers(&self) -> Vec<&Worker> {
+    pub fn workers(&self) -> Vec<&SeenWorker> {
         let mut workers: Vec<_> = self.workers.values().collect();
         workers.sort_by(|one, other| one.hostname.cmp(&other.hostname));
         workers
     }
 
     /// The tasks, the one that was heard of last in front.
-    pub fn tasks(&self) -> impl ExactSizeIterator<Item = &Task> {
+    pub fn tasks(&self) -> impl ExactSizeIterator<Item = &SeenTask> {
         self.tasks.values().rev()
     }
 
@@ -149,7 +149,7 @@ impl Cluster {
         let state = state_of(what);
         // What was heard of last stands last.
         let mut task =
-            self.tasks.shift_remove(uuid).unwrap_or_else(|| Task { uuid: uuid.to_owned(), ..Task::default() });
+            self.tasks.shift_remove(uuid).unwrap_or_else(|| SeenTask { uuid: uuid.to_owned(), ..SeenTask::default() });
         if let Some(name) = text(event, "name") {
             task.name = name.to_owned();
         }
@@ -193,12 +193,12 @@ impl Cluster {
     }
 
     /// The worker, who is made where it is not known: until its heartbeat comes it is nobody who is there.
-    fn worker(&mut self, hostname: &str) -> &mut Worker {
+    fn worker(&mut self, hostname: &str) -> &mut SeenWorker {
         if !self.workers.contains_key(hostname) && self.workers.len() >= WORKERS {
             self.workers.shift_remove_index(0);
         }
         // celery/events/state.py `Worker.__init__`: until it says how often its heart beats.
-        let new = || Worker { hostname: hostname.to_owned(), freq: 60.0, ..Worker::default() };
+        let new = || SeenWorker { hostname: hostname.to_owned(), freq: 60.0, ..SeenWorker::default() };
         self.workers.entry(hostname.to_owned()).or_insert_with(new)
     }
 }

@@ -89,6 +89,16 @@ pub trait Connection: Send + Sync + fmt::Debug {
     /// Sends to everybody who is subscribed at this moment to the exchanges named, which are fanout or topic ones.
     async fn broadcast(&self, batch: Vec<Publication>) -> Result<()>;
 
+    /// Sends to whoever listens to the exchanges at this moment, as events are sent: topic exchanges, which are made where
+    /// they are not there. Nobody hears whether anything arrived. It goes a way of its own, keeps nothing else waiting, and
+    /// returns when the broker has taken it; as long as it takes nothing, this waits.
+    ///
+    /// # Errors
+    /// It could not be sent. The connection may well be alive.
+    async fn announce(&self, batch: Vec<Publication>) -> Result<()> {
+        self.broadcast(batch).await
+    }
+
     /// Publishes an answer to somebody's question: where nobody is bound to the exchange any more it is dropped, as a
     /// direct exchange does (kombu/pidbox.py `Mailbox._publish_reply`).
     async fn answer(&self, answer: Publication) -> Result<()>;

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::browse::RedisBrowser;
 use super::consumer::{RedisConsumer, start};
-use super::fanout::{self, RedisSubscription};
+use super::fanout::{self, Announcer, RedisSubscription};
 use super::flush::flush;
 use super::inbox::RedisInbox;
 use super::{Shared, Waiting, bindings, keeper, notes, publish, wake};
@@ -39,6 +39,7 @@ pub(super) struct RedisConnection {
     drivers: Mutex<Vec<JoinHandle<()>>>,
     /// Begins to restore others' messages with the first consumer.
     consuming: watch::Sender<bool>,
+    announcer: Announcer,
 }
 
 /// The connection itself, as its background parts use it.
@@ -71,7 +72,13 @@ impl RedisConnection {
         tokio::spawn(keeper::run_leases(Arc::clone(&link)));
         tokio::spawn(keeper::run_restores(Arc::clone(&link), begun));
         let stop_consuming = link.lost.child_token();
-        Ok(RedisConnection { link, stop_consuming, drivers: Mutex::default(), consuming })
+        Ok(RedisConnection {
+            link,
+            stop_consuming,
+            drivers: Mutex::default(),
+            consuming,
+            announcer: Announcer::default(),
+        })
     }
 
     /// Finishes for as long as that gets on: how much there is to settle is no reason to leave it.
@@ -146,6 +153,10 @@ impl Connection for RedisConnection {
 
     async fn broadcast(&self, batch: Vec<Publication>) -> Result<()> {
         fanout::broadcast(&self.link, &batch).await
+    }
+
+    async fn announce(&self, batch: Vec<Publication>) -> Result<()> {
+        self.announcer.announce(&self.link, &batch).await
     }
 
     async fn answer(&self, answer: Publication) -> Result<()> {

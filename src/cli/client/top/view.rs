@@ -9,7 +9,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::Line;
 use ratatui::widgets::{Block, Borders, Cell, Paragraph, Row, Table};
 
-use crate::events::{Cluster, Task, WINDOW, Worker};
+use crate::events::{Cluster, SeenTask, SeenWorker, WINDOW};
 
 /// What is shown beside the cluster itself.
 #[derive(Debug, Clone, Default)]
@@ -90,7 +90,7 @@ impl View {
     }
 }
 
-fn summary(cluster: &Cluster, workers: &[&Worker], now: f64) -> Vec<Line<'static>> {
+fn summary(cluster: &Cluster, workers: &[&SeenWorker], now: f64) -> Vec<Line<'static>> {
     let alive = workers.iter().filter(|worker| worker.is_alive(now));
     let (online, active) = alive.fold((0, 0), |(online, active), worker| (online + 1, active + worker.active));
     let (succeeded, failed) = cluster.rates(now);
@@ -112,7 +112,7 @@ fn summary(cluster: &Cluster, workers: &[&Worker], now: f64) -> Vec<Line<'static
     ]
 }
 
-fn draw_workers(frame: &mut Frame<'_>, area: Rect, workers: &[&Worker], now: f64) {
+fn draw_workers(frame: &mut Frame<'_>, area: Rect, workers: &[&SeenWorker], now: f64) {
     let widths = [
         Constraint::Fill(2),
         Constraint::Length(7),
@@ -129,7 +129,7 @@ fn draw_workers(frame: &mut Frame<'_>, area: Rect, workers: &[&Worker], now: f64
     frame.render_widget(table, area);
 }
 
-fn worker_row(worker: &Worker, now: f64) -> Row<'static> {
+fn worker_row(worker: &SeenWorker, now: f64) -> Row<'static> {
     let (status, color) = if worker.is_alive(now) { ("online", Color::Green) } else { ("offline", Color::Red) };
     Row::new([
         Cell::from(worker.hostname.clone()),
@@ -143,7 +143,7 @@ fn worker_row(worker: &Worker, now: f64) -> Row<'static> {
     ])
 }
 
-fn task_row(task: &Task) -> Row<'static> {
+fn task_row(task: &SeenTask) -> Row<'static> {
     let color = match task.state.as_str() {
         "SUCCESS" => Color::Green,
         "FAILURE" | "REVOKED" | "REJECTED" => Color::Red,
