@@ -10,7 +10,7 @@
 //! 6  cli
 //! 5  worker
 //! 4  app
-//! 3  transport  backend  task  control
+//! 3  transport  backend  task  control  events
 //! 2  redis_client  amqp_client  routing  canvas
 //! 1  protocol   config   url   tls            pure, but for tls: no tokio, no sockets, no reading of clocks
 //! 0  error  time
@@ -30,6 +30,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 mod error;
+pub mod events;
 pub mod protocol;
 pub mod redis_client;
 pub mod routing;

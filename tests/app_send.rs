@@ -10,7 +10,7 @@ use celeriac::backend::{BackendOptions, MemoryBackend, ResultBackend, StoreReque
 use celeriac::canvas::Call;
 use celeriac::protocol::{AcceptContent, Body, Exception, Map, Message, MetaResult, State, TaskMeta, Value};
 use celeriac::time::Clock;
-use celeriac::transport::MemoryTransport;
+use celeriac::transport::{ExchangeType, MemoryTransport, Queue, Transport};
 use celeriac::{App, ErrorKind, GroupResult, args, chain, chord, group, signature};
 
 #[celeriac::task(name = "ours.add", queue = "ours", priority = 4, time_limit = "10s", serializer = "msgpack")]
@@ -55,6 +55,37 @@ fn header(message: &Message, name: &str) -> Value {
 fn body(message: &Message) -> Body {
     let accept = AcceptContent::new(["json", "msgpack"]).unwrap();
     Body::read(message.payload(&accept).unwrap()).unwrap()
+}
+
+/// Field by field as a stock producer tells of it (celery/app/amqp.py `send_task_message`); the event is not waited for.
+#[tokio::test]
+async fn who_listens_is_told_of_what_is_sent_if_that_is_wanted() {
+    let rig = rig("task_send_sent_event = true");
+    let connection = rig.transport.connect().await.unwrap();
+    let exchange =
+        Queue { exchange: "celeryev".into(), exchange_type: ExchangeType::Topic, ..Queue::direct("monitor") };
+    let mut monitor = connection.subscribe(&Queue { routing_key: "task.#".into(), ..exchange }).await.unwrap();
+    let result = rig.producer.send(add::s(1, 2)).await.unwrap();
+    let message = monitor.next().await.unwrap().unwrap();
+    let told = celeriac::protocol::json::parse(&message.body).unwrap().into_map().unwrap();
+    let expected = [
+        ("uuid", result.id().into()),
+        ("root_id", result.id().into()),
+        ("parent_id", Value::Null),
+        ("name", "ours.add".into()),
+        ("args", "(1, 2)".into()),
+        ("kwargs", "{}".into()),
+        ("retries", 0.into()),
+        ("eta", Value::Null),
+        ("expires", Value::Null),
+        ("queue", "ours".into()),
+        ("exchange", "".into()),
+        ("routing_key", "ours".into()),
+        ("timestamp", 1_767_323_045.25.into()),
+        ("type", "task-sent".into()),
+    ];
+    let own: Vec<_> = told.iter().skip(4).map(|(name, value)| (name, value.clone())).collect();
+    assert_eq!(own, expected);
 }
 
 #[tokio::test]

@@ -132,7 +132,7 @@ fn mistakes() {
 /// What Celery has and this has not is refused by name, from the command line and from the environment.
 #[test]
 fn options_without_effect_are_refused() {
-    let flags = ["--detach", "-D", "--task-events", "--events", "-E", "--beat", "-B"];
+    let flags = ["--detach", "-D", "--beat", "-B"];
     let options = [
         "--max-tasks-per-child",
         "--max-memory-per-child",
@@ -140,7 +140,6 @@ fn options_without_effect_are_refused() {
         "--include",
         "-I",
         "--autoscale",
-        "--heartbeat-interval",
         "--schedule-filename",
         "--schedule",
         "-s",

@@ -57,6 +57,7 @@ conformance! {
     broadcasts_reach_everybody_who_listens,
     a_closed_connection_ends_its_subscriptions,
     answers_reach_those_who_wait_and_nobody_else,
+    answers_are_heard_by_who_asked,
     browsing_touches_nothing,
     single_messages_are_taken_and_replaced,
     what_replaces_a_message_keeps_its_place_of_origin,

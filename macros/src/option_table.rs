@@ -42,6 +42,7 @@ pub(crate) const OPTIONS: &[(&str, Takes)] = &[
     ("track_started", Takes::Flag),
     ("serializer", Takes::Serializer),
     ("store_errors_even_if_ignored", Takes::Flag),
+    ("send_events", Takes::Flag),
     ("reject_on_worker_lost", Takes::Flag),
     ("acks_on_failure_or_timeout", Takes::Flag),
     ("acks_on_failure", Takes::Flag),

@@ -1,7 +1,8 @@
 //! [`App`]: a program's tasks and settings; what a worker is made from, and what a [`Producer`] sends for.
 //!
 //! [`Messages`] makes messages of calls, for producers and workers alike; a [`Producer`] sends them and hands out
-//! [`AsyncResult`]s and [`GroupResult`]s, whose `get` fails with a [`ResultError`].
+//! [`AsyncResult`]s and [`GroupResult`]s, whose `get` fails with a [`ResultError`]. A [`Control`] asks and steers workers, and a
+//! [`Monitor`] hears their events.
 //!
 //! # From Rust
 //!
@@ -58,8 +59,10 @@
 //!
 //! Nothing here decides what a canvas comes to (that is `canvas`) or where a message goes (that is `routing`).
 
+pub(crate) mod control;
 mod group_result;
 mod messages;
+mod monitor;
 mod open;
 mod orders;
 mod outbox;
@@ -68,18 +71,22 @@ mod producer;
 mod result;
 mod result_error;
 pub(crate) mod revoke;
+mod sent_events;
 
 use std::sync::{Arc, OnceLock};
 
+pub use control::{Call, Control, by_node};
 pub use group_result::GroupResult;
 pub(crate) use messages::Prepared;
 pub use messages::{Messages, Outgoing};
+pub use monitor::{Events, Monitor};
 pub(crate) use open::Open;
 pub(crate) use orders::Orders;
 pub use producer::Producer;
 pub(crate) use producer::{chords, new_id, origin, reply_to};
 pub use result::AsyncResult;
 pub use result_error::{ResultError, TaskError};
+pub(crate) use sent_events::SentEvents;
 
 use crate::Result;
 use crate::config::Config;
@@ -178,6 +185,14 @@ impl App {
     /// Those of [`App::producer`] and of [`Producer::send`].
     pub async fn send(&self, signature: impl Into<Signature>) -> Result<AsyncResult> {
         self.producer()?.send(signature).await
+    }
+
+    /// The remote control of the workers at the app's broker: [`Control`].
+    ///
+    /// # Errors
+    /// Those of [`Control::new`].
+    pub fn control(&self) -> Result<Control> {
+        Control::new(self)
     }
 
     /// The result of a task that somebody sent: [`Producer::result`].

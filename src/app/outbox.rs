@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
 use super::orders::tell;
@@ -12,6 +12,9 @@ use super::{Open, Orders, Outgoing};
 use crate::config::{Config, RetryPolicy};
 use crate::transport::{Publication, Transport};
 use crate::{Error, ErrorKind, Result};
+
+/// How long the broker may take to accept events.
+const ANNOUNCE: Duration = Duration::from_secs(1);
 
 /// How many orders are sent as one batch at most.
 const BATCH: usize = 500;
@@ -39,6 +42,8 @@ enum What {
     Messages(Vec<Outgoing>),
     /// To everybody who listens.
     Broadcast(Box<Publication>),
+    /// The same, and nobody waits for it.
+    Announcement(Vec<Publication>),
     /// Close the connection.
     Close,
 }
@@ -84,6 +89,13 @@ impl Outbox {
         self.order(What::Broadcast(Box::new(publication))).await
     }
 
+    /// Tells everybody who is subscribed, after what was ordered before. Nobody is told whether that succeeds.
+    pub(super) fn announce(&self, announcements: Vec<Publication>) {
+        let (done, _) = oneshot::channel();
+        // The background part is gone with its runtime, and then nothing is sent any more.
+        let _ = self.orders().send(Order { what: What::Announcement(announcements), done });
+    }
+
     /// Closes the connection when what was ordered before is sent; the next message opens another.
     pub(super) async fn close(&self) -> Result<()> {
         let started = self.orders.lock().unwrap_or_else(PoisonError::into_inner).is_some();
@@ -124,19 +136,22 @@ impl Sender {
     async fn serve(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
         let mut batch = Vec::with_capacity(BATCH);
         while orders.recv_many(&mut batch, BATCH).await > 0 {
-            let mut messages = Orders::default();
+            let (mut messages, mut announcements) = (Orders::default(), Vec::new());
             for Order { what, done } in batch.drain(..) {
                 match what {
                     What::Messages(outgoing) => messages.push(outgoing, done),
                     What::Broadcast(publication) => tell(done, self.broadcast(*publication).await),
+                    What::Announcement(told) => announcements.extend(told),
                     What::Close => {
                         self.send_all(&mut messages).await;
+                        self.announce(std::mem::take(&mut announcements)).await;
                         self.close().await;
                         tell(done, Ok(()));
                     }
                 }
             }
             self.send_all(&mut messages).await;
+            self.announce(announcements).await;
         }
         self.close().await;
     }
@@ -178,6 +193,16 @@ impl Sender {
                 Err(error) if error.is_connection() => self.pause(&mut retries, began, error).await?,
                 answer => return answer,
             }
+        }
+    }
+
+    /// Over the connection that is open, once, and not for long: tasks have precedence.
+    async fn announce(&mut self, announcements: Vec<Publication>) {
+        let Some(open) = self.open.as_ref().filter(|_| !announcements.is_empty()) else { return };
+        match timeout(ANNOUNCE, open.connection().announce(announcements)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => debug!("producer: events are not sent: {error}"),
+            Err(_) => debug!("producer: events are not sent: the broker takes too long"),
         }
     }
 

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
 use crate::amqp_client::{AmqpConnectOptions, AmqpUrl, AmqpUrls, Failover, LoginMethod};
 use crate::backend::{self, BackendOptions, ResultBackend, RpcOptions};
 use crate::config::{Config, QueueDefinition};
-use crate::protocol::{Value, to_value};
+use crate::protocol::{Map, Value, to_value};
 use crate::redis_client::{RedisUrl, UrlPolicy};
 use crate::time::Clock;
 use crate::tls::TlsOptions;
@@ -165,4 +166,43 @@ pub(crate) fn queue(definition: &QueueDefinition) -> Queue {
     queue.auto_delete = definition.auto_delete.unwrap_or(queue.exclusive);
     queue.no_ack = definition.no_ack.unwrap_or(false);
     queue
+}
+
+/// A node's own queue on the exchange of all mailboxes (kombu/pidbox.py `Mailbox.get_queue`).
+pub(crate) fn control_queue(hostname: &str, config: &Config) -> Queue {
+    let exchange = &config.control_exchange;
+    let times = [("x-expires", config.control_queue_expires), ("x-message-ttl", config.control_queue_ttl)];
+    Queue {
+        exchange: format!("{exchange}.pidbox"),
+        exchange_type: ExchangeType::Fanout,
+        exchange_durable: false,
+        routing_key: String::new(),
+        arguments: milliseconds(times),
+        durable: config.control_queue_durable,
+        exclusive: config.control_queue_exclusive,
+        auto_delete: !config.control_queue_durable,
+        ..Queue::direct(format!("{hostname}.{exchange}.pidbox"))
+    }
+}
+
+/// A queue of one's own for events of all kinds (celery/events/receiver.py `EventReceiver.__init__`).
+pub(crate) fn event_queue(id: &str, config: &Config) -> Queue {
+    let times = [("x-expires", config.event_queue_expires), ("x-message-ttl", config.event_queue_ttl)];
+    Queue {
+        exchange: config.event_exchange.clone(),
+        exchange_type: ExchangeType::Topic,
+        routing_key: "#".to_owned(),
+        arguments: milliseconds(times),
+        durable: config.event_queue_durable,
+        exclusive: config.event_queue_exclusive,
+        auto_delete: !config.event_queue_durable,
+        ..Queue::direct(format!("{}.{id}", config.event_queue_prefix))
+    }
+}
+
+/// The times that are set, as arguments of a queue.
+fn milliseconds<const N: usize>(times: [(&str, Option<Duration>); N]) -> Map {
+    let set =
+        times.into_iter().filter_map(|(name, time)| Some((name, i64::try_from(time?.as_millis()).unwrap_or(i64::MAX))));
+    set.collect()
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::messages::Prepared;
 use super::outbox::Outbox;
-use super::{App, AsyncResult, GroupResult, Messages, parts, revoke};
+use super::sent_events::SentEvents;
+use super::{App, AsyncResult, GroupResult, Messages, Outgoing, parts, revoke};
 use crate::backend::{NativeChords, ResultBackend};
 use crate::canvas::{Chords, Given, Plan, Planner, Rules};
 use crate::control::LamportClock;
@@ -39,6 +40,8 @@ pub struct Producer {
 struct Inner {
     messages: Messages,
     outbox: Outbox,
+    /// Tells of what is sent, if anybody wants that.
+    sent_events: Option<SentEvents>,
     backend: Arc<dyn ResultBackend>,
     rules: Rules,
     clock: Clock,
@@ -83,6 +86,7 @@ impl Producer {
                 messages: Messages::new(app, origin(), reply_to)?
                     .with_native_delays(transport.capabilities().delays_natively),
                 outbox: Outbox::new(transport, config),
+                sent_events: SentEvents::new(config)?,
                 backend,
                 rules,
                 clock,
@@ -183,11 +187,21 @@ impl Producer {
         let steps = plan.steps;
         for step in self.inner.messages.prepare(steps, self.inner.clock.now())? {
             match step {
-                Prepared::Send(messages) => self.inner.outbox.send(messages).await?,
+                Prepared::Send(messages) => self.send_messages(messages).await?,
                 Prepared::SaveHeader(header) => self.chords()?.save_header(&header).await?,
                 Prepared::StartChord(group_id, size) => self.chords()?.start_chord(&group_id, size).await?,
             }
         }
+        Ok(())
+    }
+
+    /// Sends messages, and then tells of them; nobody waits for that.
+    async fn send_messages(&self, messages: Vec<Outgoing>) -> Result<()> {
+        let Inner { sent_events, outbox, lamport, clock, .. } = &*self.inner;
+        let Some(events) = sent_events else { return outbox.send(messages).await };
+        let told = events.of(&messages);
+        outbox.send(messages).await?;
+        outbox.announce(events.publications(told, lamport, clock.now())?);
         Ok(())
     }
 

@@ -1,11 +1,13 @@
 //! [`publication`]: the control command that revokes tasks.
 
+use super::control;
 use crate::Result;
-use crate::protocol::{Map, Message, Properties, Serializer, Value};
+use crate::control::ControlCall;
+use crate::protocol::{Map, Value};
 use crate::transport::Publication;
 
-/// What tells all workers to revoke tasks (celery/app/control.py `Control.revoke`, kombu/pidbox.py `Mailbox._publish`);
-/// with a signal, to end those that run as well.
+/// What tells all workers to revoke tasks (celery/app/control.py `Control.revoke`); with a signal, to end those that run
+/// as well.
 pub(crate) fn publication(
     control_exchange: &str,
     task_ids: Vec<String>,
@@ -17,29 +19,8 @@ pub(crate) fn publication(
         ("terminate", signal.is_some().into()),
         ("signal", signal.unwrap_or("SIGTERM").into()),
     ]);
-    let body = Map::from([
-        ("method", Value::from("revoke")),
-        ("arguments", arguments.into()),
-        ("destination", Value::Null),
-        ("pattern", Value::Null),
-        ("matcher", Value::Null),
-    ]);
-    let exchange = format!("{control_exchange}.pidbox");
-    let serializer = Serializer::default();
-    let message = Message {
-        headers: Map::from([("clock", Value::from(clock)), ("expires", 0.into())]),
-        content_type: Some(serializer.content_type().to_owned()),
-        content_encoding: Some(serializer.content_encoding().to_owned()),
-        body: serializer.encode(&body.into())?.into(),
-        properties: Properties {
-            delivery_mode: Some(2),
-            priority: Some(0),
-            exchange: Some(exchange.clone()),
-            routing_key: Some(String::new()),
-            ..Properties::default()
-        },
-    };
-    Ok(Publication { exchange, routing_key: String::new(), message })
+    let call = ControlCall { method: "revoke".to_owned(), arguments, ..ControlCall::default() };
+    control::publication(control_exchange, call, clock, None)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ pub(super) struct Banner<'a> {
     /// Without passwords.
     pub(super) results: String,
     pub(super) concurrency: String,
+    pub(super) task_events: bool,
     pub(super) queues: &'a [QueueDefinition],
     /// The names of the tasks; `None` where the log level hides them.
     pub(super) tasks: Option<Vec<&'a str>>,
@@ -41,6 +42,8 @@ const ART: [&str; 12] = [
 
 impl Banner<'_> {
     fn lines(&self) -> Vec<String> {
+        // celery/apps/worker.py `Worker.startup_info`.
+        let events = if self.task_events { "ON" } else { "OFF (enable -E to monitor tasks in this worker)" };
         let mut lines = vec![
             format!("{} v{} (celeriac)", self.node, self.version),
             String::new(),
@@ -51,7 +54,7 @@ impl Banner<'_> {
             format!(".> transport:   {}", self.transport),
             format!(".> results:     {}", self.results),
             format!(".> concurrency: {}", self.concurrency),
-            ".> task events: OFF (not supported yet)".to_owned(),
+            format!(".> task events: {events}"),
             String::new(),
             "[queues]".to_owned(),
         ];
@@ -107,6 +110,7 @@ mod tests {
             transport: "redis://:**@localhost:6379/0".to_owned(),
             results: "disabled://".to_owned(),
             concurrency: "8 (tokio)".to_owned(),
+            task_events: false,
             queues: &queues,
             tasks: Some(vec!["shop.add", "shop.mul"]),
             colored: false,
@@ -121,7 +125,7 @@ mod tests {
 -- ***********  .> transport:   redis://:**@localhost:6379/0
 --- ********* - .> results:     disabled://
 ---- ******* -- .> concurrency: 8 (tokio)
------- *** ---- .> task events: OFF (not supported yet)
+------ *** ---- .> task events: OFF (enable -E to monitor tasks in this worker)
 ------- * -----
  -------------- [queues]
                 .> celery           exchange=celery(direct) key=celery

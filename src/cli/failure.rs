@@ -16,6 +16,8 @@ pub(super) enum Code {
     Failure = 1,
     /// The command line is wrong.
     Usage = 2,
+    /// Nobody answers: the broker, or the workers.
+    Unavailable = 69,
     /// The pidfile names a live process.
     CannotCreate = 73,
 }
@@ -30,6 +32,11 @@ pub(super) struct Failure {
 impl Failure {
     pub(super) fn usage(message: impl Into<String>) -> Self {
         Failure { message: message.into(), code: Code::Usage }
+    }
+
+    /// For a command that asks workers: nothing came of it (celery/bin/base.py `handle_remote_command_error`).
+    pub(super) fn unavailable(error: Error) -> Self {
+        Failure { message: error.to_string(), code: Code::Unavailable }
     }
 
     /// Says so on standard error.
@@ -64,6 +71,12 @@ pub(super) fn from_clap(error: &clap::Error) -> Failure {
 fn say_error(message: &str) {
     // If nobody listens on standard error, nobody can be told.
     let _ = writeln!(io::stderr().lock(), "celeriac: error: {message}");
+}
+
+/// Says something on standard error that ends nothing.
+pub(super) fn warn(message: &str) {
+    // If nobody listens on standard error, nobody can be told.
+    let _ = writeln!(io::stderr().lock(), "celeriac: warning: {message}");
 }
 
 /// Writes bytes to standard output as they are.

@@ -13,6 +13,7 @@
 
 mod advice;
 mod banner;
+mod client;
 mod dead_letters;
 mod failure;
 pub mod log;
@@ -33,12 +34,12 @@ use clap::{CommandFactory, FromArgMatches};
 
 use crate::app::App;
 use failure::{Failure, say};
-use options::{Command, CommandLine};
+use options::{Command, CommandLine, GlobalOptions};
 
 /// Runs the program's command line, as `celery` runs its own, and returns what `main` is to return.
 ///
 /// The exit codes are Celery's: 0 for success and for a shutdown on request, 1 for a failure and after Ctrl+C, 2 for a
-/// command line that is wrong, 73 for a pidfile that another process holds. Errors are one line on standard error.
+/// command line that is wrong, 69 where nobody answers `inspect`, `control` or `status`, 73 for a pidfile that another process holds. Errors are one line on standard error.
 pub fn run(app: App) -> ExitCode {
     run_with(Some(app), env::args_os()).unwrap_or_else(|failure| failure.report())
 }
@@ -75,12 +76,28 @@ fn run_with(app: Option<App>, arguments: impl IntoIterator<Item = OsString>) -> 
         Some(Command::Worker(arguments)) => {
             worker::run(app.ok_or_else(|| Failure::usage(NO_TASKS))?, &line.global, &arguments)
         }
-        Some(Command::DeadLetters(arguments)) => {
-            dead_letters::run(app.unwrap_or_else(|| App::new("celeriac")), &line.global, &arguments)
-        }
         None => {
             say(command.render_help().to_string().trim_end());
             Ok(ExitCode::SUCCESS)
         }
+        Some(command) => run_client(app.unwrap_or_else(|| App::new("celeriac")), &line.global, command),
+    }
+}
+
+/// Runs a command that needs no tasks.
+fn run_client(app: App, global: &GlobalOptions, command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Worker(_) => Err(Failure::usage(NO_TASKS)),
+        Command::Inspect(arguments) => client::inspect(app, global, &arguments),
+        Command::Control(arguments) => client::control(app, global, &arguments),
+        Command::Status(arguments) => client::status(app, global, &arguments),
+        Command::Purge(arguments) => client::purge(app, global, &arguments),
+        Command::Call(arguments) => client::call(app, global, &arguments),
+        Command::Result(arguments) => client::result(app, global, &arguments),
+        Command::Events(arguments) => client::events(app, global, &arguments),
+        Command::Top(arguments) => client::top(app, global, &arguments),
+        Command::List(arguments) => client::list(app, global, &arguments),
+        Command::Report => client::report(app, global),
+        Command::DeadLetters(arguments) => dead_letters::run(app, global, &arguments),
     }
 }

@@ -6,6 +6,10 @@ use std::time::Duration;
 use clap::builder::{BoolishValueParser, FalseyValueParser};
 use clap::{Args, Parser, Subcommand};
 
+use super::client::{
+    CallArguments, EventsArguments, ListArguments, PurgeArguments, RemoteArguments, ResultArguments, StatusArguments,
+    TopArguments,
+};
 use super::dead_letters::DeadLettersArguments;
 use super::log::Level;
 
@@ -30,6 +34,26 @@ pub(super) struct CommandLine {
 pub(super) enum Command {
     /// Start a worker.
     Worker(Box<WorkerArguments>),
+    /// Ask workers what they know.
+    Inspect(Box<RemoteArguments>),
+    /// Tell workers what to do.
+    Control(Box<RemoteArguments>),
+    /// Show the workers that are online.
+    Status(StatusArguments),
+    /// Throw away all waiting messages of the project's queues.
+    Purge(PurgeArguments),
+    /// Send a task by its name, and print its id.
+    Call(Box<CallArguments>),
+    /// Wait for a task and print what it returned.
+    Result(ResultArguments),
+    /// Print events as they come, with --dump.
+    Events(EventsArguments),
+    /// Watch workers and tasks.
+    Top(TopArguments),
+    /// Show what the broker knows.
+    List(ListArguments),
+    /// Show what a bug report should say.
+    Report,
     /// Look at messages that workers gave up; put them back, or throw them away.
     DeadLetters(Box<DeadLettersArguments>),
 }
@@ -161,6 +185,16 @@ pub(super) struct PoolOptions {
         hide_env = true
     )]
     pub(super) pool: String,
+    /// Send events about tasks, for monitors.
+    #[arg(
+        short = 'E',
+        long,
+        alias = "events",
+        env = "CELERY_WORKER_TASK_EVENTS",
+        hide_env = true,
+        value_parser = BoolishValueParser::new()
+    )]
+    pub(super) task_events: bool,
     /// Hard time limit of tasks, in seconds.
     #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true, env = "CELERY_WORKER_TIME_LIMIT", hide_env = true)]
     pub(super) time_limit: Option<Duration>,
@@ -198,9 +232,12 @@ pub(super) struct FeatureOptions {
     /// Accepted: this worker does not mingle yet.
     #[arg(long)]
     pub(super) without_mingle: bool,
-    /// Accepted: this worker sends no heartbeats yet.
-    #[arg(long)]
+    /// Send no heartbeats.
+    #[arg(long, env = "CELERY_WORKER_WITHOUT_HEARTBEAT", hide_env = true, value_parser = BoolishValueParser::new())]
     pub(super) without_heartbeat: bool,
+    /// Send a heartbeat so often, in seconds [default: 2].
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true, env = "CELERY_WORKER_HEARTBEAT_INTERVAL", hide_env = true)]
+    pub(super) heartbeat_interval: Option<Duration>,
 }
 
 #[derive(Debug, Args)]

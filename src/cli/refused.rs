@@ -35,13 +35,11 @@ const GLOBAL: &[Refused] = &[
 
 const WORKER: &[Refused] = &[
     flag("detach", Some('D'), "Worker Options"),
-    Refused { alias: Some("events"), ..flag("task-events", Some('E'), "Pool Options") },
     option("max-tasks-per-child", None, "N", "Pool Options"),
     option("max-memory-per-child", None, "KIB", "Pool Options"),
     option("pool-start-method", None, "METHOD", "Pool Options"),
     option("include", Some('I'), "MODULES", "Queue Options"),
     option("autoscale", None, "MAX,MIN", "Features"),
-    option("heartbeat-interval", None, "SECONDS", "Features"),
     flag("beat", Some('B'), "Embedded Beat Options"),
     Refused { alias: Some("schedule"), ..option("schedule-filename", Some('s'), "FILE", "Embedded Beat Options") },
     option("scheduler", None, "CLASS", "Embedded Beat Options"),
@@ -51,9 +49,16 @@ const WORKER: &[Refused] = &[
     option("executable", None, "FILE", "Daemonization Options"),
 ];
 
-const COMMANDS: &[&str] = &[
-    "amqp", "beat", "call", "control", "events", "graph", "inspect", "list", "logtool", "migrate", "multi", "purge",
-    "report", "result", "shell", "status", "upgrade",
+/// Celery's commands that are not there, and why, where "not yet" is not the reason.
+const COMMANDS: &[(&str, Option<&str>)] = &[
+    ("amqp", Some("not supported: to look into RabbitMQ use rabbitmqctl, rabbitmqadmin or celery amqp")),
+    ("beat", None),
+    ("graph", None),
+    ("logtool", None),
+    ("migrate", None),
+    ("multi", None),
+    ("shell", Some("not supported: a program in Rust has no shell; use celery shell, or celeriac call and result")),
+    ("upgrade", None),
 ];
 
 /// The command with the options that it will refuse, so that help lists them and their values are not taken for
@@ -63,7 +68,7 @@ pub(super) fn declare(command: Command) -> Command {
     let command = command.args(GLOBAL.iter().map(Refused::argument));
     let command =
         command.mut_subcommand("worker", |worker| worker.args(WORKER.iter().map(|refused| refused.with_variable())));
-    command.subcommands(COMMANDS.iter().map(|name| {
+    command.subcommands(COMMANDS.iter().map(|(name, _)| {
         let command = Command::new(*name).hide(true).disable_help_flag(true);
         command.arg(Arg::new("any").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true))
     }))
@@ -74,8 +79,11 @@ pub(super) fn refusal(matches: &ArgMatches) -> Option<String> {
     let global = GLOBAL.iter().find(|refused| refused.is_given(matches)).map(Refused::message);
     global.or_else(|| match matches.subcommand() {
         Some(("worker", matches)) => WORKER.iter().find(|refused| refused.is_given(matches)).map(Refused::message),
-        Some((name, _)) if COMMANDS.contains(&name) => Some(format!("the command {name} is not supported yet")),
-        _ => None,
+        Some((name, _)) => {
+            let (_, reason) = COMMANDS.iter().find(|(refused, _)| *refused == name)?;
+            Some(format!("the command {name} is {}", reason.unwrap_or("not supported yet")))
+        }
+        None => None,
     })
 }
 

@@ -76,6 +76,9 @@ fn apply_options(config: &mut Config, arguments: &WorkerArguments) {
     if arguments.worker.disable_prefetch {
         config.worker_disable_prefetch = true;
     }
+    if arguments.pool.task_events {
+        config.worker_send_task_events = true;
+    }
     if let Some(limit) = arguments.pool.time_limit.filter(|limit| !limit.is_zero()) {
         config.task_time_limit = Some(limit);
     }

@@ -63,6 +63,14 @@ async fn serve(
     let queues = app.config().consume_from(&selected, &names(arguments.queues.exclude_queues.as_deref()))?;
     let options = WorkerOptions { hostname: node.to_string(), queues, seed: fastrand::u64(..) };
     let worker = Worker::new(app.clone(), options.clone())?;
+    let worker = match &arguments.features {
+        features if features.without_heartbeat => worker.with_heartbeat(None),
+        // As in Celery, 0 stands for the default.
+        features => match features.heartbeat_interval.filter(|interval| !interval.is_zero()) {
+            Some(interval) => worker.with_heartbeat(Some(interval)),
+            None => worker,
+        },
+    };
     if arguments.queues.purge
         && let Some(ending) = supervisor.purge(&worker).await?
     {
@@ -92,6 +100,7 @@ fn banner<'a>(
         transport: worker.broker_uri(),
         results: worker.backend_uri(),
         concurrency: format!("{} (tokio)", worker.concurrency()),
+        task_events: app.config().worker_send_task_events,
         queues: &options.queues,
         tasks: shows_tasks.then(|| app.tasks().names()),
         colored: !global.no_color && arguments.daemon.logfile.is_none() && io::stdout().is_terminal(),

@@ -42,6 +42,8 @@ settings! {
         rate_limit: Option<String> = None, RATE;
         /// Requeue when the worker is lost.
         reject_on_worker_lost: Option<bool> = None, OPTIONAL_BOOL;
+        /// Send events about it.
+        send_events: Option<bool> = None, OPTIONAL_BOOL;
         /// The serializer of messages.
         serializer: Option<String> = None, OPTIONAL_TEXT;
         /// The soft limit.

@@ -309,13 +309,13 @@ mod tests {
 
     #[test]
     fn settings_that_are_read_and_not_heeded_are_named() {
-        let text = "task_protocol = 1\ntask_send_sent_event = true\nworker_eta_task_limit = 0\n\
+        let text = "task_protocol = 1\nworker_direct = true\nworker_eta_task_limit = 0\n\
                     [broker_transport_options]\n\
                     fanout_prefix = true\nmax_connections = 3\nmaster_name = 'm'";
         let mut config = Config::default();
         assert_eq!(config.merge_toml(text, "test.toml").unwrap(), []);
         let named: Vec<String> = config.without_effect().into_iter().map(|warning| warning.name).collect();
-        let expected = ["task_protocol", "task_send_sent_event"].map(str::to_owned);
+        let expected = ["task_protocol", "worker_direct"].map(str::to_owned);
         let options = ["max_connections", "master_name"].map(|name| format!("broker_transport_options.{name}"));
         assert_eq!(named, [expected, options].concat());
         assert_eq!(Config::default().without_effect(), []);

@@ -10,6 +10,12 @@ use crate::protocol::{Map, Value, repr};
 pub enum Command {
     /// Is somebody there?
     Ping,
+    /// Monitors want to hear of tasks.
+    EnableEvents,
+    /// Monitors want it no more.
+    DisableEvents,
+    /// Monitors want a sign of life at once.
+    Heartbeat,
     /// A node that begins asks what was revoked before, and tells what it knows of (Celery's mingle).
     Hello {
         /// The node that asks.
@@ -71,6 +77,9 @@ impl Command {
         let arguments = &request.arguments;
         match request.method.as_str() {
             "ping" => Ok(Command::Ping),
+            "enable_events" => without_arguments("enable_events", arguments, Command::EnableEvents),
+            "disable_events" => without_arguments("disable_events", arguments, Command::DisableEvents),
+            "heartbeat" => without_arguments("heartbeat", arguments, Command::Heartbeat),
             "hello" => hello(arguments),
             "revoke" => revoke(arguments),
             "terminate" => terminate(arguments),
@@ -106,7 +115,6 @@ const CELERYS: &[&str] = &[
     "cancel_consumer",
     "clock",
     "conf",
-    "disable_events",
     "dump_active",
     "dump_conf",
     "dump_reserved",
@@ -114,8 +122,6 @@ const CELERYS: &[&str] = &[
     "dump_schedule",
     "dump_tasks",
     "election",
-    "enable_events",
-    "heartbeat",
     "memdump",
     "memsample",
     "objgraph",
@@ -131,6 +137,14 @@ const CELERYS: &[&str] = &[
     "shutdown",
     "stats",
 ];
+
+/// A handler that takes no arguments, which most of Celery's do not mind.
+fn without_arguments(function: &str, arguments: &Map, command: Command) -> Result<Command> {
+    match arguments.keys().next() {
+        None => Ok(command),
+        Some(name) => raise("TypeError", format!("{function}() got an unexpected keyword argument '{name}'")),
+    }
+}
 
 /// Workers before 5.7 tell a map of ids.
 fn hello(arguments: &Map) -> Result<Command> {
@@ -286,6 +300,9 @@ mod tests {
         let rows = [
             ("ping", "{}", Command::Ping),
             ("ping", r#"{"unknown": 1}"#, Command::Ping),
+            ("enable_events", "{}", Command::EnableEvents),
+            ("disable_events", "{}", Command::DisableEvents),
+            ("heartbeat", "{}", Command::Heartbeat),
             ("revoke", r#"{"task_id": "a"}"#, revoked(&["a"], None)),
             ("revoke", r#"{"task_id": ["a", "b", "a"], "terminate": false}"#, revoked(&["a", "b"], None)),
             ("revoke", r#"{"task_id": null}"#, revoked(&[], None)),
@@ -343,6 +360,7 @@ mod tests {
     fn what_cannot_be_done_is_told_in_pythons_words() {
         let rows = [
             ("nocmd", "{}", "KeyError('nocmd')"),
+            ("heartbeat", r#"{"x": 1}"#, "TypeError(\"heartbeat() got an unexpected keyword argument 'x'\")"),
             ("revoke", "{}", "TypeError(\"revoke() missing 1 required positional argument: 'task_id'\")"),
             (
                 "rate_limit",

@@ -2,11 +2,12 @@
 //!
 //! A [`ControlRequest`] is one message of the mailbox (kombu/pidbox.py), which may be meant for others; a [`Command`] is
 //! what it asks for, its arguments checked as Celery's handlers check theirs (celery/worker/control.py); a [`Reply`] is
-//! the answer's message. [`Rate`], [`Signal`] and [`LamportClock`] are what commands are made of.
+//! the answer's message. A client's side of it are [`ControlCall`] and [`answer`]. [`Rate`], [`Signal`] and [`LamportClock`] are what commands are made of.
 //!
 //! Nothing here carries a command out, sends, receives, or knows a worker's state. Answers and errors are Celery's to the
 //! letter, because people and tools compare them.
 
+mod call;
 mod clock;
 mod command;
 mod matcher;
@@ -15,6 +16,7 @@ mod reply;
 mod request;
 mod signal;
 
+pub use call::{ControlCall, Wanted, answer};
 pub use clock::LamportClock;
 pub use command::{Command, TimeLimit, is_celerys, is_order};
 pub use rate::Rate;

@@ -35,6 +35,8 @@ pub struct TaskOptions {
     pub serializer: Option<String>,
     /// Store errors although results are ignored.
     pub store_errors_even_if_ignored: Option<bool>,
+    /// Send events about it, if any are sent; Celery's default is yes.
+    pub send_events: Option<bool>,
     /// Requeue when the worker is lost.
     pub reject_on_worker_lost: Option<bool>,
     /// Acknowledge a late-acknowledged task that failed or timed out.
@@ -75,8 +77,8 @@ impl TaskOptions {
     fn annotate(&mut self, attributes: &TaskAttributes) {
         override_with!(self, attributes:
             acks_late acks_on_failure acks_on_timeout acks_on_failure_or_timeout default_retry_delay ignore_result
-            max_retries priority queue rate_limit reject_on_worker_lost serializer soft_time_limit
-            store_errors_even_if_ignored time_limit track_started
+            max_retries priority queue rate_limit reject_on_worker_lost send_events serializer
+            soft_time_limit store_errors_even_if_ignored time_limit track_started
         );
     }
 }

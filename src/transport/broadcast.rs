@@ -9,7 +9,7 @@ use crate::protocol::Message;
 /// One broadcast, or why it is no message. There is nothing to settle: nobody keeps a broadcast.
 pub type Broadcast = std::result::Result<Message, Undecodable>;
 
-/// A running subscription to a fanout exchange. Dropping it ends it.
+/// A running subscription. Dropping it ends it.
 #[async_trait]
 pub trait Subscription: Send {
     /// Waits for the next broadcast. Cancel safe: a cancelled call loses nothing.
@@ -18,6 +18,14 @@ pub trait Subscription: Send {
     /// The subscription is lost, and what is broadcast until the next one is not heard. The connection that it was made
     /// over may well be alive, and consumers go on.
     async fn next(&mut self) -> Result<Broadcast>;
+
+    /// Ends it, and has the broker forget the queue where it would not by itself.
+    ///
+    /// # Errors
+    /// The connection's: there is no subscription any more even if this fails.
+    async fn close(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Where a message to a fanout exchange is heard, as kombu names it (kombu/transport/redis.py

@@ -83,15 +83,33 @@ pub trait Connection: Send + Sync + fmt::Debug {
     async fn consume(&self, queues: &[Queue], prefetch: Arc<Prefetch>) -> Result<Box<dyn Consumer>>;
 
     /// Begins to hear what is broadcast on the queue's exchange, a fanout or topic one, from now on: there is no backlog.
-    /// The binding's key may hold `*` and `#`. A subscription that is lost leaves the connection as it is.
+    /// The binding's key may hold `*` and `#`. A subscription that is lost leaves the connection as it is. On a direct
+    /// exchange it hears the answers ([`Connection::answer`]) with the queue's key, which is nobody else's queue.
     async fn subscribe(&self, queue: &Queue) -> Result<Box<dyn Subscription>>;
 
     /// Sends to everybody who is subscribed at this moment to the exchanges named, which are fanout or topic ones.
     async fn broadcast(&self, batch: Vec<Publication>) -> Result<()>;
 
+    /// Sends to whoever listens to the exchanges at this moment, as events are sent: topic exchanges, which are made where
+    /// they are not there. Nobody hears whether anything arrived. It goes a way of its own, keeps nothing else waiting, and
+    /// returns when the broker has taken it; as long as it takes nothing, this waits.
+    ///
+    /// # Errors
+    /// It could not be sent. The connection may well be alive.
+    async fn announce(&self, batch: Vec<Publication>) -> Result<()> {
+        self.broadcast(batch).await
+    }
+
     /// Publishes an answer to somebody's question: where nobody is bound to the exchange any more it is dropped, as a
     /// direct exchange does (kombu/pidbox.py `Mailbox._publish_reply`).
     async fn answer(&self, answer: Publication) -> Result<()>;
+
+    /// The bindings of these queues' exchanges, those of other queues too.
+    async fn bindings(&self, queues: &[Queue]) -> Result<Vec<Bound>> {
+        let names: Vec<_> = queues.iter().map(|queue| queue.exchange.as_str()).collect();
+        let message = format!("list the bindings of {}: your transport cannot list bindings", names.join(", "));
+        Err(Error::new(ErrorKind::Configuration, message))
+    }
 
     /// Throws away what waits in the queues, and says how many messages that was. Deliveries that are out stay
     /// (kombu/transport/virtual/base.py `Channel.queue_purge`).
@@ -129,6 +147,17 @@ pub trait Consumer: Send {
     /// # Errors
     /// The connection is gone; the consumer is of no further use.
     async fn next(&mut self) -> Result<Vec<Delivery>>;
+}
+
+/// A queue that is bound to an exchange.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Bound {
+    /// The exchange.
+    pub exchange: String,
+    /// The queue.
+    pub queue: String,
+    /// The binding's key.
+    pub routing_key: String,
 }
 
 /// In what brokers differ.

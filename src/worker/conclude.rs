@@ -12,6 +12,7 @@ use super::request::Work;
 use super::retry::{self, Again};
 use super::settle::Ending;
 use crate::config::QueueNotFound;
+use crate::control::Signal;
 use crate::protocol::{Exception, MetaResult, Signature, Value};
 use crate::task::{Outcome, Retry, RetryDecision, RetryPolicy};
 use crate::transport::Publication;
@@ -35,6 +36,10 @@ pub(crate) struct Conclusion {
     pub(crate) replacement: Option<Box<Signature>>,
     /// What the log says.
     pub(crate) report: Report,
+    /// How long the handler ran; `None`: it was not run.
+    pub(crate) runtime: Option<Duration>,
+    /// The signal that ended it.
+    pub(crate) terminated: Option<Signal>,
 }
 
 impl Conclusion {
@@ -50,6 +55,10 @@ impl Conclusion {
 
 /// Decides what `ran` comes to. `runtime` is how long the handler ran.
 pub(crate) fn conclude(ran: Ran, work: &Work, runtime: Duration, now: Timestamp, rng: &Mutex<Rng>) -> Conclusion {
+    Conclusion { runtime: Some(runtime), ..conclude_ran(ran, work, runtime, now, rng) }
+}
+
+fn conclude_ran(ran: Ran, work: &Work, runtime: Duration, now: Timestamp, rng: &Mutex<Rng>) -> Conclusion {
     match ran {
         Ran::Finished(outcome) => conclude_outcome(outcome, work, runtime, now, rng),
         Ran::SoftLimit(_) => {
@@ -63,7 +72,7 @@ pub(crate) fn conclude(ran: Ran, work: &Work, runtime: Duration, now: Timestamp,
         }
         Ran::Cancelled => cancelled("cancelled by a cold shutdown"),
         Ran::Orphaned => cancelled("cancelled: the connection that its message came over is lost"),
-        Ran::Terminated => terminated(),
+        Ran::Terminated(signal) => terminated(signal),
     }
 }
 
@@ -87,7 +96,7 @@ fn succeeded(value: Value, runtime: Duration) -> Conclusion {
 }
 
 /// An ending of which nothing else is known.
-fn plain(ending: Ending) -> Conclusion {
+pub(crate) fn plain(ending: Ending) -> Conclusion {
     Conclusion {
         ending,
         result: MetaResult::Value(Value::Null),
@@ -95,6 +104,8 @@ fn plain(ending: Ending) -> Conclusion {
         publications: Vec::new(),
         replacement: None,
         report: Report::Info(String::new()),
+        runtime: None,
+        terminated: None,
     }
 }
 
@@ -173,8 +184,9 @@ fn cancelled(why: &str) -> Conclusion {
 }
 
 /// `revoke(terminate=True)` (celery/worker/request.py `Request.terminate`).
-fn terminated() -> Conclusion {
+fn terminated(signal: Signal) -> Conclusion {
     Conclusion {
+        terminated: Some(signal),
         result: MetaResult::Exception(Exception::celery("TaskRevokedError", "terminated")),
         report: Report::Silent,
         ..plain(Ending::Revoked)

@@ -216,7 +216,7 @@ impl Consumer {
     /// A warm shutdown does not wait for ever for a broker or a backend that is away.
     fn look_around(&mut self) {
         let left = self.unsettled_runs();
-        if self.farewell.is_over(left, self.finisher.executing(), Instant::now()) {
+        if self.farewell.is_over(left, self.finisher.witness.tally().active(), Instant::now()) {
             self.shut_down(Shutdown::Cold);
         }
     }
@@ -258,6 +258,7 @@ impl Consumer {
 
     fn connected(&self) {
         self.handle.is_ready();
+        self.finisher.witness.online();
         info!("{} ready.", self.finisher.hostname());
     }
 

@@ -53,6 +53,13 @@ impl Consumer {
     fn obey(&mut self, command: Command) -> Answer {
         match command {
             Command::Ping => control::ok("pong").into(),
+            Command::EnableEvents => self.want_events(true).into(),
+            Command::DisableEvents => self.want_events(false).into(),
+            Command::Heartbeat => {
+                debug!("Heartbeat requested by remote.");
+                self.remote.dispatcher.heartbeat();
+                Value::Null.into()
+            }
             Command::Hello { from_node, revoked } => self.hello(&from_node, &revoked).into(),
             Command::Revoke { ids, terminate } => self.revoke(&ids, terminate),
             Command::RevokeByStampedHeaders { headers, terminate } => self.revoke_by_stamps(headers, terminate).into(),
@@ -60,6 +67,17 @@ impl Consumer {
             Command::TimeLimit { task_name, soft, hard } => self.limit_time(&task_name, &soft, &hard).into(),
             Command::Refused(answer) => answer.into(),
         }
+    }
+
+    /// celery/worker/control.py `enable_events`, `disable_events`.
+    fn want_events(&self, wanted: bool) -> Value {
+        let (dispatcher, word) = (&self.remote.dispatcher, if wanted { "enabled" } else { "disabled" });
+        let is_news = if wanted { dispatcher.enable_task_events() } else { dispatcher.disable_task_events() };
+        if !is_news {
+            return control::ok(format!("task events already {word}"));
+        }
+        info!("Events of group {{task}} {word} by remote.");
+        control::ok(format!("task events {word}"))
     }
 
     /// celery/worker/control.py `hello`.

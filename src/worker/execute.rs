@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::cold::Cold;
 use super::running::{End, Leash};
+use crate::control::Signal;
 use crate::task::{self, Outcome, Run, TaskContext};
 
 /// How long a run may take.
@@ -32,7 +33,7 @@ pub(crate) enum Ran {
     /// The worker shuts down cold.
     Cancelled,
     /// Somebody asked for its end.
-    Terminated,
+    Terminated(Signal),
     /// Its message will be run again.
     Orphaned,
 }
@@ -94,7 +95,7 @@ async fn until_limit(
             outcome = &mut *handler => return Ran::Finished(outcome),
             () = cold.begun() => return Ran::Cancelled,
             end = leash.ended() => return match end {
-                End::Terminated(_) => Ran::Terminated,
+                End::Terminated(signal) => Ran::Terminated(signal),
                 End::Orphaned => Ran::Orphaned,
             },
             limit = passed(start, limits.hard) => return Ran::HardLimit(limit),

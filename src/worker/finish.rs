@@ -4,8 +4,8 @@
 //! between two steps leaves the message unsettled, and it comes back.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::time::Instant;
@@ -26,6 +26,7 @@ use super::revoked::Reason;
 use super::running::Slot;
 use super::settle::{Ending, Late, Verdict, verdict};
 use super::sink::Sink;
+use super::witness::{Ended, Witness};
 use crate::Result;
 use crate::app::Outgoing;
 use crate::backend::ChordProgress;
@@ -44,8 +45,8 @@ pub(crate) struct Finisher {
     dead_letters: Option<DeadLetters>,
     duplicates: Duplicates,
     rng: Mutex<fastrand::Rng>,
-    /// How many handlers run at this moment, threads that were given up aside.
-    executing: AtomicUsize,
+    /// Is told of all that happens to tasks.
+    pub(crate) witness: Arc<Witness>,
 }
 
 impl Finisher {
@@ -53,6 +54,7 @@ impl Finisher {
         continuations: Arc<Continuations>,
         dead_letters: Option<DeadLetters>,
         duplicates: Duplicates,
+        witness: Arc<Witness>,
         clock: Clock,
         rng: fastrand::Rng,
     ) -> Self {
@@ -65,13 +67,8 @@ impl Finisher {
             dead_letters,
             duplicates,
             rng: Mutex::new(rng),
-            executing: AtomicUsize::new(0),
+            witness,
         }
-    }
-
-    /// How many handlers run at this moment, threads that were given up aside.
-    pub(crate) fn executing(&self) -> usize {
-        self.executing.load(Ordering::Acquire)
     }
 
     /// The worker's node name.
@@ -115,14 +112,14 @@ impl Finisher {
         if work.task.policy.track_started && !work.ignore_result {
             self.results.started(work);
         }
+        let active = self.witness.started(work);
         let began = Instant::now();
         // The place in the pool is kept until the message is settled: while broker or backend are away, no more is begun
         // than they will be told of.
         let mut slot = Some(slot);
         let sink = self.sink(work);
-        self.executing.fetch_add(1, Ordering::AcqRel);
         let ran = self.execute(work, arguments, &sink, &mut slot).await;
-        self.executing.fetch_sub(1, Ordering::AcqRel);
+        drop(active);
         let conclusion = conclude(ran, work, began.elapsed(), self.clock.now(), &self.rng);
         self.carry_out(work, conclusion, &sink).await;
         drop(slot);
@@ -153,8 +150,8 @@ impl Finisher {
         match ran {
             Ran::SoftLimit(limit) => report::log_limit("Soft", limit, work),
             Ran::HardLimit(limit) => report::log_limit("Hard", limit, work),
-            Ran::Terminated if slot.is_none() => report::log_stray(work),
-            Ran::Finished(_) | Ran::Cancelled | Ran::Terminated | Ran::Orphaned => {}
+            Ran::Terminated(_) if slot.is_none() => report::log_stray(work),
+            Ran::Finished(_) | Ran::Cancelled | Ran::Terminated(_) | Ran::Orphaned => {}
         }
         ran
     }
@@ -177,9 +174,9 @@ impl Finisher {
         } else {
             (conclusion, sink.take_children())
         };
-        let Conclusion { ending, result, traceback, report, .. } = conclusion;
+        let Conclusion { ending, result, traceback, report, runtime, terminated, .. } = conclusion;
         let Verdict { store, part, late } = verdict(ending, &work.task.policy, work.ignore_result);
-        let said = report.said(work, &result);
+        let (said, shown) = (report.said(work, &result), self.witness.shown(&result));
         // A dead letter names the exception, and so do errbacks; a plain success is not copied.
         let mut exception = match &result {
             MetaResult::Exception(exception) => Some(exception.clone()),
@@ -193,13 +190,13 @@ impl Finisher {
             Err(error) if error.can_pass() => return,
             // To run it again would not help, and to acknowledge it would lose what it came to.
             Err(_) => {
-                let letter = self.bury(work, "the task's result could not be stored", exception.as_ref());
-                return work.settle(letter);
+                let reason = "the task's result could not be stored";
+                return self.settle_buried(work, reason, exception.as_ref(), runtime);
             }
         };
         if work.is_followed() {
             let failed = kept.unencodable.as_ref().or(exception.as_ref().filter(|_| fails));
-            if let Err(error) = Box::pin(self.follow(work, kept.progress, failed, traceback, stores)).await {
+            if let Err(error) = Box::pin(self.follow(work, kept.progress, failed, traceback.as_deref(), stores)).await {
                 // The worker stops: what is left is done when the message comes back.
                 return report::log_unsent(work, &error);
             }
@@ -215,7 +212,11 @@ impl Finisher {
         if ending == Ending::Success {
             self.duplicates.succeeded(work);
         }
+        let was_unsettled = work.is_unsettled();
         self.settle(work, late, exception.as_ref(), ending);
+        let (result, exception, traceback) = (shown.as_deref(), exception.as_ref(), traceback.as_deref());
+        let ended = Ended { runtime, result, exception, traceback, terminated, was_unsettled, ..Ended::plain(ending) };
+        self.witness.ended(work, &ended);
     }
 
     /// The message of a task that has succeeded before: what a crash left undone after the result was stored is done, and
@@ -270,7 +271,7 @@ impl Finisher {
                 let again = std::mem::take(&mut conclusion.publications).into_iter();
                 // Back to where it came from, which is there.
                 let again = again.map(|publication| Outgoing { publication, queue: None }).collect();
-                self.cold.bound(self.continuations.sender.publisher.publish(again)).await
+                self.cold.bound(self.continuations.sender.publish(again)).await
             }
             Ending::Replaced => self.replace(work, conclusion.replacement.take(), &mut children).await,
             Ending::Success => self.send_continuations(work, &conclusion.result, &mut children).await,
@@ -321,7 +322,7 @@ impl Finisher {
         work: &Work,
         progress: ChordProgress,
         exception: Option<&Exception>,
-        traceback: Option<String>,
+        traceback: Option<&str>,
         stores: bool,
     ) -> Result<()> {
         if !work.is_followed() {
@@ -332,7 +333,6 @@ impl Finisher {
             self.continuations.after_part(&parent_of(&work.request), body, progress).await?;
         }
         let Some(exception) = exception else { return Ok(()) };
-        let traceback = traceback.as_deref();
         let failed =
             Failed { request: &work.request, embed: &embed, exception, traceback, stores, calls_errbacks: true };
         self.continuations.after_failure(failed).await
@@ -362,17 +362,17 @@ impl Finisher {
     /// Work whose time has passed: REVOKED with `TaskRevokedError("expired")`.
     pub(crate) async fn expire(&self, work: &mut Work) {
         report::log_discarded(work, None);
-        self.revoke(work, "expired").await;
+        self.revoke(work, "expired", true).await;
     }
 
     /// Work that somebody revoked: REVOKED with `TaskRevokedError("revoked")`.
     pub(crate) async fn discard(&self, work: &mut Work, reason: &Reason) {
         report::log_discarded(work, Some(reason));
-        self.revoke(work, "revoked").await;
+        self.revoke(work, "revoked", false).await;
     }
 
     /// Ends work that is not to run: REVOKED with `TaskRevokedError(reason)`.
-    async fn revoke(&self, work: &mut Work, reason: &str) {
+    async fn revoke(&self, work: &mut Work, reason: &str, is_expired: bool) {
         if !work.is_begun() {
             // What is to follow is in the body; a body that does not decode any more has nothing to follow it.
             let _ = work.begin();
@@ -387,12 +387,14 @@ impl Finisher {
         match followed {
             Ok(()) => work.settle(Settlement::Ack),
             // The backend is away and the worker stops without waiting for it: the message comes back, and ends then.
-            Err(error) if error.can_pass() => {}
+            Err(error) if error.can_pass() => return,
             Err(_) => {
                 let letter = self.bury(work, "the task was revoked or expired, and that could not be stored", None);
                 work.settle(letter);
             }
         }
+        let was_unsettled = true;
+        self.witness.ended(work, &Ended { is_expired, was_unsettled, ..Ended::plain(Ending::Revoked) });
     }
 
     /// A message that this worker cannot deal with, for reasons of its own: a FAILURE, and kept as a dead letter.
@@ -406,8 +408,13 @@ impl Finisher {
         if let Ok(kept) = self.results.keep(work, finding, || {}).await {
             let _ = self.follow(work, kept.progress, Some(&exception), None, true).await;
         }
-        let letter = self.bury(work, reason, Some(&exception));
+        self.settle_buried(work, reason, Some(&exception), None);
+    }
+
+    fn settle_buried(&self, work: &mut Work, reason: &str, exception: Option<&Exception>, runtime: Option<Duration>) {
+        let (letter, was_unsettled) = (self.bury(work, reason, exception), work.is_unsettled());
         work.settle(letter);
+        self.witness.ended(work, &Ended { runtime, exception, was_unsettled, ..Ended::plain(Ending::Failure) });
     }
 
     fn bury(&self, work: &Work, reason: &str, exception: Option<&Exception>) -> Settlement {
@@ -436,6 +443,7 @@ impl Finisher {
             Err(undecodable) => letters.of_bytes(undecodable, &death),
         });
         let settlement = letter.map_or(Settlement::Reject, |letter| Settlement::DeadLetter(Box::new(letter)));
+        self.witness.refused(&malformed);
         malformed.delivery.settle(settlement);
     }
 }

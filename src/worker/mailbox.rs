@@ -11,10 +11,9 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, error, warn};
 
 use super::event::Event;
-use crate::config::Config;
 use crate::control::{ControlRequest, LamportClock};
-use crate::protocol::{AcceptContent, Map, Value};
-use crate::transport::{Backoff, Broadcast, Connection, ExchangeType, Queue, Subscription};
+use crate::protocol::{AcceptContent, Value};
+use crate::transport::{Backoff, Broadcast, Connection, Queue, Subscription};
 use crate::{Error, ErrorKind, Result};
 
 /// A worker that cannot subscribe within this is ready all the same.
@@ -54,29 +53,6 @@ pub(crate) fn check(config: &Config) -> Result<()> {
         return Err(Error::new(ErrorKind::Configuration, message));
     }
     Ok(())
-}
-
-/// The node's own queue on the exchange of all mailboxes (kombu/pidbox.py `Mailbox.get_queue`).
-pub(crate) fn queue(hostname: &str, config: &Config) -> Queue {
-    let exchange = &config.control_exchange;
-    let mut arguments = Map::new();
-    let times = [("x-expires", config.control_queue_expires), ("x-message-ttl", config.control_queue_ttl)];
-    for (name, time) in times {
-        if let Some(time) = time {
-            arguments.insert(name, i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
-        }
-    }
-    Queue {
-        exchange: format!("{exchange}.pidbox"),
-        exchange_type: ExchangeType::Fanout,
-        exchange_durable: false,
-        routing_key: String::new(),
-        arguments,
-        durable: config.control_queue_durable,
-        exclusive: config.control_queue_exclusive,
-        auto_delete: !config.control_queue_durable,
-        ..Queue::direct(format!("{hostname}.{exchange}.pidbox"))
-    }
 }
 
 impl MailboxDoor {

@@ -134,6 +134,11 @@ impl Malformed {
         }
     }
 
+    /// Whether nobody here knows its task.
+    pub(crate) fn is_unregistered(&self) -> bool {
+        self.class == Class::NotRegistered
+    }
+
     /// The words of celery/worker/consumer/consumer.py: `UNKNOWN_FORMAT`, `UNKNOWN_TASK_ERROR`, `INVALID_TASK_ERROR`,
     /// `MESSAGE_DECODE_ERROR`; the message is not "discarded" here but kept.
     pub(crate) fn log(&self) {

@@ -17,6 +17,7 @@ mod continuations;
 mod control;
 mod dead_letter;
 mod delays;
+mod dispatcher;
 mod duplicates;
 mod errback;
 mod event;
@@ -49,8 +50,10 @@ mod settle;
 mod sink;
 mod state_file;
 mod suspects;
+mod told;
 mod unknown;
 mod waiting;
+mod witness;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +68,7 @@ use crate::app::{App, parts};
 use crate::backend::{ResultBackend, ResultWriter, WriterOptions};
 use crate::config::QueueDefinition;
 use crate::control::{LamportClock, Rate};
+use crate::events::Origin;
 use crate::protocol::{AcceptContent, Serializer};
 use crate::time::Clock;
 use crate::transport::{Backoff, Prefetch, Queue, Transport};
@@ -78,6 +82,7 @@ use continuations::Continuations;
 use dead_letter::DeadLetters;
 pub(crate) use dead_letter::{HEADER as DEATH_HEADER, Note as DeathNote, revived};
 use delays::Delays;
+use dispatcher::{Dispatcher, DispatcherParts};
 use duplicates::Duplicates;
 use event::Event;
 pub use event::Shutdown;
@@ -96,10 +101,14 @@ use results::Results;
 use revoked::Revoked;
 use sender::{Broadcasts, Sender};
 use state_file::{Remembered, StateFile};
+use witness::{Tally, Witness};
 
 /// How many handlers run at a time unless `worker_concurrency` says otherwise. Handlers on Tokio cost a few kilobytes
 /// each, so this is Celery's number for green threads and not its number for processes.
 pub const DEFAULT_CONCURRENCY: u32 = 250;
+
+/// Celery's interval of heartbeats (celery/worker/heartbeat.py `Heart`).
+const HEARTBEAT: Duration = Duration::from_secs(2);
 
 /// How long a stopping worker waits for a backend that does not answer.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -132,6 +141,8 @@ pub struct Worker {
     remembered: Remembered,
     /// The rate limits of tasks that have one.
     rates: Vec<(String, Rate)>,
+    /// From one heartbeat to the next.
+    heartbeat: Option<Duration>,
 }
 
 /// Steers a worker from elsewhere; cheap to clone, and harmless when the worker has ended.
@@ -192,7 +203,15 @@ impl Worker {
             handle,
             events: receiver,
             state_file,
+            heartbeat: Some(HEARTBEAT),
         })
+    }
+
+    /// Sends the events that tell that the worker is there at such intervals, 2 seconds unless told otherwise; with `None`
+    /// it tells nothing of itself.
+    #[must_use]
+    pub fn with_heartbeat(self, interval: Option<Duration>) -> Self {
+        Worker { heartbeat: interval, ..self }
     }
 
     /// A handle to steer the worker with.
@@ -242,7 +261,10 @@ impl Worker {
         let (stop_consuming, _stops) = (stop.child_token(), stop.clone().drop_guard());
         let mut rng = fastrand::Rng::with_seed(self.options.seed);
         let clock = Arc::new(LamportClock::new(self.remembered.clock));
-        let remote = self.remote(writer.clone(), current.subscribe(), Arc::clone(&clock))?;
+        let tally = Arc::<Tally>::default();
+        let (dispatcher, dispatching) = self.dispatcher(current.subscribe(), &clock, &tally, rng.u64(..))?;
+        let witness = Arc::new(Witness::new(vec![Arc::clone(&dispatcher) as _], tally));
+        let remote = self.remote(writer.clone(), current.subscribe(), Arc::clone(&clock), dispatcher)?;
         let broadcasts = Broadcasts { connection: current.subscribe(), clock: Arc::clone(&clock) };
         let (delays, parking, patient) = self.delays();
         self.tasks.delay(delays.queues());
@@ -258,11 +280,12 @@ impl Worker {
         };
         let link = tokio::spawn(link.run(self.connector("consumer", rng.u64(..))));
         let sender = self.sender(publisher, broadcasts, rng.u64(..))?;
-        let finisher = self.finisher(sender, writer.clone(), rng);
+        let finisher = self.finisher(sender, writer.clone(), Arc::clone(&witness), rng);
         let parts = self.parts(finisher, remote, poison, parking, patient, disable_prefetch)?;
         let consumer = Consumer::new(parts, prefetch, self.concurrency(), stop_consuming, &self.handle);
         let ended = consumer.run(self.events).await;
-        Background { writer, recording, link, publishing, stop }.end().await;
+        witness.offline();
+        Background { writer, recording, dispatching, link, publishing, stop }.end().await;
         ended
     }
 }
@@ -271,6 +294,7 @@ impl Worker {
 struct Background {
     writer: ResultWriter,
     recording: Option<JoinHandle<()>>,
+    dispatching: JoinHandle<()>,
     link: JoinHandle<()>,
     publishing: JoinHandle<()>,
     stop: CancellationToken,
@@ -283,6 +307,8 @@ impl Background {
         if let Some(recording) = self.recording {
             let _ = tokio::time::timeout(LAST_WORDS, recording).await;
         }
+        // The last events leave over the link. They do not wait for long.
+        let _ = self.dispatching.await;
         self.stop.cancel();
         let _ = self.link.await;
         // A handler that does not yield keeps its publisher; there is nothing left that it could publish over.
@@ -299,7 +325,13 @@ impl Worker {
     }
 
     /// What ends tasks; the tasks that every worker has are made with it, for they send and store as it does.
-    fn finisher(&mut self, sender: Arc<Sender>, writer: ResultWriter, rng: fastrand::Rng) -> Finisher {
+    fn finisher(
+        &mut self,
+        sender: Arc<Sender>,
+        writer: ResultWriter,
+        witness: Arc<Witness>,
+        rng: fastrand::Rng,
+    ) -> Finisher {
         let config = self.app.config();
         let results = Arc::new(Results { metas: self.metas.clone(), writer, cold: Cold::default() });
         let continuations = Arc::new(Continuations { sender, results, tasks: self.app.tasks().clone() });
@@ -310,7 +342,7 @@ impl Worker {
             Bounds { max: config.worker_successful_max as usize, expires: config.worker_successful_expires };
         let deduplicate = config.worker_deduplicate_successful_tasks;
         let duplicates = Duplicates::new(deduplicate, successes, Arc::clone(&self.backend));
-        Finisher::new(continuations, dead_letters, duplicates, self.clock.clone(), rng)
+        Finisher::new(continuations, dead_letters, duplicates, witness, self.clock.clone(), rng)
     }
 
     fn parts(
@@ -402,8 +434,38 @@ impl Worker {
         revoked
     }
 
-    fn remote(&self, writer: ResultWriter, connection: Current, clock: Arc<LamportClock>) -> Result<Remote> {
+    /// What sends events.
+    fn dispatcher(
+        &self,
+        connection: Current,
+        clock: &Arc<LamportClock>,
+        tally: &Arc<Tally>,
+        seed: u64,
+    ) -> Result<(Arc<Dispatcher>, JoinHandle<()>)> {
+        let config = self.app.config();
+        Ok(Dispatcher::start(DispatcherParts {
+            origin: Origin::new(&*self.options.hostname),
+            exchange: config.event_exchange.clone(),
+            serializer: Serializer::from_name(&config.event_serializer)?,
+            task_events: config.worker_send_task_events,
+            heartbeat: self.heartbeat,
+            lamport: Arc::clone(clock),
+            clock: self.clock.clone(),
+            tally: Arc::clone(tally),
+            connection,
+            seed,
+        }))
+    }
+
+    fn remote(
+        &self,
+        writer: ResultWriter,
+        connection: Current,
+        clock: Arc<LamportClock>,
+        dispatcher: Arc<Dispatcher>,
+    ) -> Result<Remote> {
         Ok(Remote {
+            dispatcher,
             metas: self.metas.clone(),
             writer,
             backend: Arc::clone(&self.backend),
@@ -422,7 +484,7 @@ impl Worker {
         let accept = AcceptContent::new(&config.accept_content)?;
         let hostname = &self.options.hostname;
         let events = self.handle.events.clone();
-        let queue = mailbox::queue(hostname, config);
+        let queue = parts::control_queue(hostname, config);
         let (mailbox, door) = Mailbox::new(hostname, queue, accept, clock, events, Backoff::patient(seed));
         // It ends when the link, which has the door, does.
         tokio::spawn(mailbox.run());

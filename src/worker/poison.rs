@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::conclude::Conclusion;
+use super::conclude::{self, Conclusion};
 use super::event::Event;
 use super::finish::Finisher;
 use super::publisher::Current;
@@ -359,12 +359,9 @@ fn conclusion(record: Record) -> Conclusion {
     let text = format!("Worker exited prematurely: {} workers were lost while they ran this task.", record.deaths());
     let exception = Exception::with_args("WorkerLostError", "billiard.exceptions", [text]);
     Conclusion {
-        ending: Ending::WorkerLost,
         report: Report::Error(format!("raised unexpected: {exception}"), None),
         result: MetaResult::Exception(exception),
-        traceback: None,
-        publications: Vec::new(),
-        replacement: None,
+        ..conclude::plain(Ending::WorkerLost)
     }
 }
 

@@ -25,6 +25,8 @@ pub(crate) struct Policy {
     pub(crate) track_started: bool,
     /// The limits, unless the message has its own.
     pub(crate) limits: Limits,
+    /// Events of it are sent, if any are (celery/app/task.py `Task.send_events`).
+    pub(crate) send_events: bool,
     /// How often it starts, as text: `"10/s"`.
     pub(crate) rate_limit: Option<String>,
 }
@@ -47,6 +49,7 @@ impl Policy {
                 hard: options.time_limit.or(config.task_time_limit),
                 soft: options.soft_time_limit.or(config.task_soft_time_limit),
             },
+            send_events: options.send_events.unwrap_or(true),
             rate_limit: options.rate_limit.clone().or_else(|| config.task_default_rate_limit.clone()),
         }
     }

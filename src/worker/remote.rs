@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tracing::{debug, warn};
 
+use super::dispatcher::Dispatcher;
 use super::metas::Metas;
 use super::publisher::Current;
 use crate::Result;
@@ -22,6 +23,7 @@ pub(crate) struct Remote {
     pub(crate) backend: Arc<dyn ResultBackend>,
     pub(crate) connection: Current,
     pub(crate) clock: Arc<LamportClock>,
+    pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) serializer: Serializer,
 }
 

@@ -6,8 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use super::publisher::{Current, Publisher};
-use crate::app::{App, Messages, Prepared, chords, new_id, origin, reply_to, revoke};
+use crate::app::{App, Messages, Outgoing, Prepared, SentEvents, chords, new_id, origin, reply_to, revoke};
 use crate::backend::{ChordClaim, NativeChords, ResultBackend};
 use crate::canvas::{Given, Parent, Plan, Planner, Rules};
 use crate::config::RetryPolicy;
@@ -16,6 +18,9 @@ use crate::protocol::{ResultTuple, Signature};
 use crate::time::Clock;
 use crate::transport::Backoff;
 use crate::{Error, ErrorKind, Result};
+
+/// How long the broker may take to accept events.
+const ANNOUNCE: Duration = Duration::from_secs(1);
 
 /// Sends what follows tasks, and what they send themselves.
 pub(crate) struct Sender {
@@ -33,6 +38,8 @@ pub(crate) struct Sender {
     /// `control_exchange`.
     control_exchange: String,
     broadcasts: Broadcasts,
+    /// Tells of what is sent, if anybody wants that.
+    sent_events: Option<SentEvents>,
 }
 
 /// A plan of which all is routed and encoded.
@@ -78,6 +85,7 @@ impl Sender {
             seed,
             control_exchange: config.control_exchange.clone(),
             broadcasts,
+            sent_events: SentEvents::new(config)?,
         })
     }
 
@@ -121,7 +129,7 @@ impl Sender {
     pub(crate) async fn carry_out_ready(&self, ready: Ready) -> Result<Vec<ResultTuple>> {
         for step in ready.steps {
             match step {
-                Prepared::Send(messages) => self.publisher.publish(messages).await?,
+                Prepared::Send(messages) => self.publish(messages).await?,
                 Prepared::SaveHeader(header) => self.insist(|chords| chords.save_header(&header)).await?,
                 Prepared::StartChord(group_id, size) => {
                     self.insist(|chords| chords.start_chord(&group_id, size)).await?;
@@ -129,6 +137,23 @@ impl Sender {
             }
         }
         Ok(ready.children)
+    }
+
+    /// Sends messages, and then tells of them; nobody waits for that.
+    ///
+    /// # Errors
+    /// As [`Publisher::publish`].
+    pub(crate) async fn publish(&self, messages: Vec<Outgoing>) -> Result<()> {
+        let Some(events) = &self.sent_events else { return self.publisher.publish(messages).await };
+        let told = events.of(&messages);
+        self.publisher.publish(messages).await?;
+        let told = events.publications(told, &self.broadcasts.clock, self.clock.now())?;
+        let connection = self.broadcasts.connection.borrow().clone();
+        if let Some(connection) = connection {
+            // However slow the broker is, no more of these gather than are made within that time.
+            tokio::spawn(async move { timeout(ANNOUNCE, connection.announce(told)).await });
+        }
+        Ok(())
     }
 
     /// Tells all workers not to run these tasks. A worker that does not hear it meets results that are final already.

@@ -22,8 +22,13 @@ impl Consumer {
     pub(super) fn accept(&mut self, eta: Option<Timestamp>, work: Box<Work>) {
         match (self.reason(&work), eta) {
             (Some(reason), _) => self.discard(work, reason),
-            (None, Some(eta)) => self.hold(eta, *work),
-            (None, None) => self.reserve(work),
+            (None, eta) => {
+                self.finisher.witness.received(&work);
+                match eta {
+                    Some(eta) => self.hold(eta, *work),
+                    None => self.reserve(work),
+                }
+            }
         }
     }
 

@@ -11,6 +11,7 @@ import threading
 import time
 
 from celery import Celery
+from celery.exceptions import Ignore, Reject
 
 app = Celery("stock", broker=os.environ["STOCK_BROKER"], backend=os.environ["STOCK_BACKEND"])
 app.conf.update(
@@ -78,6 +79,16 @@ def flaky(self, key, failures):
     if self.request.retries < failures:
         raise self.retry(exc=KeyError(key), countdown=2**self.request.retries)
     return self.request.retries + 1
+
+
+@app.task(name="rust.reject")
+def reject(reason="rejected", requeue=False):
+    raise Reject(reason, requeue=requeue)
+
+
+@app.task(name="rust.ignore")
+def ignore():
+    raise Ignore()
 
 
 @app.task(name="rust.replace_with", bind=True)

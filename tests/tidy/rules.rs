@@ -10,7 +10,7 @@ pub(crate) const BANDS: &[&[&str]] = &[
     &["error", "time"],
     &["protocol", "config", "url", "tls"],
     &["redis_client", "amqp_client", "routing", "canvas"],
-    &["transport", "backend", "task", "control"],
+    &["transport", "backend", "task", "control", "events"],
     &["app"],
     &["worker"],
     &["cli"],
@@ -97,7 +97,7 @@ pub(crate) fn foreign_crates(source: &Source) -> Vec<String> {
 
 /// These rooms are values: no runtime, no sockets, no reading of clocks.
 pub(crate) fn purity(source: &Source) -> Vec<String> {
-    if !matches!(source.room(), Some("protocol" | "config" | "url" | "routing" | "canvas")) {
+    if !matches!(source.room(), Some("protocol" | "config" | "url" | "routing" | "canvas" | "events")) {
         return Vec::new();
     }
     let code = source.code();

@@ -570,3 +570,33 @@ pub(crate) async fn answers_reach_those_who_wait_and_nobody_else(harness: &impl 
     settle(deliveries, &Settlement::Ack);
     all_settled(harness).await;
 }
+
+pub(crate) async fn answers_are_heard_by_who_asked(harness: &impl Harness) {
+    let transport = harness.transport();
+    let connection = transport.connect().await.unwrap();
+    let inbox = |name: &'static str, routing_key: &str| Queue {
+        exchange: "reply.pidbox".to_owned(),
+        exchange_type: ExchangeType::Direct,
+        ..mailbox(name, "reply.pidbox", routing_key)
+    };
+    let mut mine = connection.subscribe(&inbox("mine.reply", "mine")).await.unwrap();
+    let mut other = connection.subscribe(&inbox("other.reply", "other")).await.unwrap();
+    for (routing_key, name) in [("mine", "1"), ("gone", "2"), ("other", "3"), ("mine", "4")] {
+        let (exchange, routing_key) = ("reply.pidbox".to_owned(), routing_key.to_owned());
+        connection.answer(Publication { exchange, routing_key, message: message(name) }).await.unwrap();
+    }
+    assert_eq!([heard(&mut *mine).await, heard(&mut *mine).await], ["1", "4"]);
+    assert_eq!(heard(&mut *other).await, "3");
+    // Who has closed hears nothing of what came meanwhile, when it asks again under the same name.
+    mine.close().await.unwrap();
+    let again = |name| Publication {
+        exchange: "reply.pidbox".to_owned(),
+        routing_key: "mine".to_owned(),
+        message: message(name),
+    };
+    connection.answer(again("5")).await.unwrap();
+    let mut mine = connection.subscribe(&inbox("mine.reply", "mine")).await.unwrap();
+    connection.answer(again("6")).await.unwrap();
+    assert_eq!(heard(&mut *mine).await, "6");
+    mine.close().await.unwrap();
+}

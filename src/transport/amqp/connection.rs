@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::announce::Announcer;
 use super::browse::RabbitBrowser;
 use super::consumer::RabbitConsumer;
 use super::fanout::RabbitSubscription;
@@ -43,6 +44,7 @@ pub(super) struct Link {
     publishing: OnceCell<AmqpConnection>,
     consuming: AtomicBool,
     publisher: Publisher,
+    announcer: Announcer,
     /// The ledgers of the channels that something was consumed on.
     ledgers: Mutex<Vec<Arc<Ledger>>>,
     /// Channels that are closing, with what goes back to its queue thereby.
@@ -126,6 +128,7 @@ impl RabbitConnection {
             publishing: OnceCell::new(),
             consuming: AtomicBool::new(false),
             publisher: Publisher::default(),
+            announcer: Announcer::default(),
             ledgers: Mutex::default(),
             closings: Mutex::default(),
         });
@@ -178,6 +181,15 @@ impl Connection for RabbitConnection {
 
     async fn broadcast(&self, batch: Vec<Publication>) -> Result<()> {
         self.heard(&batch).await
+    }
+
+    async fn announce(&self, batch: Vec<Publication>) -> Result<()> {
+        let connection = self.link.publishing().await?;
+        tokio::select! {
+            biased;
+            () = self.link.lost().cancelled() => Err(self.link.main.is_lost()),
+            announced = self.link.announcer.announce(connection, &batch) => announced,
+        }
     }
 
     async fn answer(&self, answer: Publication) -> Result<()> {

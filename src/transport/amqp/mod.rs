@@ -9,6 +9,7 @@
 //! server what became of the deliveries. When the connection is lost, the server delivers again what it was not told.
 //! Nothing here decides when to connect again; that is for the caller, with [`Backoff`](super::Backoff).
 
+mod announce;
 mod browse;
 mod connection;
 mod consumer;

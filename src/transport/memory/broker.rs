@@ -67,6 +67,7 @@ impl Broker {
         let mut state = self.state();
         let bindings = state.bindings.get(&answer.exchange).map(Vec::as_slice).unwrap_or_default();
         let queues = bound(bindings, &answer.routing_key);
+        state.listeners.broadcast(answer.clone());
         state.put_copies(queues, answer);
         drop(state);
         self.arrivals.notify_waiters();

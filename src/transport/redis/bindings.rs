@@ -6,10 +6,11 @@ use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, RedisError};
 
 use super::Shared;
+use super::connection::Link;
 use super::flush::run;
 use crate::redis_client::is_refusal;
-use crate::transport::Queue;
 use crate::transport::binding::{Binding, bound, destinations};
+use crate::transport::{Bound, Queue};
 
 /// The bindings of some exchanges.
 #[derive(Debug, Default)]
@@ -75,6 +76,22 @@ fn table(shared: &Shared, members: Vec<Vec<u8>>) -> Vec<Binding> {
         queue: queue.to_owned(),
     });
     bindings.collect()
+}
+
+/// All bindings of the exchanges of these queues, in their order.
+pub(super) async fn list(link: &Link, queues: &[Queue]) -> crate::Result<Vec<Bound>> {
+    let refused = |error| link.refused("cannot list bindings at", error);
+    let names = exchanges(queues.iter().map(|queue| queue.exchange.as_str()));
+    let found = Bindings::look_up(&link.shared, &mut link.connection.clone(), names.clone()).await.map_err(refused)?;
+    let mut bound = Vec::new();
+    for exchange in names {
+        for Binding { routing_key, queue, .. } in found.table(&exchange).map_err(refused)? {
+            let (routing_key, queue) = (routing_key.clone(), queue.clone());
+            bound.push(Bound { exchange: exchange.clone(), queue, routing_key });
+        }
+    }
+    bound.sort();
+    Ok(bound)
 }
 
 /// Writes the queues' bindings as kombu/transport/redis.py `Channel._queue_bind` does: those of a queue that expires

@@ -14,13 +14,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::browse::RedisBrowser;
 use super::consumer::{RedisConsumer, start};
-use super::fanout::{self, RedisSubscription};
+use super::fanout::{self, Announcer, RedisSubscription};
 use super::flush::flush;
+use super::inbox::RedisInbox;
 use super::{Shared, Waiting, bindings, keeper, notes, publish, wake};
 use crate::redis_client::{ConnectOptions, Opened, failure, is_refusal, lost, refusal};
 use crate::transport::{
-    Browser, Connection, Consumer, ExchangeType, Note, Prefetch, Publication, Queue, QueueName, Settlement, Settler,
-    Subscription,
+    Bound, Browser, Connection, Consumer, ExchangeType, Note, Prefetch, Publication, Queue, QueueName, Settlement,
+    Settler, Subscription,
 };
 use crate::{Error, ErrorKind, Result};
 
@@ -38,6 +39,7 @@ pub(super) struct RedisConnection {
     drivers: Mutex<Vec<JoinHandle<()>>>,
     /// Begins to restore others' messages with the first consumer.
     consuming: watch::Sender<bool>,
+    announcer: Announcer,
 }
 
 /// The connection itself, as its background parts use it.
@@ -70,7 +72,13 @@ impl RedisConnection {
         tokio::spawn(keeper::run_leases(Arc::clone(&link)));
         tokio::spawn(keeper::run_restores(Arc::clone(&link), begun));
         let stop_consuming = link.lost.child_token();
-        Ok(RedisConnection { link, stop_consuming, drivers: Mutex::default(), consuming })
+        Ok(RedisConnection {
+            link,
+            stop_consuming,
+            drivers: Mutex::default(),
+            consuming,
+            announcer: Announcer::default(),
+        })
     }
 
     /// Finishes for as long as that gets on: how much there is to settle is no reason to leave it.
@@ -137,15 +145,26 @@ impl Connection for RedisConnection {
     }
 
     async fn subscribe(&self, queue: &Queue) -> Result<Box<dyn Subscription>> {
-        Ok(Box::new(RedisSubscription::open(Arc::clone(&self.link), queue).await?))
+        Ok(match queue.exchange_type {
+            ExchangeType::Direct => Box::new(RedisInbox::open(Arc::clone(&self.link), queue).await?),
+            _ => Box::new(RedisSubscription::open(Arc::clone(&self.link), queue).await?),
+        })
     }
 
     async fn broadcast(&self, batch: Vec<Publication>) -> Result<()> {
         fanout::broadcast(&self.link, &batch).await
     }
 
+    async fn announce(&self, batch: Vec<Publication>) -> Result<()> {
+        self.announcer.announce(&self.link, &batch).await
+    }
+
     async fn answer(&self, answer: Publication) -> Result<()> {
         publish::answer(&self.link, &answer).await
+    }
+
+    async fn bindings(&self, queues: &[Queue]) -> Result<Vec<Bound>> {
+        bindings::list(&self.link, queues).await
     }
 
     async fn purge(&self, queues: &[Queue]) -> Result<u64> {

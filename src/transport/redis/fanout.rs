@@ -6,8 +6,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
-use redis::aio::{PubSubSink, PubSubStream};
+use redis::aio::{MultiplexedConnection, PubSubSink, PubSubStream};
 use redis::{Msg, Pipeline, RedisError, Value};
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::connection::Link;
@@ -19,14 +20,43 @@ use crate::{Error, Result};
 
 /// Publishes on channels: who is not subscribed at this moment does not hear it.
 pub(super) async fn broadcast(link: &Link, batch: &[Publication]) -> Result<()> {
-    let (shared, refused) = (&link.shared, |error| link.refused("cannot broadcast at", error));
+    let refused = |error| link.refused("cannot broadcast at", error);
+    let answers = run(&mut link.connection.clone(), &publishes(link, batch)?).await.map_err(refused)?;
+    answers.into_iter().try_for_each(|answer| answer.extract_error().map(drop)).map_err(refused)
+}
+
+fn publishes(link: &Link, batch: &[Publication]) -> Result<Pipeline> {
     let mut pipeline = Pipeline::with_capacity(batch.len());
     for publication in batch {
-        let channel = shared.keys.channel(&publication.exchange, &publication.routing_key);
-        pipeline.cmd("PUBLISH").arg(channel).arg(shared.envelope(publication)?);
+        let channel = link.shared.keys.channel(&publication.exchange, &publication.routing_key);
+        pipeline.cmd("PUBLISH").arg(channel).arg(link.shared.envelope(publication)?);
     }
-    let answers = run(&mut link.connection.clone(), &pipeline).await.map_err(refused)?;
-    answers.into_iter().try_for_each(|answer| answer.extract_error().map(drop)).map_err(refused)
+    Ok(pipeline)
+}
+
+/// Publishes on channels over a connection of its own, opened for the first announcement: however many there are, nothing
+/// else waits behind them, and an answer that does not come costs nothing else its connection.
+#[derive(Default)]
+pub(super) struct Announcer(Mutex<Option<MultiplexedConnection>>);
+
+impl Announcer {
+    pub(super) async fn announce(&self, link: &Link, batch: &[Publication]) -> Result<()> {
+        let (pipeline, shared) = (publishes(link, batch)?, &link.shared);
+        let mut open = self.0.lock().await;
+        let mut connection = match open.take() {
+            Some(connection) => connection,
+            None => shared.url.connect(&shared.connect_options()).await?.connection,
+        };
+        let failed = |error| failure("cannot announce at", &shared.url, error);
+        let answers = tokio::select! {
+            biased;
+            () = link.lost.cancelled() => return Err(link.is_lost()),
+            answers = run(&mut connection, &pipeline) => answers.map_err(failed)?,
+        };
+        // One that failed is not used again.
+        *open = Some(connection);
+        answers.into_iter().try_for_each(|answer| answer.extract_error().map(drop)).map_err(failed)
+    }
 }
 
 /// A subscription on a connection of its own: a server that cuts off slow listeners, or forbids listening, cuts nothing
@@ -87,7 +117,7 @@ impl Subscription for RedisSubscription {
     }
 }
 
-fn read(payload: &[u8]) -> Broadcast {
+pub(super) fn read(payload: &[u8]) -> Broadcast {
     envelope::parse(payload)
         .map_err(|error| Undecodable { reason: error.to_string(), raw: Bytes::copy_from_slice(payload) })
 }

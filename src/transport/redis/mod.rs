@@ -16,6 +16,7 @@ mod connection;
 mod consumer;
 mod fanout;
 mod flush;
+mod inbox;
 mod keeper;
 mod keys;
 mod ledger;

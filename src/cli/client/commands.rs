@@ -1,0 +1,227 @@
+//! The commands that stock workers know, with their arguments (celery/worker/control.py `Panel`).
+
+use crate::cli::failure::Failure;
+use crate::protocol::{Map, Value};
+
+/// A command of remote control.
+#[derive(Debug)]
+pub(super) struct RemoteCommand {
+    pub(super) name: &'static str,
+    /// Its arguments for people to read.
+    pub(super) signature: &'static str,
+    pub(super) help: &'static str,
+    arguments: &'static [(&'static str, Kind)],
+    /// What takes all arguments that are left.
+    variadic: Option<&'static str>,
+}
+
+/// What an argument is read as.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Text,
+    Whole,
+    Number,
+    Flag,
+}
+
+use Kind::{Flag, Number, Text, Whole};
+
+const fn plain(name: &'static str, help: &'static str) -> RemoteCommand {
+    RemoteCommand { name, signature: "", help, arguments: &[], variadic: None }
+}
+
+/// Those of `inspect`.
+pub(super) const INSPECT: &[RemoteCommand] = &[
+    plain("active", "List of tasks currently being executed."),
+    plain("active_queues", "List the task queues a worker is currently consuming from."),
+    plain("clock", "Get current logical clock value."),
+    RemoteCommand {
+        signature: "[include_defaults=False]",
+        arguments: &[("with_defaults", Flag)],
+        ..plain("conf", "List configuration.")
+    },
+    RemoteCommand {
+        signature: "[n_samples=10]",
+        arguments: &[("samples", Whole)],
+        ..plain("memdump", "Dump statistics of previous memsample requests.")
+    },
+    plain("memsample", "Sample current RSS memory usage."),
+    RemoteCommand {
+        signature: "[object_type=Request] [num=200 [max_depth=10]]",
+        arguments: &[("type", Text), ("num", Whole), ("max_depth", Whole)],
+        ..plain("objgraph", "Create graph of uncollected objects (memory-leak debugging).")
+    },
+    plain("ping", "Ping worker(s)."),
+    RemoteCommand {
+        signature: "[id1 [id2 [... [idN]]]]",
+        variadic: Some("ids"),
+        ..plain("query_task", "Query for task information by id.")
+    },
+    RemoteCommand {
+        signature: "[attr1 [attr2 [... [attrN]]]]",
+        variadic: Some("taskinfoitems"),
+        ..plain("registered", "List of registered tasks.")
+    },
+    plain("report", "Information about Celery installation for bug reports."),
+    plain("reserved", "List of currently reserved tasks, not including scheduled/active."),
+    plain("revoked", "List of revoked task-ids."),
+    plain("scheduled", "List of currently scheduled ETA/countdown tasks."),
+    plain("stats", "Request worker statistics/information."),
+];
+
+/// Those of `control`.
+pub(super) const CONTROL: &[RemoteCommand] = &[
+    RemoteCommand {
+        signature: "<queue> [exchange [type [routing_key]]]",
+        arguments: &[("queue", Text), ("exchange", Text), ("exchange_type", Text), ("routing_key", Text)],
+        ..plain("add_consumer", "Tell worker(s) to consume from task queue by name.")
+    },
+    RemoteCommand {
+        signature: "[max [min]]",
+        arguments: &[("max", Whole), ("min", Whole)],
+        ..plain("autoscale", "Modify autoscale settings.")
+    },
+    RemoteCommand {
+        signature: "<queue>",
+        arguments: &[("queue", Text)],
+        ..plain("cancel_consumer", "Tell worker(s) to stop consuming from task queue by name.")
+    },
+    plain("disable_events", "Tell worker(s) to stop sending task-related events."),
+    plain("election", "Hold election."),
+    plain("enable_events", "Tell worker(s) to send task-related events."),
+    plain("heartbeat", "Tell worker(s) to send event heartbeat immediately."),
+    RemoteCommand {
+        signature: "[N=1]",
+        arguments: &[("n", Whole)],
+        ..plain("pool_grow", "Grow pool by n processes/threads.")
+    },
+    plain("pool_restart", "Restart execution pool."),
+    RemoteCommand {
+        signature: "[N=1]",
+        arguments: &[("n", Whole)],
+        ..plain("pool_shrink", "Shrink pool by n processes/threads.")
+    },
+    RemoteCommand {
+        signature: "<task_name> <rate_limit (e.g., 5/s | 5/m | 5/h)>",
+        arguments: &[("task_name", Text), ("rate_limit", Text)],
+        ..plain("rate_limit", "Tell worker(s) to modify the rate limit for a task by type.")
+    },
+    RemoteCommand {
+        signature: "[id1 [id2 [... [idN]]]]",
+        variadic: Some("task_id"),
+        ..plain("revoke", "Revoke task by task id (or list of ids).")
+    },
+    RemoteCommand {
+        signature: "[key1=value1 [key2=value2 [... [keyN=valueN]]]]",
+        variadic: Some("headers"),
+        ..plain("revoke_by_stamped_headers", "Revoke task by header (or list of headers).")
+    },
+    plain("shutdown", "Shutdown worker(s)."),
+    RemoteCommand {
+        signature: "<signal> [id1 [id2 [... [idN]]]]",
+        arguments: &[("signal", Text)],
+        variadic: Some("task_id"),
+        ..plain("terminate", "Terminate task by task id (or list of ids).")
+    },
+    RemoteCommand {
+        signature: "<task_name> <soft_secs> [hard_secs]",
+        arguments: &[("task_name", Text), ("soft", Number), ("hard", Number)],
+        ..plain("time_limit", "Tell worker(s) to modify the time limit for task by type.")
+    },
+];
+
+/// The command of that name; `kind` is `inspect` or `control`.
+pub(super) fn find(
+    commands: &'static [RemoteCommand],
+    kind: &str,
+    name: &str,
+) -> Result<&'static RemoteCommand, Failure> {
+    commands.iter().find(|command| command.name == name).ok_or_else(|| {
+        let names: Vec<_> = commands.iter().map(|command| command.name).collect();
+        let names = names.join(", ");
+        Failure::usage(format!("Command {name} not recognized. Available {kind} commands: {names}"))
+    })
+}
+
+impl RemoteCommand {
+    /// What was given, under the names that workers know. What is missing is for the worker to say.
+    pub(super) fn arguments(&self, given: &[String]) -> Result<Map, Failure> {
+        let (named, rest) = given.split_at(given.len().min(self.arguments.len()));
+        let mut arguments = Map::new();
+        for (text, (name, kind)) in named.iter().zip(self.arguments) {
+            let value = kind.read(text).ok_or_else(|| {
+                Failure::usage(format!("'{text}' is not what {} takes: {} {}", self.name, self.name, self.signature))
+            })?;
+            arguments.insert(*name, value);
+        }
+        match self.variadic {
+            Some(name) => {
+                arguments.insert(name, rest.to_vec());
+            }
+            None if rest.is_empty() => {}
+            None => {
+                let takes = if self.signature.is_empty() { "None" } else { self.signature };
+                return Err(Failure::usage(format!("Command '{}' takes arguments: {takes}", self.name)));
+            }
+        }
+        Ok(arguments)
+    }
+}
+
+impl Kind {
+    fn read(self, text: &str) -> Option<Value> {
+        match self {
+            Text => Some(text.into()),
+            Whole => text.parse::<i64>().ok().map(Value::from),
+            Number => text.parse::<f64>().ok().map(Value::from),
+            // celery/utils/serialization.py `strtobool`.
+            Flag => match text.to_lowercase().as_str() {
+                "yes" | "true" | "on" | "1" => Some(true.into()),
+                "no" | "false" | "off" | "0" => Some(false.into()),
+                _ => None,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::{is_celerys, is_order};
+
+    fn arguments(name: &str, given: &[&str]) -> Result<Map, String> {
+        let given: Vec<_> = given.iter().map(|text| (*text).to_owned()).collect();
+        let command = find(CONTROL, "control", name).or_else(|_| find(INSPECT, "inspect", name));
+        command.and_then(|command| command.arguments(&given)).map_err(|failure| failure.message)
+    }
+
+    #[test]
+    fn arguments_have_the_names_that_workers_know() {
+        let rows = [
+            ("ping", &[][..], Ok(Map::new())),
+            ("ping", &["x"], Err("Command 'ping' takes arguments: None")),
+            ("revoke", &["a", "b"], Ok(Map::from([("task_id", vec!["a", "b"])]))),
+            ("conf", &["true"], Ok(Map::from([("with_defaults", true)]))),
+            ("autoscale", &["10", "3"], Ok(Map::from([("max", 10), ("min", 3)]))),
+            ("autoscale", &["ten"], Err("'ten' is not what autoscale takes: autoscale [max [min]]")),
+            (
+                "terminate",
+                &["KILL", "a"],
+                Ok(Map::from([("signal", Value::from("KILL")), ("task_id", vec!["a"].into())])),
+            ),
+            ("time_limit", &["t", "1.5"], Ok(Map::from([("task_name", Value::from("t")), ("soft", 1.5.into())]))),
+            ("pool_grow", &["1", "2"], Err("Command 'pool_grow' takes arguments: [N=1]")),
+        ];
+        for (name, given, expected) in rows {
+            assert_eq!(arguments(name, given), expected.map_err(str::to_owned), "{name} {given:?}");
+        }
+        let unknown = arguments("nope", &[]).unwrap_err();
+        assert!(unknown.starts_with("Command nope not recognized. Available inspect commands: active, "), "{unknown}");
+    }
+
+    #[test]
+    fn what_changes_a_worker_is_no_inspection() {
+        assert!(CONTROL.iter().chain(INSPECT).map(|command| command.name).any(is_celerys));
+        assert!(!INSPECT.iter().any(|command| is_order(command.name)));
+    }
+}

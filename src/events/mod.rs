@@ -1,0 +1,22 @@
+//! Events as values: what a node tells monitors of itself and of its tasks (celery/events).
+//!
+//! An [`Event`] has the fields that Celery gives it, in Celery's order; an [`Origin`] is the node that all of its events
+//! come from; [`messages`] are what events are sent as, those of tasks many in one message; [`Groups`] says which are wanted.
+//! On the other side a [`Receiver`] reads messages of events; a [`Dumper`] writes events as lines; a [`Cluster`] is what
+//! is known from them.
+//!
+//! Nothing here sends or receives, reads a clock, or knows what happens in a worker: who makes an event says when it was.
+
+mod cluster;
+mod dumper;
+mod event;
+mod groups;
+mod messages;
+mod receiver;
+
+pub use cluster::{Cluster, SeenTask, SeenWorker, WINDOW};
+pub use dumper::Dumper;
+pub use event::{Event, Heartbeat, Kind, Load, Revocation, Sent, Stamp, Task};
+pub use groups::Groups;
+pub use messages::{EventMessage, Origin, messages};
+pub use receiver::Receiver;
