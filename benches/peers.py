@@ -11,6 +11,7 @@ from harness import BUILD, ROOT, Processes, RabbitMQ, Redis, build_worker, progr
 
 QUEUE = "bench"
 CELERIAC, PREFORK, THREADS, CRATE = "celeriac", "celery_prefork", "celery_threads", "celery_crate"
+EVENTS = "celeriac_events"
 
 
 @dataclass
@@ -41,8 +42,10 @@ class Peer:
 def all_peers() -> list[Peer]:
     stock = [sys.executable, "-m", "celery", "-A", "stock_app", "worker", "-Q", QUEUE, "-c", "2"]
     benches = ROOT / "benches"
+    celeriac = [build_worker(), "worker", "-Q", QUEUE]
     return [
-        Peer(CELERIAC, "Celeriac", [build_worker(), "worker", "-Q", QUEUE], 300_000),
+        Peer(CELERIAC, "Celeriac", celeriac, 300_000),
+        Peer(EVENTS, "Celeriac, -E (events)", [*celeriac, "-E"], 200_000),
         Peer(PREFORK, "Celery 5.7, prefork -c 2", stock, 8_000, cwd=benches),
         Peer(THREADS, "Celery 5.7, threads -c 2", [*stock, "-P", "threads"], 8_000, cwd=benches),
         Peer(

@@ -26,7 +26,7 @@ from distance import away  # noqa: E402
 from envelopes import template  # noqa: E402
 from harness import BUILD, ROOT, Failed, Processes, progress  # noqa: E402
 from limit import redis_alone  # noqa: E402
-from peers import CELERIAC, CRATE, PREFORK, all_peers  # noqa: E402
+from peers import CELERIAC, CRATE, EVENTS, PREFORK, all_peers  # noqa: E402
 
 # Milliseconds to Redis and back, through the proxy.
 DISTANCES = (0, 2)
@@ -234,6 +234,8 @@ def redis_ratios(results: dict, row) -> None:
     row("results ignored, beside Redis alone", over("ignored", LIMIT), 0.4)
     row("results stored, beside stock prefork", over("stored", PREFORK), 25)
     row("results stored, beside Redis alone", over("stored", LIMIT), 0.4)
+    with_events, without = rate("ignored", EVENTS), rate("ignored", CELERIAC)
+    row("with task events, beside without", with_events and without and with_events / without, 0.7)
     ours = results["round_trip"].get(CELERIAC)
     row("worker's share of a round trip, p50", ours and ours["worker_share_ms"]["p50"], 0.5, False, " ms")
     busy = results["throughput"]["ignored"].get(CELERIAC)

@@ -55,6 +55,7 @@ conformance! {
     a_closed_connection_ends_its_consumers,
     purging_counts_what_was_waiting,
     broadcasts_reach_everybody_who_listens,
+    announcements_reach_who_listens_and_need_nobody,
     a_closed_connection_ends_its_subscriptions,
     answers_reach_those_who_wait_and_nobody_else,
     answers_are_heard_by_who_asked,

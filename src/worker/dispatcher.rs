@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -121,7 +121,9 @@ impl Dispatcher {
 
     fn send(&self, kind: Kind) {
         let stamp = Stamp { clock: self.lamport.forward(), time: self.clock.now() };
-        if self.events.try_send(Event { kind, stamp }).is_err() && self.dropped.fetch_add(1, Ordering::Relaxed) == 0 {
+        // Once the last word is said nothing is sent any more.
+        let is_full = matches!(self.events.try_send(Event { kind, stamp }), Err(TrySendError::Full(_)));
+        if is_full && self.dropped.fetch_add(1, Ordering::Relaxed) == 0 {
             warn!("More events happen than the broker takes: the first of them is dropped, and others may be");
         }
     }

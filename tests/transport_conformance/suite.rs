@@ -547,6 +547,25 @@ pub(crate) async fn broadcasts_reach_everybody_who_listens(harness: &impl Harnes
     assert_eq!(heard(&mut *late).await, "4");
 }
 
+pub(crate) async fn announcements_reach_who_listens_and_need_nobody(harness: &impl Harness) {
+    let connection = harness.transport().connect().await.unwrap();
+    let to = |name: String| Publication {
+        exchange: "monitored".to_owned(),
+        routing_key: "task.multi".to_owned(),
+        message: message(&name),
+    };
+    connection.announce(vec![to("unheard".to_owned())]).await.unwrap();
+    let queue = Queue { exchange_durable: true, ..mailbox("ev.1", "monitored", "task.#") };
+    let mut monitor = connection.subscribe(&queue).await.unwrap();
+    connection.announce((0..300).map(|nth| to(nth.to_string())).collect()).await.unwrap();
+    for nth in 0..300 {
+        assert_eq!(heard(&mut *monitor).await, nth.to_string());
+    }
+    connection.close().await.unwrap();
+    let late = connection.announce(vec![to("late".to_owned())]).await;
+    assert!(late.is_ok() || late.is_err_and(|error| error.is_connection()), "it neither hangs nor is refused");
+}
+
 pub(crate) async fn a_closed_connection_ends_its_subscriptions(harness: &impl Harness) {
     let connection = harness.transport().connect().await.unwrap();
     let mut subscription = connection.subscribe(&mailbox("w1.pidbox", "pidbox", "")).await.unwrap();
