@@ -14,7 +14,7 @@ tokio::task_local! {
     static CARRIED: Option<Arc<Carried>>;
 }
 
-/// A trace and a span, to run something in. It costs next to nothing where there is neither.
+/// A trace and a span, to run something in.
 #[derive(Debug, Clone)]
 pub(crate) struct Scope {
     carried: Option<Arc<Carried>>,
@@ -22,13 +22,14 @@ pub(crate) struct Scope {
 }
 
 impl Scope {
-    /// The scope of a message: in the trace that its headers speak of, and in a span that is made now.
-    pub(crate) fn of_message(headers: &Map, span: impl FnOnce() -> Span) -> Self {
+    /// The scope of a message: in the trace that its headers speak of, and in a span that is made now. `None` where they
+    /// speak of none and no subscriber wants the span.
+    pub(crate) fn of_message(headers: &Map, span: impl FnOnce() -> Span) -> Option<Self> {
         let carried = Carried::of(headers).map(Arc::new);
         let span = span();
         #[cfg(feature = "otlp")]
         super::otlp::adopt(&span, carried.as_deref());
-        Scope { carried, span }
+        (carried.is_some() || !span.is_disabled()).then_some(Scope { carried, span })
     }
 
     /// The same for a message of which nothing is run.

@@ -318,9 +318,8 @@ async fn call(task: &dyn Task, context: &TaskContext, args: Vec<Value>) -> Outco
     let scope = Scope::here();
     match task.run(context.clone(), Arguments { args, kwargs: Map::new() }).guarded() {
         Run::Async(run) => run.await,
-        Run::Blocking(run) => tokio::task::spawn_blocking(move || scope.call(run)).await.unwrap_or_else(|_| Outcome::Reject {
-            reason: "the worker stopped before the task began".into(),
-            requeue: true,
+        Run::Blocking(run) => tokio::task::spawn_blocking(move || scope.call(run)).await.unwrap_or_else(|_| {
+            Outcome::Reject { reason: "the worker stopped before the task began".into(), requeue: true }
         }),
     }
 }

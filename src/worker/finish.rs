@@ -86,9 +86,12 @@ impl Finisher {
     }
 
     /// Runs one task from reserved to settled, in the trace that its message speaks of.
-    pub(crate) fn run(self: Arc<Self>, work: Box<Work>, slot: Slot) -> impl Future<Output = ()> + Send {
-        let scope = work.scope();
-        scope.run(self.run_in_scope(work, slot))
+    pub(crate) async fn run(self: Arc<Self>, work: Box<Work>, slot: Slot) {
+        match work.scope() {
+            None => self.run_in_scope(work, slot).await,
+            // On the heap, so that runs without a trace are no larger for it.
+            Some(scope) => Box::pin(scope.run(self.run_in_scope(work, slot))).await,
+        }
     }
 
     async fn run_in_scope(self: Arc<Self>, mut work: Box<Work>, slot: Slot) {

@@ -120,8 +120,8 @@ impl Work {
         self.embed.is_some()
     }
 
-    /// The trace that its message speaks of, and the span of its run.
-    pub(crate) fn scope(&self) -> Scope {
+    /// The trace that its message speaks of, and the span of its run, if there is either.
+    pub(crate) fn scope(&self) -> Option<Scope> {
         let request = &*self.request;
         let run = trace::Run {
             name: &request.task,
