@@ -1,7 +1,7 @@
 # Every command does its own set-up (scripts/setup.sh) and ends by itself.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench table fixtures clean
+.PHONY: help demo test otlp check bench table fixtures clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -12,6 +12,9 @@ demo: ## a Django project calls Rust tasks, then throughput beside a stock worke
 
 test: ## all tests: Rust, documentation, and stock Celery against the worker
 	@scripts/test.sh
+
+otlp: ## the tests of the feature otlp, for which everything is compiled anew
+	@cargo test --locked --features otlp --test otlp
 
 check: ## format, lints, documentation, licences and the rules of the house
 	@scripts/check.sh

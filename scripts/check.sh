@@ -10,6 +10,7 @@ step cargo fmt --all --check
 step rustfmt --check --edition 2021 benches/peers/celery-crate/src/main.rs
 step rustfmt --check --edition 2024 benches/peers/rabbitmq/src/main.rs
 step cargo clippy --workspace --all-targets --locked -- -D warnings
+step cargo clippy --all-targets --features otlp --locked -- -D warnings
 if cargo deny --version >/dev/null 2>&1; then
     step cargo deny --all-features check
 else

@@ -11,7 +11,7 @@
 //! 5  worker
 //! 4  app
 //! 3  transport  backend  task  control  events
-//! 2  redis_client  amqp_client  routing  canvas
+//! 2  redis_client  amqp_client  routing  canvas  trace
 //! 1  protocol   config   url   tls            pure, but for tls: no tokio, no sockets, no reading of clocks
 //! 0  error  time
 //! ```
@@ -37,6 +37,7 @@ pub mod routing;
 pub mod task;
 pub mod time;
 pub mod tls;
+mod trace;
 pub mod transport;
 mod url;
 pub mod worker;

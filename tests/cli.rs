@@ -99,6 +99,8 @@ fn mistakes() {
         &["worker", "task.acks_late=perhaps"],
         &["worker", "loud"],
         &["worker", "worker.log_format=%(colour)s"],
+        &["worker", "--log-format", "xml"],
+        &["worker", "worker.log_lines=xml"],
         &["worker", "-Q", "hipri", "task.create_missing_queues=no"],
         &["-b", "nonsense", "worker"],
         &["-b", "redis//localhost", "worker"],

@@ -6,6 +6,8 @@ mod support;
 
 #[path = "transport_conformance/harness.rs"]
 mod harness;
+#[path = "transport_conformance/listening.rs"]
+mod listening;
 #[path = "transport_conformance/suite.rs"]
 mod suite;
 

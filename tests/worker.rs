@@ -8,6 +8,8 @@ mod control;
 mod hostile;
 #[path = "worker/rig.rs"]
 mod rig;
+#[path = "worker/trace.rs"]
+mod trace;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::protocol::{Compression, Map, ResultTuple, Serializer, Value, repr};
 use crate::routing::{DelayLevels, Route, Router, delays_natively, is_quorum};
 use crate::task::TaskOptions;
+use crate::trace;
 use crate::transport::{Publication, Queue};
 
 /// Makes messages of calls as Celery's `send_task` does (celery/app/base.py `Celery.send_task`): the options that tasks
@@ -52,15 +53,19 @@ pub(crate) enum Prepared {
 }
 
 impl Messages {
-    /// Encodes all that a plan sends, before anything of it leaves: what cannot be sent is not sent in part.
+    /// Encodes all that a plan sends, before anything of it leaves: what cannot be sent is not sent in part. Each message
+    /// carries on the trace that it is sent in.
     ///
     /// # Errors
     /// As [`Messages::message`].
     pub(crate) fn prepare(&self, steps: Vec<Step>, now: Timestamp) -> Result<Vec<Prepared>> {
-        let mut prepared = Vec::new();
+        let (mut prepared, trace) = (Vec::new(), trace::current());
         for step in steps {
             match step {
-                Step::Send(call) => {
+                Step::Send(mut call) => {
+                    if let Some(trace) = &trace {
+                        call.change_headers(|headers| trace.write(headers));
+                    }
                     let message = self.message(*call, now)?;
                     match prepared.last_mut() {
                         Some(Prepared::Send(batch)) => batch.push(message),

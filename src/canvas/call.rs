@@ -111,6 +111,13 @@ impl Call {
         self.route_name.as_deref().unwrap_or(&self.task)
     }
 
+    /// Changes the headers that the message gets beside Celery's.
+    pub(crate) fn change_headers(&mut self, change: impl FnOnce(&mut Map)) {
+        let mut headers = take(&mut self.options, "headers").and_then(Value::into_map).unwrap_or_default();
+        change(&mut headers);
+        self.options.insert("headers", headers);
+    }
+
     /// Sets the options that the call does not have: those that its task was declared with
     /// (celery/app/task.py `Task._get_exec_options`), or those of a route. Nulls among them say nothing.
     pub fn fill(&mut self, options: Map) {

@@ -12,6 +12,7 @@ use super::client::{
 };
 use super::dead_letters::DeadLettersArguments;
 use super::log::Level;
+use crate::config::LogLines;
 
 /// Runs Celery tasks that are written in Rust.
 #[derive(Debug, Parser)]
@@ -132,6 +133,9 @@ pub(super) struct WorkerOptions {
         hide_env = true
     )]
     pub(super) loglevel: Level,
+    /// Log lines as text or as json; else as worker_log_lines says.
+    #[arg(long, value_name = "FORMAT", value_parser = log_lines, env = "CELERY_WORKER_LOG_FORMAT", hide_env = true)]
+    pub(super) log_format: Option<LogLines>,
     /// default or fair: tasks go to who is free, either way.
     #[arg(
         short = 'O',
@@ -272,6 +276,10 @@ fn count(text: &str) -> Result<u32, String> {
 
 fn pool(text: &str) -> Result<String, String> {
     if text == "tokio" { Ok(text.to_owned()) } else { Err("only tokio is supported yet".to_owned()) }
+}
+
+fn log_lines(text: &str) -> Result<LogLines, String> {
+    LogLines::named(text).ok_or_else(|| "expected text or json".to_owned())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -73,6 +73,9 @@ fn apply_options(config: &mut Config, arguments: &WorkerArguments) {
     if let Some(concurrency) = above_zero(arguments.pool.concurrency) {
         config.worker_concurrency = Some(concurrency);
     }
+    if let Some(lines) = arguments.worker.log_format {
+        config.worker_log_lines = lines;
+    }
     if arguments.worker.disable_prefetch {
         config.worker_disable_prefetch = true;
     }

@@ -32,7 +32,7 @@ pub(super) fn run(mut app: App, global: &GlobalOptions, arguments: &WorkerArgume
     }
     let warnings = settings::gather(app.config_mut(), global, arguments)?;
     let node = NodeName::new(arguments.worker.hostname.as_deref(), &hostname())?;
-    let log = log::install(&log_options(app.config(), global, arguments, &node)?, app.config())?;
+    let log = log::install(&log_options(&app, global, arguments, &node)?, app.config())?;
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let pidfile = pidfile(app.config(), arguments, &node)?;
     let state_db = arguments.worker.statedb.as_ref().or(app.config().worker_state_db.as_ref());
@@ -107,15 +107,10 @@ fn banner<'a>(
     }
 }
 
-fn log_options(
-    config: &Config,
-    global: &GlobalOptions,
-    arguments: &WorkerArguments,
-    node: &NodeName,
-) -> Result<LogOptions> {
-    let file = arguments.daemon.logfile.as_ref().or(config.worker_logfile.as_ref());
+fn log_options(app: &App, global: &GlobalOptions, arguments: &WorkerArguments, node: &NodeName) -> Result<LogOptions> {
+    let file = arguments.daemon.logfile.as_ref().or(app.config().worker_logfile.as_ref());
     let file = file.map(|file| node.expand(file)).transpose()?.map(PathBuf::from);
-    Ok(LogOptions { level: arguments.worker.loglevel, file, no_color: global.no_color })
+    Ok(LogOptions { level: arguments.worker.loglevel, file, no_color: global.no_color, service: app.name().to_owned() })
 }
 
 fn pidfile(config: &Config, arguments: &WorkerArguments, node: &NodeName) -> Result<Option<Pidfile>, Failure> {

@@ -23,7 +23,7 @@ pub use options::{BrokerTransportOptions, ResultTransportOptions, RetryPolicy};
 pub use queues::QueueDefinition;
 pub(crate) use queues::QueueNotFound;
 pub use routes::{RouteDefinition, RouteMap};
-pub use settings::{Config, UnknownTasks};
+pub use settings::{Config, LogLines, UnknownTasks};
 
 /// The broker of a configuration that names none (celery/app/base.py, kombu `Connection`).
 const DEFAULT_BROKER_URL: &str = "amqp://guest:guest@localhost:5672//";

@@ -246,6 +246,8 @@ settings! {
         worker_log_datefmt: Option<String> = None, OPTIONAL_TEXT;
         /// Whether log lines are coloured; `None`: on a terminal.
         worker_log_color: Option<bool> = None, OPTIONAL_BOOL;
+        /// Whether a log line is a text or a JSON object. Not one of Celery's settings.
+        worker_log_lines: LogLines = LogLines::Text, LOG_LINES;
         /// Where log lines go when `-f` is not given; `None`: standard error.
         worker_logfile: Option<String> = None, OPTIONAL_TEXT;
         /// Where the process id is kept when `--pidfile` is not given.
@@ -264,6 +266,30 @@ settings! {
         worker_lost_limit: Option<u32> = None, LIMIT;
     }
 }
+
+/// What a log line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogLines {
+    /// What `worker_log_format` says.
+    #[default]
+    Text,
+    /// A JSON object.
+    Json,
+}
+
+impl LogLines {
+    /// By its name.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "text" => Some(LogLines::Text),
+            "json" => Some(LogLines::Json),
+            _ => None,
+        }
+    }
+}
+
+const LOG_LINES: Parser<LogLines> =
+    Parser::new(Kind::Text, "\"text\" or \"json\"", |value| LogLines::named(value.as_str()?));
 
 /// What becomes of a message whose task a worker does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -10,6 +10,7 @@ use crate::canvas::{chord, group, starmap};
 use crate::config::Config;
 use crate::protocol::{Exception, Map, ResultTuple, Signature, Value};
 use crate::task::{Arguments, Outcome, Retry, RetryPolicy, Run, Task, TaskContext, TaskOptions};
+use crate::trace::Scope;
 use crate::{Error, ErrorKind, Result};
 
 /// What the built-in tasks need of their worker.
@@ -314,11 +315,11 @@ async fn call_back(context: &TaskContext, callback: Value, values: Vec<Value>) -
 }
 
 async fn call(task: &dyn Task, context: &TaskContext, args: Vec<Value>) -> Outcome {
+    let scope = Scope::here();
     match task.run(context.clone(), Arguments { args, kwargs: Map::new() }).guarded() {
         Run::Async(run) => run.await,
-        Run::Blocking(run) => tokio::task::spawn_blocking(run).await.unwrap_or_else(|_| Outcome::Reject {
-            reason: "the worker stopped before the task began".into(),
-            requeue: true,
+        Run::Blocking(run) => tokio::task::spawn_blocking(move || scope.call(run)).await.unwrap_or_else(|_| {
+            Outcome::Reject { reason: "the worker stopped before the task began".into(), requeue: true }
         }),
     }
 }

@@ -33,6 +33,7 @@ use super::{LAST_WORDS, WorkerHandle};
 use crate::Result;
 use crate::control::Rate;
 use crate::time::Clock;
+use crate::trace::Scope;
 use crate::transport::{Delivery, Growth, Prefetch};
 
 /// How many events one turn of the loop takes.
@@ -305,11 +306,13 @@ impl Consumer {
             Intake::Hold(eta, work) => self.accept(Some(eta), work),
             Intake::Expired(work) => self.spawn(|finisher| async move {
                 let mut work = work;
-                finisher.expire(&mut work).await;
+                Scope::of_headers(&work.request.headers).run(finisher.expire(&mut work)).await;
             }),
             Intake::HandBack(unknown) => self.hand_back(*unknown),
             Intake::Malformed(malformed) => {
-                self.spawn(|finisher| async move { finisher.refuse(*malformed).await });
+                let headers = malformed.message.as_ref().map(|message| &message.headers);
+                let scope = headers.map_or_else(|_| Scope::here(), Scope::of_headers);
+                self.spawn(|finisher| scope.run(async move { finisher.refuse(*malformed).await }));
             }
         }
     }

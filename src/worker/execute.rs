@@ -11,6 +11,7 @@ use super::cold::Cold;
 use super::running::{End, Leash};
 use crate::control::Signal;
 use crate::task::{self, Outcome, Run, TaskContext};
+use crate::trace::Scope;
 
 /// How long a run may take.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -64,9 +65,10 @@ pub(crate) async fn execute(
     ran
 }
 
-/// The function's answer as a future; the function runs on a thread that may block.
+/// The function's answer as a future; the function runs on a thread that may block, in the same trace and span.
 fn on_thread(function: Box<dyn FnOnce() -> Outcome + Send>) -> Handler {
-    let thread = tokio::task::spawn_blocking(function);
+    let scope = Scope::here();
+    let thread = tokio::task::spawn_blocking(move || scope.call(function));
     Box::pin(async move {
         match thread.await {
             Ok(outcome) => outcome,

@@ -33,6 +33,7 @@ use crate::backend::ChordProgress;
 use crate::protocol::{Exception, MetaResult, ResultTuple, Signature, State, TaskMeta};
 use crate::task::{Arguments, Request, Run, SignatureSink, StateSink, Task, TaskContext, outcome_of_panic};
 use crate::time::Clock;
+use crate::trace;
 use crate::transport::Settlement;
 
 /// Runs work and carries out what it comes to.
@@ -81,8 +82,16 @@ impl Finisher {
         self.rng.lock().unwrap_or_else(PoisonError::into_inner).f64()
     }
 
-    /// Runs one task from reserved to settled.
-    pub(crate) async fn run(self: Arc<Self>, mut work: Box<Work>, slot: Slot) {
+    /// Runs one task from reserved to settled, in the trace that its message speaks of.
+    pub(crate) async fn run(self: Arc<Self>, work: Box<Work>, slot: Slot) {
+        match work.scope() {
+            None => self.run_in_scope(work, slot).await,
+            // On the heap, so that runs without a trace are no larger for it.
+            Some(scope) => Box::pin(scope.run(self.run_in_scope(work, slot))).await,
+        }
+    }
+
+    async fn run_in_scope(self: Arc<Self>, mut work: Box<Work>, slot: Slot) {
         // The handler's own panics are its failures; one of ours must not bring the message back to do it again.
         let ran = AssertUnwindSafe(self.run_to_end(&mut work, slot)).catch_unwind().await;
         if ran.is_err() {
@@ -183,6 +192,7 @@ impl Finisher {
             MetaResult::Value(_) => None,
         };
         let (stores, fails) = (store.is_some(), part == Some(State::Failure));
+        trace::ended(ending.state(), exception.as_ref());
         let finding = Finding { store, part, result, traceback: traceback.clone(), children };
         let kept = match self.results.keep(work, finding, || said.say()).await {
             Ok(kept) => kept,

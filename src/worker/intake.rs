@@ -283,7 +283,8 @@ fn accept(delivery: Receipt, message: Message, understood: Understood, tasks: &T
         Ok(accepted) => accepted,
         Err(malformed) => return Intake::Malformed(malformed),
     };
-    info!("Task {}[{}] received", work.name, work.request.id);
+    let (id, name) = (&*work.request.id, &*work.request.task);
+    info!(task_id = id, task_name = name, "Task {}[{id}] received", work.name);
     match eta {
         _ if work.is_expired(now) => Intake::Expired(work),
         Some(eta) if eta > now => Intake::Hold(eta, work),

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, error, warn};
 
 use super::event::Event;
+use crate::config::Config;
 use crate::control::{ControlRequest, LamportClock};
 use crate::protocol::{AcceptContent, Value};
 use crate::transport::{Backoff, Broadcast, Connection, Queue, Subscription};
@@ -203,6 +204,7 @@ fn unsubscribed() -> Result<Broadcast> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app::parts::control_queue;
 
     #[test]
     fn a_queue_of_commands_is_durable_or_exclusive_and_not_both() {
@@ -214,7 +216,7 @@ mod tests {
         ] {
             let (control_queue_durable, control_queue_exclusive) = (durable, exclusive);
             let config = Config { control_queue_durable, control_queue_exclusive, ..Config::default() };
-            let declared = queue("celery@h", &config);
+            let declared = control_queue("celery@h", &config);
             assert_eq!((declared.durable, declared.exclusive, declared.auto_delete), (durable, exclusive, auto_delete));
             assert_eq!(check(&config).is_err(), is_refused);
             assert!(check(&Config { worker_enable_remote_control: false, ..config }).is_ok(), "it has no such queue");

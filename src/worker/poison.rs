@@ -30,6 +30,7 @@ use super::request::Work;
 use super::running::Slot;
 use super::settle::Ending;
 use crate::protocol::{Exception, MetaResult};
+use crate::trace::Scope;
 use crate::transport::{Connection, Note};
 
 /// How many records one write carries at most.
@@ -167,7 +168,7 @@ impl Poison {
     /// Gives a message up.
     pub(crate) async fn condemn(self, finisher: Arc<Finisher>, mut work: Box<Work>) {
         let conclusion = conclusion(work.record.unwrap_or_default());
-        finisher.end(&mut work, conclusion).await;
+        Scope::of_headers(&work.request.headers).run(finisher.end(&mut work, conclusion)).await;
         // If somebody sends the dead letter again, it begins anew.
         self.end(&work.request.id);
     }

@@ -11,6 +11,7 @@ use crate::Result;
 use crate::canvas::Parent;
 use crate::protocol::{Body, Embed, Message, Value};
 use crate::task::{Arguments, Request};
+use crate::trace::{self, Scope};
 use crate::transport::{Credit, QueueName, Receipt, Settlement};
 
 /// A message that is to be run, with everything that running it takes.
@@ -117,6 +118,22 @@ impl Work {
     /// Whether anything is to follow.
     pub(crate) fn is_followed(&self) -> bool {
         self.embed.is_some()
+    }
+
+    /// The trace that its message speaks of, and the span of its run, if there is either.
+    pub(crate) fn scope(&self) -> Option<Scope> {
+        let request = &*self.request;
+        let run = trace::Run {
+            name: &request.task,
+            id: &request.id,
+            root_id: request.root_id.as_deref(),
+            parent_id: request.parent_id.as_deref(),
+            queue: self.queue.as_str(),
+            retries: request.retries,
+            hostname: &request.hostname,
+            correlation_id: request.correlation_id.as_deref(),
+        };
+        Scope::of_message(&request.headers, || run.span())
     }
 
     /// Whether its time has passed: `now > expires` (celery/worker/request.py `Request.maybe_expire`).

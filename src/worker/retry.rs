@@ -41,6 +41,10 @@ pub(crate) fn publication(work: &Work, retry: &Retry, again: Again) -> Result<Pu
     if retry.args.is_some() || retry.kwargs.is_some() {
         replace_arguments(&mut message, work, retry)?;
     }
+    #[cfg(feature = "otlp")]
+    if let Some(trace) = crate::trace::current() {
+        trace.renew(&mut message.headers);
+    }
     message.properties.redelivered = false;
     Ok(route(message, work, again))
 }

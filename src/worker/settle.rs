@@ -32,6 +32,20 @@ pub(crate) enum Ending {
     WorkerLost,
 }
 
+impl Ending {
+    /// The state that a run ends with (celery/app/trace.py `trace_task`), whether it is stored or not.
+    pub(crate) fn state(self) -> &'static str {
+        match self {
+            Ending::Success => "SUCCESS",
+            Ending::Failure | Ending::TimeLimit | Ending::WorkerLost => "FAILURE",
+            Ending::Retry | Ending::Cancelled => "RETRY",
+            Ending::Ignore | Ending::Replaced => "IGNORED",
+            Ending::Reject { .. } => "REJECTED",
+            Ending::Revoked => "REVOKED",
+        }
+    }
+}
+
 /// What is done about an [`Ending`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Verdict {

@@ -11,6 +11,7 @@ use crate::canvas::continuation::Replaced;
 use crate::canvas::{Given, Plan};
 use crate::protocol::{Embed, Map, MetaResult, ResultTuple, Signature, State, Value};
 use crate::task::{Request, SignatureSink, StateSink};
+use crate::trace;
 use crate::{Error, ErrorKind, Result};
 
 /// What one running handler asks of its worker: states to store and tasks to send.
@@ -60,7 +61,7 @@ impl SignatureSink for Sink {
     async fn send(&self, request: &Request, signature: Signature) -> Result<ResultTuple> {
         let plan = self.sender.plan(Some(&parent_of(request)), signature, Given::default())?;
         let result = result_of(&plan)?;
-        self.carry_out(self.sender.prepare(plan)?).await?;
+        self.carry_out(trace::within(&request.headers, || self.sender.prepare(plan))?).await?;
         Ok(result)
     }
 
@@ -70,7 +71,7 @@ impl SignatureSink for Sink {
             self.sender.with_planner(Some(&parent_of(request)), |planner| planner.add_to_chord(of, signature))?;
         let (group_id, result) = (added.group_id, result_of(&added.plan)?);
         // What cannot be encoded is not waited for.
-        let ready = self.sender.prepare(added.plan)?;
+        let ready = trace::within(&request.headers, || self.sender.prepare(added.plan))?;
         // First the count and then the member, which may have ended before the count otherwise.
         self.sender.insist(|chords| chords.add_to_chord(&group_id, &result.id, request.group_index)).await?;
         self.carry_out(ready).await?;

@@ -14,6 +14,7 @@ use super::request::Work;
 use super::revoked::Reason;
 use super::state_file::{Remembered, StateFile};
 use crate::control::Rate;
+use crate::trace::Scope;
 
 /// How much of what is due is decoded at a time, if none of it can begin: the loop has other things to do.
 const THAWS: usize = 500;
@@ -70,7 +71,8 @@ impl Consumer {
     }
 
     pub(super) fn discard(&self, mut work: Box<Work>, reason: Reason) {
-        self.spawn(|finisher| async move { finisher.discard(&mut work, &reason).await });
+        let scope = Scope::of_headers(&work.request.headers);
+        self.spawn(|finisher| scope.run(async move { finisher.discard(&mut work, &reason).await }));
     }
 
     /// Those of the ids by which something waits.

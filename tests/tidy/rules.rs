@@ -9,7 +9,7 @@ use crate::source::{Source, has_word, paths_from};
 pub(crate) const BANDS: &[&[&str]] = &[
     &["error", "time"],
     &["protocol", "config", "url", "tls"],
-    &["redis_client", "amqp_client", "routing", "canvas"],
+    &["redis_client", "amqp_client", "routing", "canvas", "trace"],
     &["transport", "backend", "task", "control", "events"],
     &["app"],
     &["worker"],
@@ -22,6 +22,7 @@ const LONGEST_ARCHITECTURE: usize = 200;
 const CLIENTS: &[(&str, &[&str])] = &[
     ("redis", &["src/redis_client", "src/transport/redis", "src/backend/redis"]),
     ("lapin", &["src/amqp_client", "src/transport/amqp", "src/backend/rpc"]),
+    ("opentelemetry", &["src/trace"]),
 ];
 /// What a pure room may not name, and why it would.
 const IMPURE: &[&str] =
