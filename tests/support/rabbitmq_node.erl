@@ -98,7 +98,12 @@ query(Queue, State, Attempts) when Attempts > 0 ->
     end.
 
 %% As if memory were low: the node reads nothing more from connections that publish.
-alarm(true) -> rabbit_alarm:set_alarm({{resource_limit, memory, node()}, []});
+alarm(true) ->
+    ok = rabbit_alarm:set_alarm({{resource_limit, memory, node()}, []}),
+    %% Who asks after this has been told: the alarm goes from one process to the next.
+    [_ | _] = rabbit_alarm:get_alarms(),
+    [catch rabbit_reader:info(Connection, [state]) || Connection <- rabbit_networking:connections()],
+    ok;
 alarm(false) -> rabbit_alarm:clear_alarm({resource_limit, memory, node()}).
 
 start_link() -> ignore.
