@@ -15,7 +15,7 @@ pytest.register_assert_rewrite("canvas", "canvas_cases", "client", "faults", "ra
 import client  # noqa: E402
 from faults import Broker, current  # noqa: E402
 from rabbit import Rabbit, RabbitBroker  # noqa: E402
-from support import Redis, Worker  # noqa: E402
+from support import DEAD_LETTERS, Redis, Worker  # noqa: E402
 
 KINDS = {"redis": Redis, "rabbitmq": Rabbit}
 BROKERS = {"redis": Broker, "rabbitmq": RabbitBroker}
@@ -90,6 +90,7 @@ def app(server):
 @pytest.fixture(scope="module")
 def start_worker(server, folder):
     """Starts example workers, and has them end well when the suite does."""
+    server.forget(DEAD_LETTERS)  # Those of another suite.
     workers = []
 
     def start(queues, *options, **settings):
