@@ -77,6 +77,7 @@ every_backend_keeps! {
 backends_with_chords_keep! {
     chords: groups_are_kept_with_their_structure
     a_chord_completes_once_and_in_the_headers_order
+    a_group_that_ends_a_chain_makes_its_chord_no_smaller
     members_of_many_chords_are_counted_in_one_batch
     a_chord_waits_for_members_that_were_added
     the_first_failure_in_order_fails_a_chord

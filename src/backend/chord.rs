@@ -21,7 +21,9 @@ use crate::protocol::{Exception, MetaResult, ResultTuple, State, Value};
 /// A worker that dies on the way leaves a claim that expires, and the member that is delivered again claims anew.
 #[async_trait]
 pub trait NativeChords: ResultBackend {
-    /// Announces a chord of `size` members. Members may have reported already.
+    /// Announces a chord of `size` members. Members may have reported already. A group that a header's chain ends in
+    /// announces itself when the chain comes to it, under the chord's id: a larger size that is there counts those too,
+    /// and stays.
     async fn start_chord(&self, group_id: &str, size: u64) -> Result<()>;
 
     /// Saves the structure of a header in which groups stand, so that [`claimed`](Self::claimed) can join it

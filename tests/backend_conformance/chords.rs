@@ -138,6 +138,21 @@ pub(crate) async fn a_chord_completes_once_and_in_the_headers_order(backend: Bac
     assert!(matches!(count_one(&backend, part("g", 1)).await, ChordProgress::Complete(_)));
 }
 
+/// A chain in the header that ends in a group: stock Celery takes the group's size for that of the chord, and waits for
+/// ever where more members have reported by then (celery/canvas.py `group._apply_tasks`).
+pub(crate) async fn a_group_that_ends_a_chain_makes_its_chord_no_smaller(backend: Backend) {
+    let chords = chords(&backend);
+    chords.start_chord("g", 3).await.unwrap();
+    assert_eq!(count(&backend, &[part("g", 0), part("g", 1)]).await, [ChordProgress::Waiting, ChordProgress::Waiting]);
+    chords.start_chord("g", 2).await.unwrap();
+    assert_eq!(claim(count_one(&backend, part("g", 2)).await).count, 3);
+    // The chain may be quicker than whoever sends the header.
+    chords.start_chord("h", 2).await.unwrap();
+    chords.start_chord("h", 3).await.unwrap();
+    assert_eq!(count(&backend, &[part("h", 0), part("h", 1)]).await, [ChordProgress::Waiting, ChordProgress::Waiting]);
+    assert_eq!(claim(count_one(&backend, part("h", 2)).await).count, 3);
+}
+
 pub(crate) async fn members_of_many_chords_are_counted_in_one_batch(backend: Backend) {
     const CHORDS: i64 = 70;
     for number in 0..CHORDS {

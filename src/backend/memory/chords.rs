@@ -121,6 +121,9 @@ impl NativeChords for MemoryBackend {
         let now = Instant::now();
         let mut kept = self.kept();
         let chord = kept.chords.chord(group_id, now);
+        if chord.size.is_some_and(|known| known > size) {
+            return Ok(());
+        }
         chord.claim = None;
         chord.size = Some(size);
         chord.expires_at = self.options.kept_for_chord().and_then(|time| now.checked_add(time));

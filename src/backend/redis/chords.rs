@@ -24,6 +24,9 @@ use crate::backend::{
 use crate::protocol::ResultTuple;
 use crate::{Error, ErrorKind, Result};
 
+/// Announces a chord.
+pub(super) const START: &str = include_str!("start.lua");
+
 /// Counts parts.
 pub(super) const PART: &str = include_str!("part.lua");
 
@@ -50,11 +53,12 @@ struct Members<'a> {
 #[async_trait]
 impl NativeChords for RedisBackend {
     async fn start_chord(&self, group_id: &str, size: u64) -> Result<()> {
-        let mut pipeline = Pipeline::new();
-        pipeline.cmd("DEL").arg(self.group_key(group_id, ".c"));
-        pipeline.cmd("SET").arg(self.group_key(group_id, ".s")).arg(size);
-        expiring(&mut pipeline, self.options.kept_for_chord());
-        self.link.query(&pipeline).await.map(|_| ())
+        let mut call = self.link.start.call(2);
+        for suffix in [".c", ".s"] {
+            call.arg(self.group_key(group_id, suffix));
+        }
+        call.arg(size).arg(seconds(self.options.kept_for_chord()));
+        self.asked(call).await.map(|_| ())
     }
 
     async fn save_header(&self, header: &ResultTuple) -> Result<()> {

@@ -6,7 +6,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, RedisError, Value};
 use tokio::sync::Mutex;
 
-use super::chords::{ADD, COMPLETE, EXTEND, PART};
+use super::chords::{ADD, COMPLETE, EXTEND, PART, START};
 use super::store::{REPLACE, STORE};
 use crate::redis_client::{ConnectOptions, RedisUrl, Script, failure};
 use crate::{Error, ErrorKind, Result};
@@ -21,6 +21,8 @@ pub(super) struct Link {
     pub(super) store: Script,
     /// The script that replaces one result.
     pub(super) replace: Script,
+    /// The script that announces a chord.
+    pub(super) start: Script,
     /// The script that counts parts of chords.
     pub(super) part: Script,
     /// The script that adds a member to a chord.
@@ -54,6 +56,7 @@ impl Link {
             open: Mutex::default(),
             store: Script::new(STORE),
             replace: Script::new(REPLACE),
+            start: Script::new(START),
             part: Script::new(PART),
             add: Script::new(ADD),
             complete: Script::new(COMPLETE),
@@ -90,13 +93,17 @@ impl Link {
         let count = pipeline.len();
         match extracted(connection.send_packed_commands(pipeline, 0, count).await) {
             Err(error) if error.code() == Some("NOSCRIPT") => {
-                for script in [&self.store, &self.replace, &self.part, &self.add, &self.complete, &self.extend] {
+                for script in self.scripts() {
                     script.load(connection).await?;
                 }
                 extracted(connection.send_packed_commands(pipeline, 0, count).await)
             }
             answers => answers,
         }
+    }
+
+    fn scripts(&self) -> [&Script; 7] {
+        [&self.store, &self.replace, &self.start, &self.part, &self.add, &self.complete, &self.extend]
     }
 
     async fn lend(&self) -> Result<Lent> {
