@@ -56,7 +56,7 @@ pub struct OutgoingTask {
     pub headers: Map,
     /// Where an `rpc://` producer wants the result.
     pub reply_to: String,
-    /// The priority; 0 if there is none.
+    /// The priority. `None`: 0 on Redis, and none on RabbitMQ, as of a task that a stock worker knows.
     pub priority: Option<i64>,
     /// Whether the message may be lost with the broker (`delivery_mode` 1).
     pub transient: bool,

@@ -54,8 +54,8 @@ pub enum Settlement {
     Restore,
     /// Replaced by another message (the dead letter) that is published before, or in the same instant as, the ack.
     DeadLetter(Box<Publication>),
-    /// Replaced by a copy that waits elsewhere, as by a dead letter; but where no copy is taken that is told, and the
-    /// message is given back.
+    /// Replaced by a copy that waits elsewhere, as by a dead letter; but where RabbitMQ takes no copy that is told, and the
+    /// message is given back. Other brokers have nothing to park messages in: nobody asks them.
     Park(Box<Publication>, Refused),
 }
 

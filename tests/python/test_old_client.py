@@ -5,8 +5,6 @@ import pathlib
 import subprocess
 import sys
 
-import pytest
-
 from support import ROOT
 
 PYTHON = pathlib.Path(os.environ.get("CELERIAC_OLD_PYTHON") or ROOT / ".build" / "venv-5.3" / "bin" / "python")
@@ -14,6 +12,7 @@ PYTHON = pathlib.Path(os.environ.get("CELERIAC_OLD_PYTHON") or ROOT / ".build" /
 
 def run(suite, *options):
     """A suite of this folder, under the old client; the stock workers in it stay those of this environment."""
+    assert PYTHON.exists(), f"{PYTHON} is missing: `scripts/setup.sh old-client` makes it"
     suite = pathlib.Path(__file__).with_name(suite)
     command = [PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider", suite, *options]
     env = {**os.environ, "CELERIAC_STOCK_5_7": sys.executable}
@@ -21,11 +20,9 @@ def run(suite, *options):
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr
 
 
-@pytest.mark.skipif(not PYTHON.exists(), reason="no .build/venv-5.3: scripts/setup.sh old-client makes it")
 def test_every_task_from_celery_5_3():
     run("test_tasks.py")
 
 
-@pytest.mark.skipif(not PYTHON.exists(), reason="no .build/venv-5.3: scripts/setup.sh old-client makes it")
 def test_every_canvas_from_celery_5_3():
     run("test_mixed_fleet.py", "-k", "three")

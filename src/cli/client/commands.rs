@@ -32,41 +32,41 @@ const fn plain(name: &'static str, help: &'static str) -> RemoteCommand {
 
 /// Those of `inspect`.
 pub(super) const INSPECT: &[RemoteCommand] = &[
-    plain("active", "List of tasks currently being executed."),
-    plain("active_queues", "List the task queues a worker is currently consuming from."),
-    plain("clock", "Get current logical clock value."),
+    plain("active", "Tasks that run at this moment."),
+    plain("active_queues", "Queues that are consumed."),
+    plain("clock", "The logical clock."),
     RemoteCommand {
         signature: "[include_defaults=False]",
         arguments: &[("with_defaults", Flag)],
-        ..plain("conf", "List configuration.")
+        ..plain("conf", "Settings that are not the default; all of them with true.")
     },
     RemoteCommand {
         signature: "[n_samples=10]",
         arguments: &[("samples", Whole)],
-        ..plain("memdump", "Dump statistics of previous memsample requests.")
+        ..plain("memdump", "What earlier memsamples have found.")
     },
-    plain("memsample", "Sample current RSS memory usage."),
+    plain("memsample", "Take a sample of the resident memory."),
     RemoteCommand {
         signature: "[object_type=Request] [num=200 [max_depth=10]]",
         arguments: &[("type", Text), ("num", Whole), ("max_depth", Whole)],
-        ..plain("objgraph", "Create graph of uncollected objects (memory-leak debugging).")
+        ..plain("objgraph", "Draw the objects that Python has not collected.")
     },
-    plain("ping", "Ping worker(s)."),
+    plain("ping", "Is anybody there?"),
     RemoteCommand {
         signature: "[id1 [id2 [... [idN]]]]",
         variadic: Some("ids"),
-        ..plain("query_task", "Query for task information by id.")
+        ..plain("query_task", "What the workers know of tasks, by id.")
     },
     RemoteCommand {
         signature: "[attr1 [attr2 [... [attrN]]]]",
         variadic: Some("taskinfoitems"),
-        ..plain("registered", "List of registered tasks.")
+        ..plain("registered", "Tasks that can be run, with these attributes.")
     },
-    plain("report", "Information about Celery installation for bug reports."),
-    plain("reserved", "List of currently reserved tasks, not including scheduled/active."),
-    plain("revoked", "List of revoked task-ids."),
-    plain("scheduled", "List of currently scheduled ETA/countdown tasks."),
-    plain("stats", "Request worker statistics/information."),
+    plain("report", "What a bug report should say."),
+    plain("reserved", "Tasks that were taken and have not begun; none that wait for their ETA."),
+    plain("revoked", "Ids that are revoked."),
+    plain("scheduled", "Tasks that wait for their ETA."),
+    plain("stats", "Counters, pool, broker and process."),
 ];
 
 /// Those of `control`.
@@ -74,59 +74,59 @@ pub(super) const CONTROL: &[RemoteCommand] = &[
     RemoteCommand {
         signature: "<queue> [exchange [type [routing_key]]]",
         arguments: &[("queue", Text), ("exchange", Text), ("exchange_type", Text), ("routing_key", Text)],
-        ..plain("add_consumer", "Tell worker(s) to consume from task queue by name.")
+        ..plain("add_consumer", "Consume one more queue.")
     },
     RemoteCommand {
         signature: "[max [min]]",
         arguments: &[("max", Whole), ("min", Whole)],
-        ..plain("autoscale", "Modify autoscale settings.")
+        ..plain("autoscale", "Change the bounds of the pool.")
     },
     RemoteCommand {
         signature: "<queue>",
         arguments: &[("queue", Text)],
-        ..plain("cancel_consumer", "Tell worker(s) to stop consuming from task queue by name.")
+        ..plain("cancel_consumer", "Consume a queue no longer.")
     },
-    plain("disable_events", "Tell worker(s) to stop sending task-related events."),
-    plain("election", "Hold election."),
-    plain("enable_events", "Tell worker(s) to send task-related events."),
-    plain("heartbeat", "Tell worker(s) to send event heartbeat immediately."),
+    plain("disable_events", "Send no more events of tasks."),
+    plain("election", "Elect a node that does something."),
+    plain("enable_events", "Send events of tasks."),
+    plain("heartbeat", "Send a heartbeat at once."),
     RemoteCommand {
         signature: "[N=1]",
         arguments: &[("n", Whole)],
-        ..plain("pool_grow", "Grow pool by n processes/threads.")
+        ..plain("pool_grow", "Run N tasks more at a time.")
     },
-    plain("pool_restart", "Restart execution pool."),
+    plain("pool_restart", "Begin a new pool."),
     RemoteCommand {
         signature: "[N=1]",
         arguments: &[("n", Whole)],
-        ..plain("pool_shrink", "Shrink pool by n processes/threads.")
+        ..plain("pool_shrink", "Run N tasks fewer at a time.")
     },
     RemoteCommand {
         signature: "<task_name> <rate_limit (e.g., 5/s | 5/m | 5/h)>",
         arguments: &[("task_name", Text), ("rate_limit", Text)],
-        ..plain("rate_limit", "Tell worker(s) to modify the rate limit for a task by type.")
+        ..plain("rate_limit", "Let a task start so often.")
     },
     RemoteCommand {
         signature: "[id1 [id2 [... [idN]]]]",
         variadic: Some("task_id"),
-        ..plain("revoke", "Revoke task by task id (or list of ids).")
+        ..plain("revoke", "Do not run these tasks.")
     },
     RemoteCommand {
         signature: "[key1=value1 [key2=value2 [... [keyN=valueN]]]]",
         variadic: Some("headers"),
-        ..plain("revoke_by_stamped_headers", "Revoke task by header (or list of headers).")
+        ..plain("revoke_by_stamped_headers", "Do not run tasks with one of these stamps.")
     },
-    plain("shutdown", "Shutdown worker(s)."),
+    plain("shutdown", "Stop warmly."),
     RemoteCommand {
         signature: "<signal> [id1 [id2 [... [idN]]]]",
         arguments: &[("signal", Text)],
         variadic: Some("task_id"),
-        ..plain("terminate", "Terminate task by task id (or list of ids).")
+        ..plain("terminate", "End these tasks, also while they run.")
     },
     RemoteCommand {
         signature: "<task_name> <soft_secs> [hard_secs]",
         arguments: &[("task_name", Text), ("soft", Number), ("hard", Number)],
-        ..plain("time_limit", "Tell worker(s) to modify the time limit for task by type.")
+        ..plain("time_limit", "Let a task take so long.")
     },
 ];
 
