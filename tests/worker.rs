@@ -288,6 +288,8 @@ async fn nothing_is_called_a_success_that_cannot_be_stored() {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    // With one subscriber alone, a thread of another test that says a line first would decide for all that nobody hears it.
+    let _another = tracing::Dispatch::new(tracing_subscriber::registry());
     let _logging = tracing::subscriber::set_default(subscriber);
     let deep = task("deep", TaskOptions::default(), |_, _| Outcome::Success(too_deep()));
     let rig = Rig::start(App::new("test").task(deep).task(echo())).await;

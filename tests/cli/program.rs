@@ -5,8 +5,13 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::time::Duration;
 
 use tempfile::TempDir;
+
+/// No program of a test takes so long: one that does hangs, and is killed, so that what it has said is seen.
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// How a program is to be started.
 pub(crate) struct Program {
@@ -27,6 +32,8 @@ pub(crate) struct Running {
     child: Child,
     errors: BufReader<ChildStderr>,
     seen: String,
+    /// Its end is the program's, as far as the watchdog is concerned.
+    _watched: Sender<()>,
 }
 
 impl Program {
@@ -67,8 +74,24 @@ impl Program {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let errors = BufReader::new(child.stderr.take().unwrap());
-        Running { child, errors, seen: String::new() }
+        Running { _watched: watch(child.id()), child, errors, seen: String::new() }
     }
+}
+
+/// Kills the process after [`LIMIT`], unless what is returned is dropped before.
+fn watch(id: u32) -> Sender<()> {
+    let (watched, ended) = mpsc::channel();
+    std::thread::spawn(move || {
+        if ended.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
+            send_signal("KILL", id);
+        }
+    });
+    watched
+}
+
+fn send_signal(name: &str, id: u32) -> bool {
+    // The shell's own `kill`: small systems have no such program.
+    Command::new("sh").args(["-c", &format!("kill -{name} {id}")]).status().unwrap().success()
 }
 
 impl Running {
@@ -91,10 +114,7 @@ impl Running {
 
     /// Sends a signal by its name.
     pub(crate) fn signal(&self, name: &str) {
-        // The shell's own `kill`: small systems have no such program.
-        let kill = format!("kill -{name} {}", self.child.id());
-        let sent = Command::new("sh").args(["-c", &kill]).status().unwrap();
-        assert!(sent.success());
+        assert!(send_signal(name, self.child.id()));
     }
 
     pub(crate) fn wait(mut self) -> Ended {
