@@ -4,6 +4,8 @@
 mod canvas;
 #[path = "worker/control.rs"]
 mod control;
+#[path = "worker/elsewhere.rs"]
+mod elsewhere;
 #[path = "worker/hostile.rs"]
 mod hostile;
 #[path = "worker/rig.rs"]

@@ -4,6 +4,8 @@
 //! [`binding`]. A worker finds tasks in a [`Registry`], begins a [`Run`] with a [`TaskContext`] and gets an [`Outcome`];
 //! [`RetryPolicy`] then decides what a wish to be run again comes to.
 //!
+//! A task that is run elsewhere, in a Python process, names the [`Pool`] that its messages are handed to.
+//!
 //! Nothing here does I/O: what a handler asks of the worker goes through [`StateSink`] (to store a state) and
 //! [`SignatureSink`] (to send tasks), which the worker implements. Nothing here reads a clock or draws a random number of its own.
 
@@ -13,6 +15,7 @@ mod failure;
 mod options;
 mod outcome;
 mod panics;
+mod pool;
 mod python_names;
 mod registry;
 mod request;
@@ -20,11 +23,14 @@ mod retry;
 mod retry_policy;
 mod run;
 
+use std::sync::Arc;
+
 pub use binding::signature;
 pub use context::{SignatureSink, StateSink, TaskContext};
 pub use options::TaskOptions;
 pub use outcome::{Interrupt, Outcome};
 pub use panics::outcome_of_panic;
+pub use pool::{Call, CallEnd, Line, Order, Pool, Raised, Report, StoredMeta};
 pub use registry::Registry;
 pub use request::Request;
 pub use retry::Retry;
@@ -41,6 +47,12 @@ pub trait Task: Send + Sync + 'static {
 
     /// The handler's parameters; `None` for one that takes whatever comes.
     fn signature(&self) -> Option<&'static binding::Signature> {
+        None
+    }
+
+    /// Where its messages are run, if that is not here: [`Task::run`] is then for those alone who call the task within a
+    /// worker, as an errback is called.
+    fn pool(&self) -> Option<Arc<dyn Pool>> {
         None
     }
 
@@ -64,6 +76,10 @@ where
 
     fn signature(&self) -> Option<&'static binding::Signature> {
         self().signature()
+    }
+
+    fn pool(&self) -> Option<Arc<dyn Pool>> {
+        self().pool()
     }
 
     fn run(&self, context: TaskContext, arguments: Arguments) -> Run {

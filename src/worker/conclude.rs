@@ -73,6 +73,7 @@ fn conclude_ran(ran: Ran, work: &Work, runtime: Duration, now: Timestamp, rng: &
         Ran::Cancelled => cancelled("cancelled by a cold shutdown"),
         Ran::Orphaned => cancelled("cancelled: the connection that its message came over is lost"),
         Ran::Terminated(signal) => terminated(signal),
+        Ran::Lost(how) => lost(&how),
     }
 }
 
@@ -191,6 +192,13 @@ fn terminated(signal: Signal) -> Conclusion {
         report: Report::Silent,
         ..plain(Ending::Revoked)
     }
+}
+
+/// The process of a run is gone (celery/worker/request.py `Request.on_failure`).
+fn lost(how: &str) -> Conclusion {
+    let exception = Exception::billiard("WorkerLostError", format!("Worker exited prematurely: {how}."));
+    let report = Report::Handler(exception.to_string());
+    Conclusion { ending: Ending::Lost, ..failure(exception, None, report) }
 }
 
 /// What a task raises whose continuation cannot be sent, as Kombu and Celery name it: nothing knows the queue, or the

@@ -22,6 +22,7 @@ use super::held::Held;
 use super::intake::{self, Intake, Tasks};
 use super::parking::Parking;
 use super::poison::Quarantine;
+use super::pools::Pools;
 use super::rate_limit::RateLimits;
 use super::remote::Remote;
 use super::request::Work;
@@ -66,7 +67,9 @@ pub(crate) struct Consumer {
     pub(super) disable_prefetch: bool,
     /// What runs; each gives back its place by [`Event::Freed`].
     pub(super) running: Running,
-    pub(super) concurrency: usize,
+    concurrency: usize,
+    /// Take more at a time than that, if they can.
+    pools: Pools,
     pub(super) revoked: Revoked,
     pub(super) remote: Arc<Remote>,
     pub(super) state_file: Option<StateFile>,
@@ -108,6 +111,7 @@ pub(crate) enum Lost {
 /// What a loop is made from.
 pub(crate) struct Parts {
     pub(crate) tasks: Tasks,
+    pub(crate) pools: Pools,
     pub(crate) finisher: Finisher,
     pub(crate) remote: Remote,
     pub(crate) revoked: Revoked,
@@ -133,6 +137,7 @@ impl Consumer {
     ) -> Self {
         let Parts {
             tasks,
+            pools,
             finisher,
             remote,
             revoked,
@@ -163,6 +168,7 @@ impl Consumer {
             disable_prefetch,
             running: Running::new(handle.events.clone()),
             concurrency,
+            pools,
             revoked,
             remote: Arc::new(remote),
             state_file,
@@ -329,8 +335,13 @@ impl Consumer {
         });
     }
 
+    /// Whether another run may begin.
+    pub(super) fn has_room(&self) -> bool {
+        self.running.len() < self.pools.places(self.concurrency)
+    }
+
     fn start_reserved(&mut self) {
-        while self.running.len() < self.concurrency {
+        while self.has_room() {
             let Some((mut work, alone)) = self.next_work() else { return };
             // What was revoked since it came is met here at the latest.
             if let Some(reason) = self.reason(&work) {

@@ -14,7 +14,8 @@ use crate::task::{Arguments, Outcome, Registry, Request, Run, Task, TaskContext}
 
 /// Whether an errback takes more than the failed task's id; one that this worker does not know is sent.
 pub(crate) fn is_inline(errback: &Signature, tasks: &Registry) -> bool {
-    let Some(task) = tasks.task(&errback.task) else { return false };
+    // What is run elsewhere cannot be called here.
+    let Some(task) = tasks.task(&errback.task).filter(|task| task.pool().is_none()) else { return false };
     let Some(signature) = task.signature() else { return true };
     let given = if errback.immutable { 0 } else { errback.args.len() + errback.kwargs.len() };
     signature.takes_all_positions() || signature.positional().len().saturating_sub(given) > 1

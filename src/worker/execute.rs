@@ -37,6 +37,8 @@ pub(crate) enum Ran {
     Terminated(Signal),
     /// Its message will be run again.
     Orphaned,
+    /// The process that ran it is gone, in this way.
+    Lost(String),
 }
 
 type Handler = Pin<Box<dyn Future<Output = Outcome> + Send>>;
@@ -113,7 +115,7 @@ async fn until_limit(
 }
 
 /// Resolves to `limit` when it has passed since `start`; never without one, or with one beyond the end of time.
-async fn passed(start: Instant, limit: Option<Duration>) -> Duration {
+pub(crate) async fn passed(start: Instant, limit: Option<Duration>) -> Duration {
     let end = limit.and_then(|limit| Some((start.checked_add(limit)?, limit)));
     let Some((end, limit)) = end else { return std::future::pending().await };
     tokio::time::sleep_until(end).await;

@@ -3,6 +3,8 @@
 //! What the task sends is accepted by the broker, then its result by the backend, then the message is settled. A crash
 //! between two steps leaves the message unsettled, and it comes back.
 
+mod elsewhere;
+
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -27,6 +29,7 @@ use super::running::Slot;
 use super::settle::{Ending, Late, Verdict, verdict};
 use super::sink::Sink;
 use super::witness::{Ended, Witness};
+
 use crate::Result;
 use crate::app::Outgoing;
 use crate::backend::ChordProgress;
@@ -104,6 +107,9 @@ impl Finisher {
         if work.is_expired(self.clock.now()) {
             return Box::pin(self.expire(work)).await;
         }
+        if let Some(pool) = work.task.pool.clone() {
+            return Box::pin(self.run_elsewhere(work, pool, slot)).await;
+        }
         let arguments = match work.begin() {
             Ok(arguments) => arguments,
             // A held message whose body no longer decodes, though it did when it came.
@@ -160,7 +166,7 @@ impl Finisher {
             Ran::SoftLimit(limit) => report::log_limit("Soft", limit, work),
             Ran::HardLimit(limit) => report::log_limit("Hard", limit, work),
             Ran::Terminated(_) if slot.is_none() => report::log_stray(work),
-            Ran::Finished(_) | Ran::Cancelled | Ran::Terminated(_) | Ran::Orphaned => {}
+            Ran::Finished(_) | Ran::Cancelled | Ran::Terminated(_) | Ran::Orphaned | Ran::Lost(_) => {}
         }
         ran
     }
@@ -363,6 +369,7 @@ impl Finisher {
         let reason = match ending {
             Ending::Reject { .. } => "the task rejected its message",
             Ending::Failure => "the task failed, and acks_on_failure is off",
+            Ending::Lost => "the process that ran the task is gone, and acks_on_failure is off",
             Ending::WorkerLost => "the task has killed its worker too often",
             _ => "the task's result could not be stored",
         };

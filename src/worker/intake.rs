@@ -10,13 +10,14 @@ use super::execute::Limits;
 use super::malformed::{Fault, Malformed};
 use super::parking;
 use super::policy::Policy;
+use super::pools::Pools;
 use super::request::Work;
 use super::unknown::Unknown;
 use crate::app::App;
 use crate::config::{Config, UnknownTasks};
 use crate::control::Rate;
 use crate::protocol::{AcceptContent, Body, Embed, HeaderError, Map, Message, TaskHeaders, Value};
-use crate::task::{Arguments, Request, RetryPolicy, Task};
+use crate::task::{Arguments, Pool, Request, RetryPolicy, Task};
 use crate::transport::{Delivery, Receipt};
 use crate::{Error, ErrorKind, Result};
 
@@ -68,6 +69,8 @@ pub(crate) struct KnownTask {
     pub(crate) task: Arc<dyn Task>,
     pub(crate) policy: Policy,
     pub(crate) retries: RetryPolicy,
+    /// Where it is run; `None`: here.
+    pub(crate) pool: Option<Arc<dyn Pool>>,
     accept: Arc<AcceptContent>,
 }
 
@@ -101,7 +104,8 @@ impl Tasks {
             let name = task.name().to_owned();
             let options = task.options().annotated(&name, &config.task_annotations);
             let (policy, retries) = (Policy::new(&options, config), RetryPolicy::from(&options));
-            let known = KnownTask { task, policy, retries, accept: Arc::clone(&self.accept) };
+            let (pool, accept) = (task.pool(), Arc::clone(&self.accept));
+            let known = KnownTask { task, policy, retries, pool, accept };
             self.known.entry(name).or_insert_with(|| Arc::new(known));
         }
     }
@@ -114,6 +118,11 @@ impl Tasks {
     /// Whether there is a task of that name.
     pub(crate) fn knows(&self, name: &str) -> bool {
         self.known.contains_key(name)
+    }
+
+    /// Where those are run that do not run here.
+    pub(crate) fn pools(&self) -> Pools {
+        Pools::new(self.known.values().filter_map(|task| task.pool.clone()))
     }
 
     /// The rate limits of the tasks that have one.
@@ -163,6 +172,13 @@ impl KnownTask {
     /// `Decode` or `Refused`.
     pub(crate) fn decode(&self, message: &Message) -> Result<Body> {
         decode(message, &self.accept).map_err(Fault::into_error)
+    }
+
+    /// A message of this task whose body, as was found elsewhere, cannot be decoded.
+    pub(crate) fn undecodable(&self, delivery: Receipt, message: Message, id: String, error: Error) -> Malformed {
+        let followed = followed(&message, &self.accept);
+        let named = Some((id, self.task.name().to_owned()));
+        Malformed::new(delivery, message, Fault::Payload(error), named, followed)
     }
 }
 
@@ -220,7 +236,8 @@ fn malformed(delivery: Receipt, message: Message, fault: Fault, named: Named, ac
 /// A message that can be run.
 struct Understood {
     headers: TaskHeaders,
-    body: Body,
+    /// `None`: whoever runs it elsewhere decodes it, and says whether it can be.
+    body: Option<Body>,
     task: Arc<KnownTask>,
     /// The headers that a version 1 body came to; `None`: those of the message.
     rewritten: Option<Map>,
@@ -244,8 +261,8 @@ fn understand(message: &Message, tasks: &Tasks) -> Result<Understood, (Fault, Na
         return Err((Fault::NotRegistered(name), named()));
     };
     let body = match decoded {
-        Some(body) => body,
-        None => decode(message, &tasks.accept).map_err(|fault| (fault, named()))?,
+        None if task.pool.is_none() => Some(decode(message, &tasks.accept).map_err(|fault| (fault, named()))?),
+        decoded => decoded,
     };
     Ok(Understood { task: Arc::clone(task), headers, body, rewritten })
 }
@@ -300,10 +317,10 @@ fn work(
     tasks: &Tasks,
 ) -> Result<(Option<Timestamp>, Box<Work>), Box<Malformed>> {
     let Understood { headers, body, task, rewritten } = understood;
-    if let Some(rewritten) = rewritten {
+    if let (Some(rewritten), Some(body)) = (rewritten, &body) {
         message.headers = rewritten;
         // What is made of the message later, a retry or a dead letter, is of version 2 throughout.
-        if let Err(error) = message.set_body(&body) {
+        if let Err(error) = message.set_body(body) {
             let named = Some((headers.id.clone(), headers.task.clone()));
             return Err(Box::new(Malformed::new(delivery, message, Fault::Payload(error), named, None)));
         }

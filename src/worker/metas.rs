@@ -139,7 +139,7 @@ impl Metas {
 }
 
 /// Nobody, where there is no queue.
-fn reply_to(queue: Option<&str>, correlation_id: Option<&str>) -> Option<ReplyTo> {
+pub(crate) fn reply_to(queue: Option<&str>, correlation_id: Option<&str>) -> Option<ReplyTo> {
     let owned = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     Some(ReplyTo { queue: owned(queue?)?, correlation_id: correlation_id.and_then(owned) })
 }

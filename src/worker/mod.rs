@@ -36,6 +36,7 @@ mod parking;
 mod patience;
 mod poison;
 mod policy;
+mod pools;
 mod publisher;
 mod rate_limit;
 mod remote;
@@ -281,9 +282,12 @@ impl Worker {
         let link = tokio::spawn(link.run(self.connector("consumer", rng.u64(..))));
         let sender = self.sender(publisher, broadcasts, rng.u64(..))?;
         let finisher = self.finisher(sender, writer.clone(), Arc::clone(&witness), rng);
+        let pools = self.tasks.pools();
+        pools.start();
         let parts = self.parts(finisher, remote, poison, parking, patient, disable_prefetch)?;
         let consumer = Consumer::new(parts, prefetch, self.concurrency(), stop_consuming, &self.handle);
         let ended = consumer.run(self.events).await;
+        pools.stop().await;
         witness.offline();
         Background { writer, recording, dispatching, link, publishing, stop }.end().await;
         ended
@@ -366,6 +370,7 @@ impl Worker {
             disable_rate_limits: config.worker_disable_rate_limits,
             disable_prefetch,
             finisher,
+            pools: self.tasks.pools(),
             tasks: self.tasks.clone(),
             rates: std::mem::take(&mut self.rates),
             state_file: self.state_file.clone(),

@@ -17,6 +17,8 @@ pub(crate) struct Policy {
     pub(crate) acks_on_failure: bool,
     /// A late-acknowledged task that ran into its hard limit is done with; otherwise it goes back to its queue.
     pub(crate) acks_on_timeout: bool,
+    /// A late-acknowledged task whose process is gone goes back to its queue.
+    pub(crate) reject_on_worker_lost: bool,
     /// Store no result, unless the message says otherwise.
     pub(crate) ignore_result: bool,
     /// Store errors although the result is ignored.
@@ -40,6 +42,7 @@ impl Policy {
             acks_late: options.acks_late.unwrap_or(config.task_acks_late),
             acks_on_failure: options.acks_on_failure.or(config.task_acks_on_failure).unwrap_or(on_failure_or_timeout),
             acks_on_timeout: options.acks_on_timeout.or(config.task_acks_on_timeout).unwrap_or(on_failure_or_timeout),
+            reject_on_worker_lost: options.reject_on_worker_lost.or(config.task_reject_on_worker_lost).unwrap_or(false),
             ignore_result: options.ignore_result.unwrap_or(config.task_ignore_result),
             store_errors_even_if_ignored: options
                 .store_errors_even_if_ignored
@@ -52,6 +55,12 @@ impl Policy {
             send_events: options.send_events.unwrap_or(true),
             rate_limit: options.rate_limit.clone().or_else(|| config.task_default_rate_limit.clone()),
         }
+    }
+
+    /// Whether the message goes back whose process is gone; one that was acknowledged early cannot
+    /// (celery/worker/request.py `Request.on_failure`).
+    pub(crate) fn requeues_lost(&self) -> bool {
+        self.acks_late && self.reject_on_worker_lost
     }
 
     /// The limits of one run: the message's where it has them; a null or 0 there falls back to the task's

@@ -17,6 +17,8 @@ pub(crate) enum Report {
     Succeeded(Duration),
     /// Nothing: all was said before.
     Silent,
+    /// At ERROR, what the process of a task has come to.
+    Handler(String),
     /// At INFO.
     Info(String),
     /// At WARNING.
@@ -39,6 +41,9 @@ impl Report {
     pub(crate) fn said(&self, work: &Work, result: &MetaResult) -> Said {
         let (level, text) = match self {
             Report::Silent => return Said(None),
+            Report::Handler(exception) => {
+                return Said(Some((Level::ERROR, format!("Task handler raised error: {exception}"))));
+            }
             // The most of all lines: not made where nobody reads them.
             Report::Succeeded(_) if !enabled!(Level::INFO) => return Said(None),
             Report::Succeeded(runtime) => {

@@ -6,13 +6,14 @@ use jiff::Timestamp;
 
 use super::execute::Limits;
 use super::intake::KnownTask;
+use super::malformed::Malformed;
 use super::poison::Record;
-use crate::Result;
 use crate::canvas::Parent;
 use crate::protocol::{Body, Embed, Message, Value};
 use crate::task::{Arguments, Request};
 use crate::trace::{self, Scope};
 use crate::transport::{Credit, QueueName, Receipt, Settlement};
+use crate::{Error, Result};
 
 /// A message that is to be run, with everything that running it takes.
 #[derive(Debug)]
@@ -23,7 +24,7 @@ pub(crate) struct Work {
     pub(crate) queue: QueueName,
     /// The message but for its headers, which the request has: see [`Work::whole_message`].
     pub(crate) message: Message,
-    /// The decoded body; `None` once the handler has it.
+    /// The decoded body; `None` once the handler has it, and where it is decoded elsewhere.
     pub(crate) body: Option<Body>,
     /// What is to follow, kept from the body when the handler gets the rest of it.
     embed: Option<Arc<Embed>>,
@@ -49,7 +50,7 @@ impl Work {
     pub(crate) fn new(
         delivery: Receipt,
         message: Message,
-        body: Body,
+        body: Option<Body>,
         task: Arc<KnownTask>,
         request: Request,
         name: String,
@@ -58,7 +59,7 @@ impl Work {
             queue: delivery.queue().clone(),
             delivery: Some(delivery),
             message,
-            body: Some(body),
+            body,
             embed: None,
             is_begun: false,
             limits: task.policy.limits,
@@ -146,6 +147,12 @@ impl Work {
         if let Some(delivery) = self.delivery.take() {
             delivery.settle(settlement);
         }
+    }
+
+    /// What becomes of work whose body, as was found elsewhere, cannot be decoded; `None` if it has been settled.
+    pub(crate) fn undecodable(&mut self, error: Error) -> Option<Malformed> {
+        let (delivery, message) = (self.delivery.take()?, self.whole_message());
+        Some(self.task.undecodable(delivery, message, self.request.id.clone(), error))
     }
 
     /// Whether the broker has taken the message back.

@@ -28,6 +28,8 @@ pub(crate) enum Ending {
     Replaced,
     /// A cold shutdown ended the run.
     Cancelled,
+    /// The process that ran it is gone.
+    Lost,
     /// Its handling has killed as many workers as it may: it is not run again.
     WorkerLost,
 }
@@ -37,7 +39,7 @@ impl Ending {
     pub(crate) fn state(self) -> &'static str {
         match self {
             Ending::Success => "SUCCESS",
-            Ending::Failure | Ending::TimeLimit | Ending::WorkerLost => "FAILURE",
+            Ending::Failure | Ending::TimeLimit | Ending::Lost | Ending::WorkerLost => "FAILURE",
             Ending::Retry | Ending::Cancelled => "RETRY",
             Ending::Ignore | Ending::Replaced => "IGNORED",
             Ending::Reject { .. } => "REJECTED",
@@ -81,6 +83,10 @@ pub(crate) fn verdict(ending: Ending, policy: &Policy, ignore_result: bool) -> V
         Ending::Success => (result(State::Success), Late::Ack),
         Ending::Failure if policy.acks_on_failure => (error(State::Failure), Late::Ack),
         Ending::Failure => (error(State::Failure), Late::DeadLetter),
+        // The next run says what it comes to.
+        Ending::Lost if policy.requeues_lost() => (None, Late::Requeue),
+        Ending::Lost if policy.acks_on_failure => (error(State::Failure), Late::Ack),
+        Ending::Lost => (error(State::Failure), Late::DeadLetter),
         Ending::Retry => (error(State::Retry), Late::Ack),
         Ending::Ignore | Ending::Replaced => (None, Late::Ack),
         Ending::Reject { requeue: true } => (None, Late::Requeue),
@@ -94,13 +100,14 @@ pub(crate) fn verdict(ending: Ending, policy: &Policy, ignore_result: bool) -> V
         Ending::Cancelled if policy.acks_late => (None, Late::Restore),
         Ending::Cancelled => (error(State::Retry), Late::Restore),
     };
-    Verdict { store, part: part(ending), late }
+    Verdict { store, part: part(ending, policy), late }
 }
 
 /// Retries and what is put in a task's place report later (celery/backends/base.py `Backend.mark_as_done`,
 /// `mark_as_failure`, `mark_as_revoked`).
-fn part(ending: Ending) -> Option<State> {
+fn part(ending: Ending, policy: &Policy) -> Option<State> {
     match ending {
+        Ending::Lost => (!policy.requeues_lost()).then_some(State::Failure),
         Ending::Success => Some(State::Success),
         Ending::Failure | Ending::TimeLimit | Ending::WorkerLost | Ending::Reject { requeue: false } => {
             Some(State::Failure)
@@ -125,6 +132,8 @@ mod tests {
         let keep = policy(true, true, false);
         let throw = policy(false, false, false);
         let late = Policy { acks_late: true, ..policy(true, true, false) };
+        let lost = Policy { reject_on_worker_lost: true, ..late.clone() };
+        let early = Policy { acks_late: false, ..lost.clone() };
         let rows = [
             (Ending::Success, &keep, Some(State::Success), Late::Ack),
             (Ending::Success, &throw, Some(State::Success), Late::Ack),
@@ -138,6 +147,11 @@ mod tests {
             (Ending::TimeLimit, &throw, Some(State::Failure), Late::Requeue),
             (Ending::Revoked, &throw, Some(State::Revoked), Late::Ack),
             (Ending::WorkerLost, &keep, Some(State::Failure), Late::DeadLetter),
+            (Ending::Lost, &keep, Some(State::Failure), Late::Ack),
+            (Ending::Lost, &throw, Some(State::Failure), Late::DeadLetter),
+            (Ending::Lost, &late, Some(State::Failure), Late::Ack),
+            (Ending::Lost, &lost, None, Late::Requeue),
+            (Ending::Lost, &early, Some(State::Failure), Late::Ack),
             (Ending::Cancelled, &keep, Some(State::Retry), Late::Restore),
             (Ending::Cancelled, &late, None, Late::Restore),
             (Ending::Replaced, &keep, None, Late::Ack),

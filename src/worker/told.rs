@@ -40,6 +40,8 @@ pub(super) fn ended(uuid: &str, end: &Ended<'_>, policy: &Policy) -> Vec<Kind> {
         }
         Ending::Failure => returned(policy.acks_on_failure, false).into_iter().chain([failed(uuid(), end)]).collect(),
         Ending::TimeLimit => [failed(uuid(), end)].into_iter().chain(returned(policy.acks_on_timeout, true)).collect(),
+        Ending::Lost if policy.requeues_lost() => rejected(true).into_iter().collect(),
+        Ending::Lost => returned(policy.acks_on_failure, false).into_iter().chain([failed(uuid(), end)]).collect(),
         Ending::WorkerLost => vec![failed(uuid(), end)],
         Ending::Reject { requeue: false } => [failed(uuid(), end)].into_iter().chain(rejected(false)).collect(),
         Ending::Reject { requeue: true } => rejected(true).into_iter().collect(),
@@ -61,6 +63,9 @@ fn failed(uuid: String, end: &Ended<'_>) -> Kind {
 /// Python's `repr` of the exception; a retry may be for nothing, and a rejection has a repr of its own
 /// (celery/exceptions.py `Reject.__repr__`).
 fn exception(end: &Ended<'_>) -> String {
+    if let Some(shown) = end.shown {
+        return shown.to_owned();
+    }
     match (end.exception, end.ending) {
         (None, _) => "None".to_owned(),
         (Some(exception), Ending::Reject { requeue }) => {
@@ -100,7 +105,8 @@ mod tests {
         let early = Policy { acks_on_failure: true, acks_on_timeout: true, ..Policy::default() };
         let late = Policy { acks_late: true, ..early.clone() };
         let strict = Policy { acks_late: true, ..Policy::default() };
-        let rows: [(Ending, &Policy, &[&str]); 19] = [
+        let lost = Policy { reject_on_worker_lost: true, ..late.clone() };
+        let rows: [(Ending, &Policy, &[&str]); 22] = [
             (Ending::Success, &early, &["succeeded"]),
             (Ending::Success, &strict, &["succeeded"]),
             (Ending::Failure, &early, &["failed"]),
@@ -118,6 +124,9 @@ mod tests {
             (Ending::TimeLimit, &late, &["failed"]),
             (Ending::TimeLimit, &strict, &["failed", "requeued"]),
             (Ending::Revoked, &early, &["revoked"]),
+            (Ending::Lost, &late, &["failed"]),
+            (Ending::Lost, &strict, &["rejected", "failed"]),
+            (Ending::Lost, &lost, &["requeued"]),
             (Ending::WorkerLost, &late, &["failed"]),
             (Ending::Cancelled, &late, &["cancelled"]),
         ];

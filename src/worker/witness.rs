@@ -5,7 +5,8 @@
 //!
 //! - Of one task each listener hears in this order: [`Listener::received`], unless it had expired or was revoked when it
 //!   came; [`Listener::started`], unless it is not run; [`Listener::ended`], once, when its result is stored and its
-//!   message is settled. A message that cannot be run is told as [`Listener::refused`] and no otherwise.
+//!   message is settled. A message that cannot be run is told as [`Listener::refused`] and no otherwise; where its body is
+//!   read elsewhere it was received before.
 //! - A run whose worker stops before it could be settled has no end, and neither has a message that is handed back; it is
 //!   told of by whoever gets it next, which may be this worker.
 //! - [`Listener::online`] comes whenever the worker has begun to consume, over each new connection;
@@ -62,6 +63,8 @@ pub(crate) struct Ended<'a> {
     pub(crate) result: Option<&'a str>,
     /// What it raised, or what it is retried for.
     pub(crate) exception: Option<&'a Exception>,
+    /// The repr of that, where it is known as text alone.
+    pub(crate) shown: Option<&'a str>,
     /// The traceback of that.
     pub(crate) traceback: Option<&'a str>,
     /// Of [`Ending::Revoked`]: its time had passed.
@@ -80,6 +83,7 @@ impl Ended<'_> {
             runtime: None,
             result: None,
             exception: None,
+            shown: None,
             traceback: None,
             is_expired: false,
             terminated: None,

@@ -73,13 +73,18 @@ pub(crate) fn late() -> TaskOptions {
 
 impl Rig {
     pub(crate) async fn start(app: App) -> Self {
-        let transport = MemoryTransport::new();
         let backend = Arc::new(MemoryBackend::new(BackendOptions::default()).expect("the defaults are good"));
+        Rig::start_on(app, backend.clone(), backend).await
+    }
+
+    /// A worker that stores through `door`, and in the end in `backend`.
+    pub(crate) async fn start_on(app: App, backend: Arc<MemoryBackend>, door: Arc<dyn ResultBackend>) -> Self {
+        let transport = MemoryTransport::new();
         let clock = Clock::manual("2026-11-22T12:00:00Z".parse().expect("a time"));
         let options =
             WorkerOptions { hostname: "w1@test".into(), queues: vec![QueueDefinition::named("celery")], seed: 1 };
         let shared: Arc<dyn Transport> = Arc::new(transport.clone());
-        let worker = Worker::with_parts(app, options, shared, backend.clone(), clock.clone()).expect("a good app");
+        let worker = Worker::with_parts(app, options, shared, door, clock.clone()).expect("a good app");
         let connection = transport.connect().await.expect("memory connects");
         let handle = worker.handle();
         let running = tokio::spawn(worker.run());

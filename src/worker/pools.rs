@@ -1,0 +1,36 @@
+//! [`Pools`]: where a worker's tasks are run that do not run here.
+
+use std::sync::Arc;
+
+use crate::task::Pool;
+
+/// The pools of a worker's tasks, each once.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Pools(Vec<Arc<dyn Pool>>);
+
+impl Pools {
+    pub(crate) fn new(pools: impl Iterator<Item = Arc<dyn Pool>>) -> Self {
+        let mut known: Vec<Arc<dyn Pool>> = Vec::new();
+        for pool in pools {
+            if !known.iter().any(|other| std::ptr::addr_eq(Arc::as_ptr(other), Arc::as_ptr(&pool))) {
+                known.push(pool);
+            }
+        }
+        Pools(known)
+    }
+
+    pub(crate) fn start(&self) {
+        self.0.iter().for_each(|pool| pool.start());
+    }
+
+    /// How many runs begin at a time at this moment, where it would be `concurrency` without pools.
+    pub(crate) fn places(&self, concurrency: usize) -> usize {
+        self.0.iter().filter_map(|pool| pool.places()).fold(concurrency, usize::max)
+    }
+
+    pub(crate) async fn stop(&self) {
+        for pool in &self.0 {
+            pool.stop().await;
+        }
+    }
+}
