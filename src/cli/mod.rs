@@ -16,6 +16,7 @@ mod banner;
 mod client;
 mod dead_letters;
 mod failure;
+mod host;
 pub mod log;
 mod node;
 mod options;
@@ -34,6 +35,7 @@ use clap::{CommandFactory, FromArgMatches};
 
 use crate::app::App;
 use failure::{Failure, say};
+pub use host::{Host, Start, run_hosted};
 use options::{Command, CommandLine, GlobalOptions};
 
 /// Runs the program's command line, as `celery` runs its own, and returns what `main` is to return.
@@ -41,20 +43,24 @@ use options::{Command, CommandLine, GlobalOptions};
 /// The exit codes are Celery's: 0 for success and for a shutdown on request, 1 for a failure and after Ctrl+C, 2 for a
 /// command line that is wrong, 69 where nobody answers `inspect`, `control` or `status`, 73 for a pidfile that another process holds. Errors are one line on standard error.
 pub fn run(app: App) -> ExitCode {
-    run_with(Some(app), env::args_os()).unwrap_or_else(|failure| failure.report())
+    run_for(Some(app), None, env::args_os()).unwrap_or_else(|failure| failure.report())
 }
 
 /// The same for the program `celeriac`, which has no tasks: what works on the broker alone works, and `worker` says what
 /// is missing.
 pub fn run_without_app() -> ExitCode {
-    run_with(None, env::args_os()).unwrap_or_else(|failure| failure.report())
+    run_for(None, None, env::args_os()).unwrap_or_else(|failure| failure.report())
 }
 
 /// Why `celeriac worker` starts none.
 const NO_TASKS: &str = "this program has no tasks: a worker of Rust tasks is a program of your own, whose main() calls \
                         celeriac::cli::run (README.md shows one)";
 
-fn run_with(app: Option<App>, arguments: impl IntoIterator<Item = OsString>) -> Result<ExitCode, Failure> {
+fn run_for(
+    app: Option<App>,
+    host: Option<Host<'_>>,
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<ExitCode, Failure> {
     let mut command = refused::declare(CommandLine::command());
     let matches = match command.try_get_matches_from_mut(arguments) {
         Ok(matches) => matches,
@@ -74,7 +80,7 @@ fn run_with(app: Option<App>, arguments: impl IntoIterator<Item = OsString>) -> 
     }
     match line.command {
         Some(Command::Worker(arguments)) => {
-            worker::run(app.ok_or_else(|| Failure::usage(NO_TASKS))?, &line.global, &arguments)
+            worker::run(app.ok_or_else(|| Failure::usage(NO_TASKS))?, host, &line.global, &arguments)
         }
         None => {
             say(command.render_help().to_string().trim_end());

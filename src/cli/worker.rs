@@ -12,6 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::advice;
 use super::banner::Banner;
 use super::failure::{Code, Failure, say};
+use super::host::{Host, Start};
 use super::log::{self, Level, LogOptions};
 use super::node::NodeName;
 use super::options::{GlobalOptions, WorkerArguments, names};
@@ -25,21 +26,32 @@ use crate::worker::{DEFAULT_CONCURRENCY, Worker, WorkerOptions};
 use crate::{Error, ErrorKind, Result};
 
 /// Runs the command until the worker has stopped.
-pub(super) fn run(mut app: App, global: &GlobalOptions, arguments: &WorkerArguments) -> Result<ExitCode, Failure> {
+pub(super) fn run(
+    mut app: App,
+    host: Option<Host<'_>>,
+    global: &GlobalOptions,
+    arguments: &WorkerArguments,
+) -> Result<ExitCode, Failure> {
     let started_in = env::current_dir();
     if let Some(folder) = &global.workdir {
         change_to(folder)?;
     }
     let warnings = settings::gather(app.config_mut(), global, arguments)?;
     let node = NodeName::new(arguments.worker.hostname.as_deref(), &hostname())?;
-    let log = log::install(&log_options(&app, global, arguments, &node)?, app.config())?;
+    let log_options = log_options(&app, global, arguments, &node)?;
+    let pool = host.as_ref().map_or("tokio", |host| host.pool).to_owned();
+    if let Some(host) = host {
+        app = prepare(app, host, &node, &log_options)?;
+    }
+    // The first thread is that of the log.
+    let log = log::install(&log_options, app.config())?;
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let pidfile = pidfile(app.config(), arguments, &node)?;
     let state_db = arguments.worker.statedb.as_ref().or(app.config().worker_state_db.as_ref());
     let state_db = state_db.filter(|file| !file.is_empty());
     app.config_mut().worker_state_db = state_db.map(|file| node.expand(file)).transpose()?;
     let runtime = runtime(app.config())?;
-    let ending = runtime.block_on(serve(app, global, arguments, &node))?;
+    let ending = runtime.block_on(serve(app, &pool, global, arguments, &node))?;
     let is_told = !log.is_file();
     // Handlers that block cannot be stopped; the process does not wait for those that a cold shutdown left behind.
     runtime.shutdown_background();
@@ -52,8 +64,17 @@ pub(super) fn run(mut app: App, global: &GlobalOptions, arguments: &WorkerArgume
     }
 }
 
+/// Lets a host put its tasks in.
+fn prepare(mut app: App, host: Host<'_>, node: &NodeName, log: &LogOptions) -> Result<App> {
+    app.config_mut().worker_concurrency.get_or_insert(host.concurrency);
+    let hostname = node.to_string();
+    let start = Start { hostname: &hostname, loglevel: log.level, logfile: log.file.clone(), no_color: log.no_color };
+    (host.prepare)(app, &start)
+}
+
 async fn serve(
     app: App,
+    pool: &str,
     global: &GlobalOptions,
     arguments: &WorkerArguments,
     node: &NodeName,
@@ -77,7 +98,7 @@ async fn serve(
         return Ok(ending);
     }
     if !global.quiet {
-        say(&banner(&app, &worker, &options, global, arguments).to_string());
+        say(&banner(&app, pool, &worker, &options, global, arguments).to_string());
     }
     advice::give(app.config(), &options.queues);
     Ok(supervisor.run(worker).await)
@@ -85,6 +106,7 @@ async fn serve(
 
 fn banner<'a>(
     app: &'a App,
+    pool: &str,
     worker: &Worker,
     options: &'a WorkerOptions,
     global: &GlobalOptions,
@@ -99,7 +121,7 @@ fn banner<'a>(
         app: app.name(),
         transport: worker.broker_uri(),
         results: worker.backend_uri(),
-        concurrency: format!("{} (tokio)", worker.concurrency()),
+        concurrency: format!("{} ({pool})", worker.concurrency()),
         task_events: app.config().worker_send_task_events,
         queues: &options.queues,
         tasks: shows_tasks.then(|| app.tasks().names()),
