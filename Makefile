@@ -1,7 +1,7 @@
 # Every command does its own set-up (scripts/setup.sh) and ends by itself.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test otlp check bench table fixtures clean
+.PHONY: help demo test otlp check wheel bench table fixtures clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,11 @@ otlp: ## the tests of the feature otlp, for which everything is compiled anew
 
 check: ## format, lints, documentation, licences and the rules of the house
 	@scripts/check.sh
+
+wheel: ## the Python package with its extension, for the Python of .build/venv and all newer ones
+	@scripts/setup.sh compiler python
+	@.build/venv/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	@ls dist/celeriac-*.whl
 
 bench: ## throughput, latency and memory beside stock Celery and the crate `celery`
 	@scripts/setup.sh compiler redis rabbitmq python

@@ -20,7 +20,7 @@ fi
 # than it would save in running.
 printf '\n== pytest tests/python (stock Celery against the example worker)\n'
 python=0
-if cargo build --locked --example worker --example producer; then
+if cargo build --locked --example worker --example producer && scripts/extension.sh; then
     target=$(cargo metadata --format-version 1 --no-deps | .build/venv/bin/python -c \
         'import json, sys; print(json.load(sys.stdin)["target_directory"])')
     CELERIAC_WORKER="$target/debug/examples/worker" \

@@ -40,6 +40,15 @@ fn each_client_library_is_named_in_three_places_and_python_in_none() {
     assert_none(core().iter().flat_map(rules::foreign_crates).collect());
 }
 
+/// The pool of Python's processes is plain Rust: what converts types is apart.
+#[test]
+fn pyo3_is_named_in_the_extension_alone() {
+    let sources = files(&root(), "python/src", &[".rs"]);
+    assert!(sources.len() > 5, "the tree was read");
+    let others = sources.iter().filter(|source| !source.path.starts_with(rules::EXTENSION));
+    assert_none(others.flat_map(rules::foreign_crates).collect());
+}
+
 #[test]
 fn protocol_and_config_do_no_io_and_read_no_clock() {
     assert_none(core().iter().flat_map(rules::purity).collect());
@@ -47,7 +56,7 @@ fn protocol_and_config_do_no_io_and_read_no_clock() {
 
 #[test]
 fn files_are_safe_short_and_say_what_they_are_for() {
-    let folders = ["src", "macros/src", "examples", "tests"];
+    let folders = ["src", "macros/src", "python/src", "python/tests", "examples", "tests"];
     let sources = folders.iter().flat_map(|folder| files(&root(), folder, &[".rs"]));
     assert_none(
         sources.filter(|source| !source.path.starts_with("tests/tidy")).flat_map(|s| rules::shape(&s)).collect(),
@@ -188,6 +197,8 @@ mod checker {
             ("src/task/mod.rs", "use std::fmt;", 1),
             ("src/task/run.rs", "use std::fmt;", 0),
             ("src/task/run.rs", "fn f() { unsafe { g() } }", 1),
+            ("python/src/pool/desk.rs", "fn f() { unsafe { g() } }", 1),
+            ("python/src/extension/channel.rs", "fn f() { unsafe { g() } }", 0),
             ("src/task/run.rs", "#![forbid(unsafe_code)] // unsafe\nconst C: char = '\"'; fn f<'a>(x: &'a str) {}", 0),
             ("src/task/run.rs", long.as_str(), 1),
         ];

@@ -1,0 +1,172 @@
+"""A child: runs one task at a time, through Celery's own tracer."""
+
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+from typing import Optional
+
+from billiard import util
+from billiard.common import human_status
+from billiard.einfo import ExceptionWithTraceback
+from billiard.exceptions import SoftTimeLimitExceeded
+from billiard.process import current_process
+from celery.app import trace
+from celery.concurrency.prefork import process_destructor, process_initializer
+from celery.exceptions import Ignore, Reject, Retry
+from celery.utils.serialization import get_pickled_exception
+from kombu.compression import decompress
+from kombu.exceptions import ContentDisallowed
+from kombu.serialization import loads
+from kombu.utils.encoding import safe_repr, safe_str
+
+from celeriac import backend
+from celeriac._celeriac import Channel
+
+logger = logging.getLogger(__name__)
+
+
+def run(app, hostname: str, index: int, line: int) -> int:
+    """Runs tasks until there will be no more, and returns the exit code."""
+    channel = Channel(line)
+    name = f"ForkPoolWorker-{index}"
+    current_process()._name = multiprocessing.current_process().name = name
+    forget()
+    process_initializer(app, hostname)
+    backend.hand_over(app, channel)
+    code = 0
+    try:
+        Child(channel).work()
+    except ConnectionError:
+        # The parent is gone, and nobody is left to tell.
+        code = 1
+    except SystemExit as exit:
+        code = exit_code(exit)
+    process_destructor(os.getpid(), code)
+    util._exit_function()
+    flush()
+    return code
+
+
+def forget() -> None:
+    """Leaves what cannot be shared with the process that this was forked from: what stands at the beginning of each of
+    Billiard's processes (billiard/process.py ``BaseProcess._bootstrap``)."""
+    try:
+        sys.stdin.close()
+    except (AttributeError, OSError, ValueError):
+        pass
+    sys.stdin = open(os.devnull)
+    util._finalizer_registry.clear()
+    # Connections, and the pools that keep them.
+    util._run_after_forkers()
+
+
+class Child:
+    """The loop of a child."""
+
+    def __init__(self, channel: Channel):
+        self.channel = channel
+        self.is_running = False
+        self.pid = os.getpid()
+        _, self.accept, self.hostname = trace._localized
+        signal.signal(signal.SIGUSR1, self.on_soft_limit)
+
+    def work(self) -> None:
+        channel, next_call = self.channel, self.channel.next
+        channel.ready()
+        while True:
+            call = next_call()
+            if call is None:
+                return
+            name, uuid, request, body, content_type, content_encoding = call
+            try:
+                payload = self.decode(request, body, content_type, content_encoding)
+            except Exception as error:
+                channel.undecodable(clean(error), isinstance(error, ContentDisallowed))
+                continue
+            channel.accepted()
+            self.trace(name, uuid, request, payload)
+
+    def decode(self, request: dict, body: bytes, content_type: Optional[str], content_encoding: Optional[str]):
+        """The body's three parts (kombu/message.py ``Message``)."""
+        compression = request.get("compression")
+        if compression:
+            body = decompress(body, compression)
+        args, kwargs, embed = loads(body, content_type, content_encoding, accept=self.accept)
+        return args, kwargs, embed
+
+    def trace(self, name: str, uuid: str, request: dict, payload: tuple) -> None:
+        try:
+            self.is_running = True
+            try:
+                # Looked up when it is needed: whoever instruments Celery may have replaced it.
+                failed, result, runtime = trace.fast_trace_task(name, uuid, request, payload, None, None)
+            finally:
+                self.is_running = False
+                if os.getpid() != self.pid:
+                    # What a task has forked, and did not end, ends here: the line belongs to one process.
+                    os._exit(0)
+        except Reject as error:
+            self.channel.reject(clean(error.reason), bool(error.requeue))
+        except (SystemExit, KeyboardInterrupt) as error:
+            code = exit_code(error)
+            self.channel.lost(human_status(code))
+            raise SystemExit(code) from None
+        except BaseException as error:
+            self.raised(error, trace.ExceptionInfo().traceback)
+        else:
+            if failed:
+                self.ended(result)
+            else:
+                self.channel.success(clean(result), runtime or 0.0)
+
+    def ended(self, einfo) -> None:
+        """What the tracer made of an exception (celery/worker/request.py ``Request.on_failure``)."""
+        error = einfo.exception
+        if isinstance(error, ExceptionWithTraceback):
+            error = error.exc
+        if isinstance(error, Retry):
+            self.channel.retry(*told(error.exc), clean(einfo.traceback))
+        elif isinstance(error, Reject):
+            self.channel.reject(clean(error.reason), bool(error.requeue))
+        elif isinstance(error, Ignore):
+            self.channel.ignore()
+        else:
+            self.raised(error, einfo.traceback)
+
+    def raised(self, error: BaseException, traceback: str) -> None:
+        self.channel.failure(*told(get_pickled_exception(error)), clean(traceback))
+
+    def on_soft_limit(self, *_) -> None:
+        # One that comes when its task has just ended is nobody's.
+        if self.is_running:
+            raise SoftTimeLimitExceeded()
+
+
+def told(error) -> tuple[str, Optional[str], str, str]:
+    """An exception's class, module, text and ``repr``."""
+    kind = type(error)
+    return clean(kind.__qualname__), clean(kind.__module__), clean(error), clean(safe_repr(error))
+
+
+def clean(value) -> str:
+    """A text that can be written as UTF-8."""
+    text = safe_str(value)
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
+
+
+def exit_code(error: BaseException) -> int:
+    """What a process exits with that this ends (celery/worker/request.py ``Request._worker_lost_info``)."""
+    code = getattr(error, "code", 1)
+    if code is None:
+        return 0
+    return code if isinstance(code, int) else 1
+
+
+def flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            pass

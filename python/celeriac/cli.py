@@ -1,0 +1,77 @@
+"""The command line: finds the app as ``celery -A`` does, and hands the rest to Rust."""
+
+import os
+import sys
+import traceback
+from typing import Optional
+
+from celeriac import _celeriac
+from celeriac.options import UsageError, split
+
+NO_APP = """\
+Unable to load celery application.
+{reason}"""
+
+
+def main(argv: Optional[list[str]] = None) -> int:
+    """Runs a command line, and returns its exit code."""
+    argv = sys.argv if argv is None else argv
+    # What is not installed but stands in the directory can be imported, as with `celery`.
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        options = split(argv[1:], os.environ)
+    except UsageError as error:
+        return fail(str(error))
+    os.environ.update(options.environment)
+    if options.workdir:
+        os.chdir(options.workdir)
+        sys.path.insert(0, os.getcwd())
+    if options.app is None and not os.environ.get("CELERY_CONFIG_MODULE"):
+        return fail("no app is named: celeriac -A proj worker")
+    app = load(options.app)
+    if app is None:
+        return 2
+    # Celery's own machinery is imported when it is known that there is something to do.
+    from celeriac import settings, worker
+
+    preparation = worker.Preparation(app, options)
+    arguments = [argv[0], *options.arguments]
+    name = f"{app.main or '__main__'}:{hex(id(app))}"
+    try:
+        return _celeriac.run(
+            arguments, name, worker.default_concurrency(), settings.of(app), preparation.prepare
+        )
+    except ValueError as error:
+        return fail(str(error), 1)
+    finally:
+        preparation.end()
+
+
+def load(name: Optional[str]):
+    """The app of that name by the rules of ``celery -A``; nothing, and the reason on standard error, if there is none."""
+    from celery.app.utils import find_app
+    from celery.utils.imports import symbol_by_name
+
+    try:
+        if name is None:
+            from celery.app import default_app
+
+            return default_app
+        return find_app(name, symbol_by_name=symbol_by_name)
+    except ModuleNotFoundError as error:
+        if error.name == name:
+            fail(NO_APP.format(reason=f"The module {error.name} was not found."))
+        else:
+            fail(NO_APP.format(reason=traceback.format_exc()))
+    except AttributeError as error:
+        fail(NO_APP.format(reason=str(error)))
+    except Exception:
+        fail(NO_APP.format(reason=traceback.format_exc()))
+    return None
+
+
+def fail(reason: str, code: int = 2) -> int:
+    """Says what is wrong."""
+    print(f"Error: {reason}", file=sys.stderr)
+    return code

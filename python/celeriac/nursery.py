@@ -1,0 +1,156 @@
+"""The nursery: a process without threads that has the project imported, and forks the children.
+
+It speaks with the parent in frames of the form that ``python/src/frame`` defines. It reads of them whatever comes, and
+ends, with all children, when the parent hangs up.
+"""
+
+import gc
+import os
+import select
+import signal
+import socket
+import struct
+import traceback
+from collections.abc import Iterator
+
+from billiard.common import human_status
+from celery import platforms
+
+from celeriac import child
+
+#: A frame's length and kind, the child's number, and a number beside it.
+ASK = struct.Struct("<IBQQ")
+FORK, SIGNAL, CLOSE = (ord(kind) for kind in "fsc")
+
+
+def fork(app, hostname: str, line: socket.socket, foreign: list[socket.socket]) -> int:
+    """Forks the nursery, which has ``line`` to the parent and closes what is ``foreign``; returns its process id."""
+    gc.collect()
+    # What is there now will be shared with all children; a collection that looked at it would copy it.
+    gc.freeze()
+    parent, pid = os.getpid(), os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        platforms.set_pdeathsig("SIGKILL")
+        if os.getppid() != parent:
+            # It died before it could be tied to this process.
+            os._exit(code)
+        for other in foreign:
+            other.close()
+        Nursery(app, hostname, line).serve()
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+class Nursery:
+    """Forks children as it is asked to, and tells how they end."""
+
+    def __init__(self, app, hostname: str, line: socket.socket):
+        self.app = app
+        self.hostname = hostname
+        self.line = line
+        #: The children's process ids and numbers.
+        self.children: dict[int, int] = {}
+        self.sockets: list[int] = []
+        self.unread = b""
+        # Written to when a child ends, so that one wait hears of both.
+        self.woken, self.waker = os.pipe()
+        os.set_blocking(self.waker, False)
+        os.set_blocking(self.woken, False)
+
+    def serve(self) -> None:
+        """Serves until the parent hangs up."""
+        platforms.set_process_title("celeriac: nursery")
+        # The parent decides what becomes of the children; a Ctrl+C at the terminal reaches all.
+        for name in ("SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP", "SIGUSR1"):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self.waker, warn_on_full_buffer=False)
+        while self.wait():
+            pass
+        for pid in self.children:
+            os.kill(pid, signal.SIGKILL)
+
+    def wait(self) -> bool:
+        """Waits for one thing to happen; ``False`` when nothing more will."""
+        readable, _, _ = select.select([self.line, self.woken], [], [])
+        if self.woken in readable:
+            self.drain()
+        self.reap()
+        if self.line not in readable:
+            return True
+        data, sockets, _, _ = socket.recv_fds(self.line, 64 << 10, 64)
+        self.sockets.extend(sockets)
+        self.unread += data
+        return bool(data) and all(self.obey(*ask) for ask in self.asks())
+
+    def drain(self) -> None:
+        try:
+            while os.read(self.woken, 512):
+                pass
+        except BlockingIOError:
+            pass
+
+    def asks(self) -> Iterator[tuple[int, int, int]]:
+        while len(self.unread) >= ASK.size:
+            _, kind, index, number = ASK.unpack_from(self.unread)
+            self.unread = self.unread[ASK.size :]
+            yield kind, index, number
+
+    def obey(self, kind: int, index: int, number: int) -> bool:
+        if kind == FORK:
+            self.bear(index, self.sockets.pop(0))
+        elif kind == SIGNAL:
+            for pid, known in self.children.items():
+                if known == index:
+                    os.kill(pid, number)
+        return kind != CLOSE
+
+    def bear(self, index: int, line: int) -> None:
+        pid = os.fork()
+        if pid == 0:
+            self.become(index, line)
+        os.close(line)
+        self.children[pid] = index
+        self.tell(b"f" + struct.pack("<QQ", index, pid))
+
+    def become(self, index: int, line: int) -> None:
+        """In the child: leaves what is the nursery's, and never returns."""
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for name in ("SIGQUIT", "SIGHUP"):
+                signal.signal(getattr(signal, name), signal.SIG_DFL)
+            os.close(self.woken)
+            os.close(self.waker)
+            self.line.close()
+            for other in self.sockets:
+                os.close(other)
+            code = child.run(self.app, self.hostname, index, line)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+
+    def reap(self) -> None:
+        while self.children:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            index = self.children.pop(pid, None)
+            if index is not None:
+                how = human_status(os.waitstatus_to_exitcode(status)).encode()
+                self.tell(b"x" + struct.pack("<QI", index, len(how)) + how)
+
+    def tell(self, frame: bytes) -> None:
+        try:
+            self.line.sendall(struct.pack("<I", len(frame)) + frame)
+        except OSError:
+            # The parent is gone: the next wait says so.
+            pass

@@ -1,0 +1,109 @@
+"""The part of the command line that Python must read: which app, and how its processes live."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Optional
+
+
+class UsageError(Exception):
+    """The command line is wrong."""
+
+
+@dataclass
+class Options:
+    """What was said, and what is left for Rust to read."""
+
+    app: Optional[str] = None
+    workdir: Optional[str] = None
+    max_tasks_per_child: Optional[int] = None
+    #: What Celery's own command line puts into the environment.
+    environment: dict[str, str] = field(default_factory=dict)
+    arguments: list[str] = field(default_factory=list)
+
+
+#: Options before the command that take a value and that Rust has no use for.
+OURS = {"-A": "app", "--app": "app", "--workdir": "workdir", "--loader": "loader", "--config": "config"}
+#: Those that both read.
+SHARED = {"-b": "CELERY_BROKER_URL", "--broker": "CELERY_BROKER_URL", "--result-backend": "CELERY_RESULT_BACKEND"}
+ENVIRONMENT = {"loader": "CELERY_LOADER", "config": "CELERY_CONFIG_MODULE"}
+
+POOLS = ("prefork", "processes")
+
+
+def split(arguments: list[str], environment: Mapping[str, str]) -> Options:
+    """Reads what stands before the command, and of what stands after it what is about processes."""
+    options = Options(app=environment.get("CELERY_APP") or environment.get("APP") or None)
+    words = iter(arguments)
+    for word in words:
+        if not word.startswith("-") or word == "-":
+            options.arguments.append(word)
+            if word == "worker":
+                _worker(words, options)
+            options.arguments.extend(words)
+            break
+        _global(word, words, options)
+    return options
+
+
+def _global(word: str, words: Iterator[str], options: Options) -> None:
+    name, value = _named(word, [*OURS, *SHARED])
+    if name in OURS:
+        _keep(OURS[name], _value(name, value, words), options)
+    elif name in SHARED:
+        url = _value(name, value, words)
+        options.environment[SHARED[name]] = url
+        options.arguments.extend([name, url])
+    elif word == "--skip-checks":
+        options.environment["CELERY_SKIP_CHECKS"] = "true"
+    else:
+        options.arguments.append(word)
+
+
+def _keep(which: str, value: str, options: Options) -> None:
+    if which in ENVIRONMENT:
+        options.environment[ENVIRONMENT[which]] = value
+    else:
+        setattr(options, which, value)
+
+
+def _worker(words: Iterator[str], options: Options) -> None:
+    for word in words:
+        name, value = _named(word, ["-P", "--pool", "--max-tasks-per-child"])
+        if name in ("-P", "--pool"):
+            pool = _value(name, value, words)
+            if pool not in POOLS:
+                raise UsageError(f"the pool {pool} is not supported yet: use prefork")
+        elif name == "--max-tasks-per-child":
+            options.max_tasks_per_child = _number(name, _value(name, value, words))
+        else:
+            options.arguments.append(word)
+
+
+def _named(word: str, names: list[str]) -> tuple[Optional[str], Optional[str]]:
+    """Which of the options a word is, and the value if that stands in the same word."""
+    for name in names:
+        if word == name:
+            return name, None
+        if name.startswith("--") and word.startswith(f"{name}="):
+            return name, word[len(name) + 1 :]
+        if not name.startswith("--") and not word.startswith("--") and word.startswith(name):
+            return name, word[len(name) :].removeprefix("=")
+    return None, None
+
+
+def _value(name: str, value: Optional[str], words: Iterator[str]) -> str:
+    if value is None:
+        value = next(words, None)
+    if value is None:
+        raise UsageError(f"option {name} takes a value")
+    return value
+
+
+def _number(name: str, text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise UsageError(f"{name}: {text} is no number of tasks")
+    return number

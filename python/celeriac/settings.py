@@ -1,0 +1,43 @@
+"""The app's settings, for Rust."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from celery.app import backends
+from celery.app.defaults import DEFAULTS
+from celery.backends.redis import RedisBackend
+from celery.backends.rpc import RPCBackend
+
+#: Backends that Rust has too. Where it has not, Python stores what its tasks come to.
+BACKENDS = (RedisBackend, RPCBackend)
+
+
+def of(app) -> dict[str, Any]:
+    """The settings that differ from Celery's defaults, under their lower-case names and in plain types."""
+    found = {}
+    for name, default in DEFAULTS.items():
+        value = app.conf.get(name)
+        if value is None or (type(value) is type(default) and value == default):
+            continue
+        found[name] = plain(value)
+    if "result_backend" in found and not has_backend(app):
+        del found["result_backend"]
+    return found
+
+
+def has_backend(app) -> bool:
+    """Whether Rust has the backend that the app names."""
+    backend, _ = backends.by_url(app.backend_cls or app.conf.result_backend, app.loader)
+    return backend in BACKENDS
+
+
+def plain(value: Any) -> Any:
+    """A value without what only Python knows, as far as that goes."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    return value

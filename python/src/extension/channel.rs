@@ -1,0 +1,226 @@
+//! [`Channel`]: a child's line to the parent.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use celeriac::protocol::{Exception, State};
+use celeriac::task::{CallEnd, Raised, StoredMeta};
+use pyo3::exceptions::PyConnectionError;
+use pyo3::prelude::*;
+use pyo3::types::{PyAny, PyBytes};
+
+use super::objects::Objects;
+use crate::frame::{self, FromChild, ToChild};
+
+/// A child's line to the parent: calls come, and what became of each goes. For one thread; others wait for each other.
+#[pyclass(module = "celeriac._celeriac", frozen)]
+pub(super) struct Channel(Mutex<Line>);
+
+struct Line {
+    socket: UnixStream,
+    /// What was read, and up to where it has been used.
+    read: Vec<u8>,
+    used: usize,
+    /// What is to be written with the next thing that cannot wait.
+    unsent: Vec<u8>,
+}
+
+/// How much is read at a time.
+const ROOM: usize = 64 << 10;
+
+/// The task's name, its id, the request, the body, its type and its encoding.
+type Job<'py> = (String, String, Bound<'py, PyAny>, Bound<'py, PyBytes>, Option<String>, Option<String>);
+
+#[pymethods]
+impl Channel {
+    /// Takes the socket of that number, which is the channel's from now on.
+    #[new]
+    fn new(fd: RawFd) -> Self {
+        // SAFETY: the caller has received this descriptor for this channel and gives it away.
+        #[allow(unsafe_code)]
+        let socket = UnixStream::from(unsafe { OwnedFd::from_raw_fd(fd) });
+        Channel(Mutex::new(Line { socket, read: Vec::with_capacity(ROOM), used: 0, unsent: Vec::new() }))
+    }
+
+    /// The next call; `None` when there will be no more.
+    fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<Job<'py>>> {
+        let mut line = self.line();
+        if !line.has_frame()? {
+            line.flush(py)?;
+            if !line.fill(py)? {
+                return Ok(None);
+            }
+        }
+        line.take(py)
+    }
+
+    /// Tells that calls can come.
+    fn ready(&self, py: Python<'_>) -> PyResult<()> {
+        self.say_now(py, &FromChild::Ready { pid: std::process::id() })
+    }
+
+    /// Tells that the call that was given last begins.
+    fn accepted(&self, py: Python<'_>) -> PyResult<()> {
+        self.say_now(py, &FromChild::Accepted)
+    }
+
+    /// Gives a result to be stored; with `wait`, answers whether it is.
+    fn store(&self, py: Python<'_>, task_id: &str, state: &str, payload: &[u8], wait: bool) -> PyResult<bool> {
+        let meta = StoredMeta {
+            task_id: task_id.to_owned(),
+            state: State::from(state.to_owned()),
+            payload: bytes::Bytes::copy_from_slice(payload),
+        };
+        let mut line = self.line();
+        frame::write_from_child(&FromChild::Store { meta, waits: wait }, &mut line.unsent);
+        if !wait {
+            return Ok(true);
+        }
+        line.flush(py)?;
+        line.answer(py)
+    }
+
+    /// Ends the call: it returned, shown as `result`, after `runtime` seconds.
+    fn success(&self, result: &str, runtime: f64) {
+        let runtime = Duration::try_from_secs_f64(runtime).unwrap_or_default();
+        self.end(CallEnd::Success { result: result.to_owned(), runtime });
+    }
+
+    /// Ends the call: it raised.
+    fn failure(&self, exc_type: &str, exc_module: Option<&str>, message: &str, shown: &str, traceback: &str) {
+        self.end(CallEnd::Failure(raised(exc_type, exc_module, message, shown, traceback)));
+    }
+
+    /// Ends the call: it is retried, because of what is given.
+    fn retry(&self, exc_type: &str, exc_module: Option<&str>, message: &str, shown: &str, traceback: &str) {
+        self.end(CallEnd::Retry(raised(exc_type, exc_module, message, shown, traceback)));
+    }
+
+    /// Ends the call without a result.
+    fn ignore(&self) {
+        self.end(CallEnd::Ignore);
+    }
+
+    /// Ends the call: it refuses its message.
+    fn reject(&self, reason: &str, requeue: bool) {
+        self.end(CallEnd::Reject { reason: reason.to_owned(), requeue });
+    }
+
+    /// Ends the call before it begins: its body cannot be decoded, or with `refused` may not be.
+    fn undecodable(&self, reason: &str, refused: bool) {
+        self.end(CallEnd::Undecodable { reason: reason.to_owned(), refused });
+    }
+
+    /// Ends the call, and with it this process, in the way that is told.
+    fn lost(&self, py: Python<'_>, how: &str) -> PyResult<()> {
+        self.say_now(py, &FromChild::Ended(CallEnd::Lost(how.to_owned())))
+    }
+}
+
+impl Channel {
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What need not be told at once is told with what comes next.
+    fn end(&self, end: CallEnd) {
+        frame::write_from_child(&FromChild::Ended(end), &mut self.line().unsent);
+    }
+
+    fn say_now(&self, py: Python<'_>, frame: &FromChild) -> PyResult<()> {
+        let mut line = self.line();
+        frame::write_from_child(frame, &mut line.unsent);
+        line.flush(py)
+    }
+}
+
+impl Line {
+    fn has_frame(&self) -> PyResult<bool> {
+        frame::split(&self.read[self.used..]).map(|frame| frame.is_some()).map_err(no_frame)
+    }
+
+    /// Reads until there is a whole frame; `false` when the parent has hung up.
+    fn fill(&mut self, py: Python<'_>) -> PyResult<bool> {
+        self.read.drain(..self.used);
+        self.used = 0;
+        while !self.has_frame()? {
+            if !self.fill_more(py)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The call that was read; `None` if it is the last word.
+    fn take<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Job<'py>>> {
+        let Some((frame, taken)) = frame::split(&self.read[self.used..]).map_err(no_frame)? else { return Ok(None) };
+        let job = match frame::read_to_child(frame, &Objects(py)).map_err(no_frame)? {
+            ToChild::Job { task, id, content_type, content_encoding, body, request } => {
+                let owned = |text: Option<&str>| text.map(str::to_owned);
+                let (content_type, content_encoding) = (owned(content_type), owned(content_encoding));
+                let body = PyBytes::new(py, body);
+                Some((task.to_owned(), id.to_owned(), request, body, content_type, content_encoding))
+            }
+            ToChild::Stored(_) | ToChild::Quit => None,
+        };
+        self.used += taken;
+        Ok(job)
+    }
+
+    /// The answer to a `store` that waits. Calls may stand before it, and stay there.
+    fn answer(&mut self, py: Python<'_>) -> PyResult<bool> {
+        loop {
+            let mut at = self.used;
+            while let Some((frame, taken)) = frame::split(&self.read[at..]).map_err(no_frame)? {
+                if let Some(answer) = frame::as_stored(frame) {
+                    self.read.drain(at..at + taken);
+                    return Ok(answer);
+                }
+                at += taken;
+            }
+            if !self.fill_more(py)? {
+                return Err(PyConnectionError::new_err("the worker is gone"));
+            }
+        }
+    }
+
+    /// Reads what there is; `false` when the parent has hung up.
+    fn fill_more(&mut self, py: Python<'_>) -> PyResult<bool> {
+        let at = self.read.len();
+        self.read.resize(at + ROOM, 0);
+        let (socket, room) = (&self.socket, &mut self.read[at..]);
+        let read = py.detach(|| (&mut { socket }).read(room));
+        self.read.truncate(at + read.as_ref().map_or(0, |length| *length));
+        match read {
+            Ok(length) => Ok(length > 0),
+            Err(error) if error.kind() == ErrorKind::Interrupted => py.check_signals().map(|()| true),
+            Err(error) => Err(lost(&error)),
+        }
+    }
+
+    fn flush(&mut self, py: Python<'_>) -> PyResult<()> {
+        let unsent = std::mem::take(&mut self.unsent);
+        let socket = &self.socket;
+        let written = py.detach(|| (&mut { socket }).write_all(&unsent));
+        self.unsent = unsent;
+        self.unsent.clear();
+        written.map_err(|error| lost(&error))
+    }
+}
+
+fn raised(exc_type: &str, exc_module: Option<&str>, message: &str, shown: &str, traceback: &str) -> Raised {
+    let (exc_type, exc_module) = (exc_type.to_owned(), exc_module.map(str::to_owned));
+    let exception = Exception { exc_type, exc_module, exc_message: vec![message.into()] };
+    Raised { exception, shown: shown.to_owned(), traceback: traceback.to_owned() }
+}
+
+fn no_frame(cut: frame::Cut) -> PyErr {
+    PyConnectionError::new_err(cut.to_string())
+}
+
+fn lost(error: &io::Error) -> PyErr {
+    PyConnectionError::new_err(format!("the worker is gone: {error}"))
+}

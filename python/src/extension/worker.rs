@@ -1,0 +1,132 @@
+//! [`run`]: Celeriac's command line for a Python app.
+
+use std::ffi::OsString;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use celeriac::App;
+use celeriac::cli::{self, Host, Start};
+use celeriac::task::{Arguments, Outcome, Pool, Run, Task, TaskContext, TaskOptions};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::settings;
+use crate::pool::{Prefork, PreforkOptions};
+
+/// A task of the Python app.
+struct PythonTask {
+    name: String,
+    options: TaskOptions,
+    pool: Arc<dyn Pool>,
+}
+
+impl Task for PythonTask {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn options(&self) -> &TaskOptions {
+        &self.options
+    }
+
+    fn pool(&self) -> Option<Arc<dyn Pool>> {
+        Some(Arc::clone(&self.pool))
+    }
+
+    fn run(&self, _: TaskContext, _: Arguments) -> Run {
+        let reason = format!("{} is a Python task and runs in the pool's processes alone", self.name);
+        Run::from_function(|| Outcome::failure(celeriac::protocol::Exception::new("RuntimeError", reason)))
+    }
+}
+
+/// Runs the command line for an app of that name and settings, and returns the exit code.
+///
+/// `prepare(hostname, loglevel, logfile, no_color, concurrency)` is called for a worker before it has any thread. It returns
+/// the socket of the nursery, after how many tasks a child is replaced, and the tasks: `(name, options)`.
+#[pyfunction]
+pub(super) fn run(
+    py: Python<'_>,
+    arguments: Vec<OsString>,
+    name: String,
+    concurrency: u32,
+    settings: &Bound<'_, PyDict>,
+    prepare: Py<PyAny>,
+) -> PyResult<u8> {
+    let mut app = App::new(name);
+    let unread = match settings::merge(app.config_mut(), settings) {
+        Ok(unread) => unread,
+        Err(error) => return Err(pyo3::exceptions::PyValueError::new_err(error.to_string())),
+    };
+    let mut prepare = |app: App, start: &Start<'_>| {
+        Python::attach(|py| put_tasks_in(py, app, start, &prepare, &unread)).map_err(|error| {
+            let told = settings::raised(&error);
+            Python::attach(|py| error.print(py));
+            told
+        })
+    };
+    // Only what Rust does runs now; where Python is needed it is asked for.
+    let code = py.detach(|| {
+        let host = Host { pool: "prefork", concurrency, prepare: &mut prepare };
+        cli::run_hosted(app, host, arguments)
+    });
+    Ok((0..=u8::MAX).find(|number| ExitCode::from(*number) == code).unwrap_or(1))
+}
+
+/// The socket of the nursery, the limit of tasks of a child, and the tasks.
+type Prepared<'py> = (RawFd, Option<u32>, Vec<(String, Bound<'py, PyDict>)>);
+
+fn put_tasks_in(
+    py: Python<'_>,
+    mut app: App,
+    start: &Start<'_>,
+    prepare: &Py<PyAny>,
+    unread: &[String],
+) -> PyResult<App> {
+    let children = app.config().worker_concurrency.unwrap_or(1).max(1);
+    let logfile = start.logfile.as_ref().map(|file| file.to_string_lossy().into_owned());
+    let given = (start.hostname, start.loglevel.name(), logfile, start.no_color, children, unread.to_vec());
+    let (socket, max_tasks_per_child, tasks): Prepared<'_> = prepare.bind(py).call1(given)?.extract()?;
+    // SAFETY: `prepare` has made this descriptor for us and keeps no copy.
+    #[allow(unsafe_code)]
+    let socket = UnixStream::from(unsafe { OwnedFd::from_raw_fd(socket) });
+    let options = PreforkOptions { children: children as usize, max_tasks_per_child };
+    let pool: Arc<dyn Pool> = Arc::new(Prefork::new(socket, options));
+    for (name, options) in tasks {
+        app = app.task(PythonTask { name, options: options_of(&options)?, pool: Arc::clone(&pool) });
+    }
+    Ok(app)
+}
+
+/// What the task says of itself: Celery has put the settings into it already.
+fn options_of(given: &Bound<'_, PyDict>) -> PyResult<TaskOptions> {
+    Ok(TaskOptions {
+        acks_late: option(given, "acks_late")?,
+        acks_on_failure: option(given, "acks_on_failure")?,
+        acks_on_timeout: option(given, "acks_on_timeout")?,
+        acks_on_failure_or_timeout: option(given, "acks_on_failure_or_timeout")?,
+        ignore_result: option(given, "ignore_result")?,
+        rate_limit: option(given, "rate_limit")?,
+        reject_on_worker_lost: option(given, "reject_on_worker_lost")?,
+        send_events: option(given, "send_events")?,
+        soft_time_limit: seconds(option(given, "soft_time_limit")?),
+        store_errors_even_if_ignored: option(given, "store_errors_even_if_ignored")?,
+        time_limit: seconds(option(given, "time_limit")?),
+        track_started: option(given, "track_started")?,
+        ..TaskOptions::default()
+    })
+}
+
+fn option<T: for<'a, 'py> FromPyObject<'a, 'py>>(given: &Bound<'_, PyDict>, name: &str) -> PyResult<Option<T>> {
+    match given.get_item(name)? {
+        Some(value) if !value.is_none() => value.extract().map(Some).map_err(Into::into),
+        _ => Ok(None),
+    }
+}
+
+/// As in Celery, 0 is none.
+fn seconds(seconds: Option<f64>) -> Option<Duration> {
+    Duration::try_from_secs_f64(seconds?).ok().filter(|limit| !limit.is_zero())
+}

@@ -1,0 +1,18 @@
+//! Python tasks in Celeriac.
+//!
+//! A worker of a Python project has three kinds of processes. The *parent* is Celeriac's worker: it talks to broker and
+//! backend, and hands messages to children. The *nursery* is forked from the parent before that has any thread; it has the
+//! project imported, and does nothing but fork children and tell how they ended. A *child* runs one task at a time through
+//! Celery's own tracer.
+//!
+//! [`frame`] is what parent and child say to each other, as bytes; [`pool`] is the parent's side of it, an implementation of
+//! [`celeriac::task::Pool`]. Both are plain Rust. `extension` is the Python module `celeriac._celeriac`, and the only place
+//! that names pyo3: it converts types and calls the rest.
+
+// Tests may unwrap; what ships may not panic on what came from outside.
+#![warn(clippy::unwrap_used, unreachable_pub)]
+
+#[cfg(feature = "extension")]
+mod extension;
+pub mod frame;
+pub mod pool;

@@ -1,0 +1,153 @@
+//! [`serve`]: one child's socket.
+
+use std::io;
+use std::os::unix::net::UnixStream as StdStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{mpsc, watch};
+use tracing::error;
+
+use super::desk::Desk;
+use crate::frame;
+
+/// How long the nursery may take to say how a child ended that has hung up.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How much is read at a time.
+const ROOM: usize = 64 << 10;
+/// How much is written at a time, where many small frames wait.
+const FULL: usize = 64 << 10;
+
+/// How a child ended, once that is known; clones share it.
+#[derive(Debug, Clone)]
+pub(super) struct Gone(watch::Sender<Option<String>>);
+
+impl Default for Gone {
+    fn default() -> Self {
+        Gone(watch::Sender::new(None))
+    }
+}
+
+impl Gone {
+    /// Tells how; what is told first counts.
+    pub(super) fn tell(&self, how: String) {
+        self.0.send_if_modified(|known| match known {
+            Some(_) => false,
+            None => {
+                *known = Some(how);
+                true
+            }
+        });
+    }
+
+    async fn known(&self) -> String {
+        let mut told = self.0.subscribe();
+        // The sender is `self`, so that the channel is not closed while this waits.
+        let known = told.wait_for(Option::is_some).await;
+        known.ok().and_then(|how| how.clone()).unwrap_or_default()
+    }
+}
+
+/// Moves frames until the child is gone, and has it buried.
+pub(super) async fn serve(
+    desk: Arc<Desk>,
+    index: u32,
+    socket: StdStream,
+    outgoing: mpsc::UnboundedReceiver<Bytes>,
+    gone: Gone,
+) {
+    let how = match stream(socket) {
+        Ok(stream) => {
+            let (reader, writer) = stream.into_split();
+            let writing = tokio::spawn(write(writer, outgoing));
+            let how = read(&desk, index, reader, &gone).await;
+            writing.abort();
+            how
+        }
+        Err(error) => {
+            error!("the socket of a child cannot be used: {error}");
+            gone.known().await
+        }
+    };
+    desk.bury(index, &how);
+}
+
+fn stream(socket: StdStream) -> io::Result<UnixStream> {
+    socket.set_nonblocking(true)?;
+    UnixStream::from_std(socket)
+}
+
+async fn write(mut writer: OwnedWriteHalf, mut outgoing: mpsc::UnboundedReceiver<Bytes>) {
+    let mut frames = Vec::new();
+    let mut buffer = BytesMut::new();
+    while outgoing.recv_many(&mut frames, 64).await > 0 {
+        for frame in frames.drain(..) {
+            // A large one is not copied.
+            if frame.len() >= FULL {
+                if send(&mut writer, &mut buffer).await.is_err() || writer.write_all(&frame).await.is_err() {
+                    return;
+                }
+            } else {
+                buffer.extend_from_slice(&frame);
+            }
+        }
+        // A child that is gone is heard of by who reads.
+        if send(&mut writer, &mut buffer).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn send(writer: &mut OwnedWriteHalf, buffer: &mut BytesMut) -> io::Result<()> {
+    let written = writer.write_all(buffer).await;
+    buffer.clear();
+    written
+}
+
+/// Reads until the child is gone; all that it has said is heard first. Its socket may stay open longer than it lives,
+/// in processes that it has forked.
+async fn read(desk: &Arc<Desk>, index: u32, mut reader: OwnedReadHalf, gone: &Gone) -> String {
+    let mut buffer = BytesMut::with_capacity(ROOM);
+    loop {
+        buffer.reserve(ROOM);
+        let how = tokio::select! {
+            biased;
+            read = reader.read_buf(&mut buffer) => match read {
+                Ok(1..) => None,
+                Ok(0) | Err(_) => Some(known(gone).await),
+            },
+            how = gone.known() => Some(how),
+        };
+        if how.is_some() {
+            while let Ok(1..) = reader.try_read_buf(&mut buffer) {
+                buffer.reserve(ROOM);
+            }
+        }
+        if hear(desk, index, &mut buffer).is_err() {
+            error!("a child says what is no frame, and is ended");
+            desk.end(index);
+            return gone.known().await;
+        }
+        if let Some(how) = how {
+            return how;
+        }
+    }
+}
+
+async fn known(gone: &Gone) -> String {
+    let known = tokio::time::timeout(LAST_WORDS, gone.known()).await;
+    known.unwrap_or_else(|_| "its socket closed".to_owned())
+}
+
+fn hear(desk: &Arc<Desk>, index: u32, buffer: &mut BytesMut) -> Result<(), frame::Cut> {
+    while let Some((frame, taken)) = frame::split(buffer)? {
+        let told = frame::read_from_child(frame)?;
+        desk.told(index, told);
+        buffer.advance(taken);
+    }
+    Ok(())
+}

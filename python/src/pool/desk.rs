@@ -1,0 +1,359 @@
+//! [`Desk`]: which child gets which call, and what becomes of calls whose child is gone.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use celeriac::task::{CallEnd, Order};
+use rustix::process::Signal;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{error, info};
+
+use super::child::{self, Gone};
+use super::job::{Job, News};
+use super::nursery::{self, Ask};
+use super::pace::Pace;
+use crate::frame::{self, FromChild};
+
+/// How many calls a child has at most, the one that it runs among them.
+const DEEPEST: usize = 4;
+/// How long a process has to end after it was asked to (billiard/pool.py `Pool._trywaitkill`).
+const GRACE: Duration = Duration::from_millis(100);
+/// How long the pool waits for its children when it stops.
+const PARTING: Duration = Duration::from_secs(5);
+/// How long it waits before it has a child replaced that did not come up.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What a pool is told when it is made.
+#[derive(Debug, Clone)]
+pub struct PreforkOptions {
+    /// How many children there are.
+    pub children: usize,
+    /// After so many tasks a child is replaced.
+    pub max_tasks_per_child: Option<u32>,
+}
+
+/// Hands calls to children.
+#[derive(Debug)]
+pub(super) struct Desk {
+    options: PreforkOptions,
+    state: Mutex<State>,
+    nursery: mpsc::UnboundedSender<Ask>,
+    /// The other end, until the pool is started.
+    begin: Mutex<Option<(UnixStream, mpsc::UnboundedReceiver<Ask>)>>,
+    /// A child is gone.
+    left: Notify,
+    runtime: OnceLock<tokio::runtime::Handle>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: VecDeque<Job>,
+    children: BTreeMap<u32, Child>,
+    /// How many children there ever were.
+    born: u32,
+    pace: Pace,
+    /// The task that ended last is a short one.
+    is_short: bool,
+    /// Nothing more begins.
+    is_closing: bool,
+}
+
+/// A process, as far as the desk knows.
+#[derive(Debug)]
+struct Child {
+    pid: u32,
+    is_ready: bool,
+    /// In the order in which it runs them.
+    jobs: VecDeque<Job>,
+    /// How many it was ever given.
+    given: u32,
+    outbox: mpsc::UnboundedSender<Bytes>,
+    gone: Gone,
+}
+
+impl Desk {
+    pub(super) fn new(nursery: UnixStream, options: PreforkOptions) -> Arc<Self> {
+        let (asks, asked) = mpsc::unbounded_channel();
+        Arc::new(Desk {
+            options,
+            state: Mutex::default(),
+            nursery: asks,
+            begin: Mutex::new(Some((nursery, asked))),
+            left: Notify::new(),
+            runtime: OnceLock::new(),
+        })
+    }
+
+    /// Asks for the children; once is enough.
+    pub(super) fn start(self: &Arc<Self>) {
+        let begin = self.begin.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some((nursery, asked)) = begin else { return };
+        // A pool is started once, so this is its runtime.
+        let _ = self.runtime.set(tokio::runtime::Handle::current());
+        tokio::spawn(nursery::serve(Arc::clone(self), nursery, asked));
+        (0..self.options.children).for_each(|_| self.bear());
+    }
+
+    /// How many calls find a place: as many as there are children, and more while they are short.
+    pub(super) fn places(&self) -> usize {
+        let state = self.state();
+        let mut busy = state.children.values().flat_map(|child| &child.jobs).chain(&state.waiting);
+        let are_short = state.is_short && busy.all(|job| state.pace.is_short(&job.task));
+        self.options.children * if are_short { DEEPEST } else { 1 }
+    }
+
+    pub(super) fn enqueue(&self, job: Job) {
+        let mut state = self.state();
+        if state.is_closing {
+            return job.tell(News::Ended(CallEnd::NotBegun));
+        }
+        state.waiting.push_back(job);
+        state.feed(&self.options);
+    }
+
+    /// Carries out what a call is told.
+    pub(super) fn obey(self: &Arc<Self>, number: u64, order: Order) {
+        let mut state = self.state();
+        let is_it = |job: &Job| job.number == number;
+        if let Some(at) = state.waiting.iter().position(is_it) {
+            if order != Order::SoftLimit
+                && let Some(job) = state.waiting.remove(at)
+            {
+                job.tell(News::Ended(CallEnd::NotBegun));
+            }
+            return;
+        }
+        let found = state.children.iter_mut().find_map(|(index, child)| {
+            let job = child.jobs.iter_mut().find(|job| job.number == number)?;
+            Some((*index, job))
+        });
+        let Some((index, job)) = found else { return };
+        if job.began.is_none() {
+            job.doomed = Some(order);
+            return;
+        }
+        drop(state);
+        self.carry_out(index, order);
+    }
+
+    fn carry_out(self: &Arc<Self>, index: u32, order: Order) {
+        match order {
+            Order::SoftLimit => self.signal(index, Signal::USR1),
+            Order::Signal(signal) => self.ask(Ask::Signal { index, signal }),
+            Order::Kill => self.end(index),
+        }
+    }
+
+    fn signal(&self, index: u32, signal: Signal) {
+        self.ask(Ask::Signal { index, signal: signal.as_raw().into() });
+    }
+
+    /// Ends a child, and makes sure of it.
+    pub(super) fn end(self: &Arc<Self>, index: u32) {
+        self.signal(index, Signal::TERM);
+        let desk = Arc::clone(self);
+        self.spawn(async move {
+            sleep(GRACE).await;
+            if desk.state().children.contains_key(&index) {
+                desk.signal(index, Signal::KILL);
+            }
+        });
+    }
+
+    /// Has a child forked.
+    fn bear(self: &Arc<Self>) {
+        let (ours, theirs) = match UnixStream::pair() {
+            Ok(pair) => pair,
+            Err(error) => return error!("no socket for a child: {error}"),
+        };
+        let mut state = self.state();
+        state.born += 1;
+        let (index, (outbox, outgoing)) = (state.born, mpsc::unbounded_channel());
+        let gone = Gone::default();
+        let child = Child { pid: 0, is_ready: false, jobs: VecDeque::new(), given: 0, outbox, gone: gone.clone() };
+        state.children.insert(index, child);
+        drop(state);
+        self.ask(Ask::Fork { index, socket: theirs.into() });
+        let desk = Arc::clone(self);
+        self.spawn(async move { child::serve(desk, index, ours, outgoing, gone).await });
+    }
+
+    /// The nursery has forked a child.
+    pub(super) fn forked(&self, index: u32, pid: u32) {
+        if let Some(child) = self.state().children.get_mut(&index) {
+            child.pid = pid;
+        }
+    }
+
+    /// The nursery says how a child has ended.
+    pub(super) fn exited(&self, index: u32, how: &str) {
+        if let Some(child) = self.state().children.get(&index) {
+            child.gone.tell(how.to_owned());
+        }
+    }
+
+    /// The nursery is gone, and its children with it.
+    pub(super) fn orphaned(&self) {
+        let state = self.state();
+        if !state.is_closing {
+            error!("the process that forks the others is gone: no Python task can be run any more");
+        }
+        state.children.values().for_each(|child| child.gone.tell("the pool is gone".to_owned()));
+    }
+
+    /// What a child says.
+    pub(super) fn told(self: &Arc<Self>, index: u32, frame: FromChild) {
+        let mut state = self.state();
+        let State { children, pace, is_short, .. } = &mut *state;
+        let Some(child) = children.get_mut(&index) else { return };
+        match frame {
+            FromChild::Ready { pid } => (child.pid, child.is_ready) = (pid, true),
+            FromChild::Accepted => {
+                let pid = child.pid;
+                let Some(job) = child.jobs.front_mut() else { return };
+                job.began = Some(Instant::now());
+                job.tell(News::Accepted { pid });
+                let doomed = job.doomed;
+                drop(state);
+                if let Some(order) = doomed {
+                    self.carry_out(index, order);
+                }
+                return;
+            }
+            FromChild::Store { meta, waits } => {
+                let answer = waits.then(|| child.outbox.clone());
+                if let Some(job) = child.jobs.front() {
+                    job.tell(News::Store { meta, answer });
+                }
+                return;
+            }
+            FromChild::Ended(end) => {
+                let Some(job) = child.jobs.pop_front() else { return };
+                if let Some(began) = job.began {
+                    pace.note(&job.task, began.elapsed());
+                    *is_short = pace.is_short(&job.task);
+                }
+                job.tell(News::Ended(end));
+            }
+        }
+        state.feed(&self.options);
+    }
+
+    /// A child is gone, and all that it said has been heard.
+    pub(super) fn bury(self: &Arc<Self>, index: u32, how: &str) {
+        let mut state = self.state();
+        let Some(mut child) = state.children.remove(&index) else { return };
+        let lost = child.jobs.front().is_some_and(|job| job.began.is_some());
+        let is_expected = !lost && (how == "exitcode 0" || state.is_closing);
+        if !is_expected {
+            error!("Process 'ForkPoolWorker-{index}' pid:{} exited with '{how}'", child.pid);
+        }
+        if lost && let Some(job) = child.jobs.pop_front() {
+            job.tell(News::Ended(CallEnd::Lost(format!("{how} Job: {}", job.number))));
+        }
+        while let Some(job) = child.jobs.pop_back() {
+            if job.doomed.is_some() || state.is_closing {
+                job.tell(News::Ended(CallEnd::NotBegun));
+            } else {
+                state.waiting.push_front(job);
+            }
+        }
+        let is_closing = state.is_closing;
+        drop(state);
+        self.left.notify_waiters();
+        if is_closing {
+            return;
+        }
+        if child.is_ready {
+            return self.bear();
+        }
+        info!("the process ended before it was ready; another one is started in a moment");
+        let desk = Arc::clone(self);
+        self.spawn(async move {
+            sleep(PAUSE).await;
+            desk.bear();
+        });
+    }
+
+    /// Ends all children, and waits for that.
+    pub(super) async fn stop(self: &Arc<Self>) {
+        {
+            let mut state = self.state();
+            state.is_closing = true;
+            state.waiting.drain(..).for_each(|job| job.tell(News::Ended(CallEnd::NotBegun)));
+            state.children.values().for_each(|child| child.say(frame::quit().into()));
+        }
+        if timeout(PARTING, self.all_left()).await.is_err() {
+            let indexes: Vec<u32> = self.state().children.keys().copied().collect();
+            indexes.into_iter().for_each(|index| self.signal(index, Signal::KILL));
+            // A process that SIGKILL does not end is waited for by nobody.
+            let _ = timeout(PARTING, self.all_left()).await;
+        }
+        self.ask(Ask::Close);
+    }
+
+    async fn all_left(&self) {
+        loop {
+            let left = self.left.notified();
+            if self.state().children.is_empty() {
+                return;
+            }
+            left.await;
+        }
+    }
+
+    fn ask(&self, ask: Ask) {
+        // Where the nursery is gone nobody can be asked.
+        let _ = self.nursery.send(ask);
+    }
+
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = self.runtime.get() {
+            runtime.spawn(work);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Gives what waits to those who can take it.
+    fn feed(&mut self, options: &PreforkOptions) {
+        let limit = options.max_tasks_per_child;
+        while !self.waiting.is_empty() {
+            let free = self.children.values_mut().filter(|child| child.can_take(limit, &self.pace));
+            let Some(child) = free.min_by_key(|child| child.jobs.len()) else { break };
+            let Some(job) = self.waiting.pop_front() else { break };
+            child.say(job.frame.clone());
+            child.given += 1;
+            child.jobs.push_back(job);
+        }
+        for child in self.children.values_mut() {
+            if limit.is_some_and(|limit| child.given == limit) && child.jobs.is_empty() {
+                child.given += 1;
+                child.say(frame::quit().into());
+            }
+        }
+    }
+}
+
+impl Child {
+    /// A child that is free; or one whose calls are short, so that what is given to it now begins soon.
+    fn can_take(&self, limit: Option<u32>, pace: &Pace) -> bool {
+        self.is_ready
+            && limit.is_none_or(|limit| self.given < limit)
+            && self.jobs.len() < DEEPEST
+            && self.jobs.iter().all(|job| pace.is_short(&job.task))
+    }
+
+    fn say(&self, frame: Bytes) {
+        // A child that is gone is buried soon, and its calls are looked after then.
+        let _ = self.outbox.send(frame);
+    }
+}

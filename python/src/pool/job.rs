@@ -1,0 +1,87 @@
+//! [`Job`]: a call on its way to a child.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use celeriac::protocol::{Map, Value};
+use celeriac::task::{Call, CallEnd, Order, StoredMeta};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::frame;
+
+/// A call on its way to a child.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) number: u64,
+    pub(super) task: String,
+    /// What the child is told.
+    pub(super) frame: Bytes,
+    /// When the task began.
+    pub(super) began: Option<Instant>,
+    /// What it was told before it began: it is not to run.
+    pub(super) doomed: Option<Order>,
+    news: mpsc::UnboundedSender<News>,
+}
+
+/// What is told of a job.
+#[derive(Debug)]
+pub(super) enum News {
+    Accepted {
+        pid: u32,
+    },
+    /// `answer` is where the child waits.
+    Store {
+        meta: StoredMeta,
+        answer: Option<mpsc::UnboundedSender<Bytes>>,
+    },
+    /// Nothing is told after this.
+    Ended(CallEnd),
+}
+
+impl Job {
+    pub(super) fn new(call: &Call, news: mpsc::UnboundedSender<News>) -> Self {
+        // Billiard numbers the jobs of a process from 0 on, and tells the number when one is lost.
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let request = &call.request;
+        let frame = frame::job(&frame::Job {
+            task: &request.task,
+            id: &request.id,
+            content_type: call.message.content_type.as_deref(),
+            content_encoding: call.message.content_encoding.as_deref(),
+            body: &call.message.body,
+            request: &request_dict(call),
+        });
+        let (number, task) = (NUMBER.fetch_add(1, Ordering::Relaxed), request.task.clone());
+        Job { number, task, frame: frame.into(), began: None, doomed: None, news }
+    }
+
+    pub(super) fn tell(&self, news: News) {
+        // Nobody waits any more for a call that was dropped.
+        let _ = self.news.send(news);
+    }
+}
+
+/// What the tracer gets (celery/worker/request.py `Request.__init__`).
+fn request_dict(call: &Call) -> Map {
+    let (request, properties) = (&call.request, &call.message.properties);
+    let mut dict = request.headers.clone();
+    let mut shown = properties.other.clone();
+    for (name, value) in [
+        ("correlation_id", Value::from(properties.correlation_id.as_deref())),
+        ("reply_to", properties.reply_to.as_deref().into()),
+        ("delivery_mode", properties.delivery_mode.map(i64::from).into()),
+        ("priority", properties.priority.into()),
+        ("expiration", properties.expiration.as_deref().into()),
+    ] {
+        if value != Value::Null {
+            shown.insert(name, value);
+        }
+    }
+    dict.insert("properties", shown);
+    dict.insert("reply_to", request.reply_to.as_deref());
+    dict.insert("correlation_id", request.correlation_id.as_deref());
+    dict.insert("hostname", request.hostname.as_str());
+    dict.insert("delivery_info", request.delivery_info.clone());
+    dict
+}

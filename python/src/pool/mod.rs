@@ -1,0 +1,100 @@
+//! [`Prefork`]: the pool of processes that run Python tasks, seen from the parent.
+//!
+//! [`desk`] decides who gets which call, [`child`] moves frames over one child's socket, [`nursery`] asks for children and
+//! signals and hears of deaths. Nothing here knows Python: a test may be nursery and children.
+//!
+//! A child that is killed, or ends in the middle of a task, loses that task alone: what it had been given and had not
+//! begun goes to another child.
+
+mod child;
+mod desk;
+mod job;
+mod nursery;
+mod pace;
+
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use celeriac::async_trait;
+use celeriac::task::{Call, CallEnd, Order, Pool};
+use tokio::sync::mpsc;
+
+use crate::frame;
+use desk::Desk;
+pub use desk::PreforkOptions;
+use job::{Job, News};
+
+/// A pool of forked processes.
+#[derive(Debug)]
+pub struct Prefork {
+    desk: Arc<Desk>,
+}
+
+impl Prefork {
+    /// A pool whose children the process at the other end of `nursery` forks; none before the pool is started.
+    pub fn new(nursery: UnixStream, options: PreforkOptions) -> Self {
+        Prefork { desk: Desk::new(nursery, options) }
+    }
+}
+
+#[async_trait]
+impl Pool for Prefork {
+    fn start(&self) {
+        self.desk.start();
+    }
+
+    fn places(&self) -> Option<usize> {
+        Some(self.desk.places())
+    }
+
+    async fn run(&self, mut call: Call) -> CallEnd {
+        let (news, mut heard) = mpsc::unbounded_channel();
+        let job = Job::new(&call, news);
+        let (number, mut leave) = (job.number, Leave { desk: &self.desk, number: Some(job.number) });
+        self.desk.enqueue(job);
+        loop {
+            let order = tokio::select! {
+                biased;
+                news = heard.recv() => match news {
+                    Some(News::Accepted { pid }) => {
+                        call.accepted(pid);
+                        continue;
+                    }
+                    Some(News::Store { meta, answer }) => {
+                        let stored = call.store(meta);
+                        if let Some(answer) = answer {
+                            // A child that is gone by then does not ask any more.
+                            tokio::spawn(async move { answer.send(frame::stored(stored.await).into()) });
+                        }
+                        continue;
+                    }
+                    Some(News::Ended(end)) => {
+                        leave.number = None;
+                        return end;
+                    }
+                    None => return CallEnd::NotBegun,
+                },
+                order = call.order() => order,
+            };
+            self.desk.obey(number, order);
+        }
+    }
+
+    async fn stop(&self) {
+        self.desk.stop().await;
+    }
+}
+
+/// A call that is dropped is killed.
+struct Leave<'a> {
+    desk: &'a Arc<Desk>,
+    number: Option<u64>,
+}
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            self.desk.obey(number, Order::Kill);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! [`serve`]: the line to the process that forks the others.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream as StdStream;
+use std::sync::Arc;
+
+use bytes::{Buf, BytesMut};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use tokio::io::{AsyncReadExt, Interest};
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tracing::error;
+
+use super::desk::Desk;
+use crate::frame::{self, Cut, Reader, Writer};
+
+/// What the nursery is asked for.
+#[derive(Debug)]
+pub(super) enum Ask {
+    /// A child of that number, with this socket.
+    Fork { index: u32, socket: OwnedFd },
+    /// A signal for a child, if it still lives.
+    Signal { index: u32, signal: i64 },
+    /// Nothing more; it ends.
+    Close,
+}
+
+impl Ask {
+    fn frame(&self) -> Vec<u8> {
+        let (kind, index, number) = match self {
+            Ask::Fork { index, .. } => (b'f', *index, 0),
+            Ask::Signal { index, signal } => (b's', *index, u64::try_from(*signal).unwrap_or(0)),
+            Ask::Close => (b'c', 0, 0),
+        };
+        let mut frame = Writer::new(kind);
+        frame.number(index.into());
+        frame.number(number);
+        frame.end()
+    }
+}
+
+/// Carries the desk's wishes to the nursery and its news back, until either hangs up.
+pub(super) async fn serve(desk: Arc<Desk>, socket: StdStream, mut asked: mpsc::UnboundedReceiver<Ask>) {
+    let ended = match stream(socket) {
+        Ok(stream) => talk(&desk, stream, &mut asked).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = ended {
+        error!("the process that forks the others is not heard any more: {error}");
+    }
+    desk.orphaned();
+}
+
+fn stream(socket: StdStream) -> io::Result<UnixStream> {
+    socket.set_nonblocking(true)?;
+    UnixStream::from_std(socket)
+}
+
+async fn talk(desk: &Desk, mut stream: UnixStream, asked: &mut mpsc::UnboundedReceiver<Ask>) -> io::Result<()> {
+    let mut buffer = BytesMut::with_capacity(4096);
+    loop {
+        tokio::select! {
+            biased;
+            read = stream.read_buf(&mut buffer) => match read? {
+                0 => return Ok(()),
+                _ => hear(desk, &mut buffer).map_err(io::Error::other)?,
+            },
+            ask = asked.recv() => match ask {
+                Some(ask) => send(&stream, &ask).await?,
+                None => return Ok(()),
+            },
+        }
+    }
+}
+
+async fn send(stream: &UnixStream, ask: &Ask) -> io::Result<()> {
+    let frame = ask.frame();
+    let mut sent = 0;
+    while sent < frame.len() {
+        // The socket goes with the first byte.
+        let socket = match ask {
+            Ask::Fork { socket, .. } if sent == 0 => Some(socket),
+            _ => None,
+        };
+        sent += stream.async_io(Interest::WRITABLE, || send_with(stream, &frame[sent..], socket)).await?;
+    }
+    Ok(())
+}
+
+fn send_with(stream: &UnixStream, bytes: &[u8], socket: Option<&OwnedFd>) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let descriptors = socket.map(|socket| [socket.as_fd()]);
+    if let Some(descriptors) = &descriptors {
+        ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
+    }
+    Ok(sendmsg(stream, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)?)
+}
+
+fn hear(desk: &Desk, buffer: &mut BytesMut) -> Result<(), Cut> {
+    while let Some((frame, taken)) = frame::split(buffer)? {
+        let (kind, mut fields) = Reader::new(frame)?;
+        let index = u32::try_from(fields.number()?).map_err(|_| Cut)?;
+        match kind {
+            b'f' => desk.forked(index, u32::try_from(fields.number()?).map_err(|_| Cut)?),
+            b'x' => desk.exited(index, fields.text()?),
+            _ => return Err(Cut),
+        }
+        buffer.advance(taken);
+    }
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! [`Nest`]: the nursery's end of its line, and [`Chick`]: a child's.
+
+use std::io::{IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use _celeriac::frame::{self, FromChild, Plain, Reader, ToChild, Writer};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+
+const SECONDS: Duration = Duration::from_secs(10);
+/// The length of what the nursery is asked.
+const ASK: usize = 21;
+
+/// The nursery's end of its line.
+pub(crate) struct Nest(UnixStream);
+
+/// A child's end of its line.
+pub(crate) struct Chick {
+    pub(crate) index: u32,
+    pid: u32,
+    line: UnixStream,
+}
+
+impl Nest {
+    /// A nursery, and the pool's end of its line.
+    pub(crate) fn new() -> (Self, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
+        ours.set_read_timeout(Some(SECONDS)).expect("a timeout");
+        (Nest(ours), theirs)
+    }
+
+    /// Forks, as is asked for now, a child of that process id.
+    pub(crate) fn fork(&mut self, pid: u32) -> Chick {
+        let (kind, index, _, line) = self.asked();
+        assert_eq!(kind, b'f');
+        let line = line.expect("a socket comes with it");
+        line.set_read_timeout(Some(SECONDS)).expect("a timeout");
+        let mut frame = Writer::new(b'f');
+        frame.number(index);
+        frame.number(pid.into());
+        self.0.write_all(&frame.end()).expect("the pool reads");
+        Chick { index: u32::try_from(index).expect("a small number"), pid, line }
+    }
+
+    /// The signal that is asked for now, and for whom.
+    pub(crate) fn signal(&mut self) -> (u32, u64) {
+        let (kind, index, signal, _) = self.asked();
+        assert_eq!(kind, b's');
+        (u32::try_from(index).expect("a small number"), signal)
+    }
+
+    /// Whether nothing more will be asked.
+    pub(crate) fn is_closed(&mut self) -> bool {
+        self.asked().0 == b'c'
+    }
+
+    /// Tells how a child has ended.
+    pub(crate) fn exited(&mut self, index: u32, how: &str) {
+        let mut frame = Writer::new(b'x');
+        frame.number(index.into());
+        frame.text(how);
+        self.0.write_all(&frame.end()).expect("the pool reads");
+    }
+
+    fn asked(&mut self) -> (u8, u64, u64, Option<UnixStream>) {
+        let mut bytes = [0; ASK];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let received = recvmsg(&self.0, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::empty());
+        assert_eq!(received.expect("the pool asks in time").bytes, ASK);
+        let sockets = ancillary.drain().filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut sockets) => sockets.next(),
+            _ => None,
+        });
+        let socket = sockets.map(UnixStream::from).next();
+        let (kind, mut fields) = Reader::new(&bytes[4..]).expect("a frame");
+        (kind, fields.number().expect("an index"), fields.number().expect("a number"), socket)
+    }
+}
+
+impl Chick {
+    /// The id of the next call; `None` when there will be no more.
+    pub(crate) fn job(&mut self) -> Option<String> {
+        let frame = self.frame();
+        match frame::read_to_child(&frame, &Plain).expect("a frame") {
+            ToChild::Job { id, .. } => Some(id.to_owned()),
+            ToChild::Quit => None,
+            ToChild::Stored(_) => panic!("no call"),
+        }
+    }
+
+    /// The answer to what it wants to be stored.
+    pub(crate) fn stored(&mut self) -> Option<bool> {
+        frame::as_stored(&self.frame())
+    }
+
+    /// It can take calls.
+    pub(crate) fn ready(&mut self) {
+        self.say(&[FromChild::Ready { pid: self.pid }]);
+    }
+
+    pub(crate) fn say(&mut self, frames: &[FromChild]) {
+        let mut out = Vec::new();
+        frames.iter().for_each(|frame| frame::write_from_child(frame, &mut out));
+        self.say_bytes(&out);
+    }
+
+    pub(crate) fn say_bytes(&mut self, bytes: &[u8]) {
+        self.line.write_all(bytes).expect("the pool reads");
+    }
+
+    fn frame(&mut self) -> Vec<u8> {
+        let mut length = [0; 4];
+        self.line.read_exact(&mut length).expect("something comes in time");
+        let mut frame = vec![0; u32::from_le_bytes(length) as usize];
+        self.line.read_exact(&mut frame).expect("something comes in time");
+        frame
+    }
+}

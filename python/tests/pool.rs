@@ -1,0 +1,217 @@
+//! The pool's promises, kept without Python: the test is the nursery, and it is the children.
+
+mod nest;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use _celeriac::frame::FromChild;
+use _celeriac::pool::{Prefork, PreforkOptions};
+use celeriac::protocol::{Message, State};
+use celeriac::task::{Call, CallEnd, Line, Order, Pool, Report, Request, StoredMeta};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use nest::{Chick, Nest};
+
+const SECONDS: Duration = Duration::from_secs(10);
+
+/// A pool that is started, and its nursery.
+fn pool(children: usize, max_tasks_per_child: Option<u32>) -> (Arc<Prefork>, Nest) {
+    let (nest, socket) = Nest::new();
+    let pool = Arc::new(Prefork::new(socket, PreforkOptions { children, max_tasks_per_child }));
+    pool.start();
+    pool.start();
+    (pool, nest)
+}
+
+/// Hands over a call, which runs on its own.
+fn call(pool: &Arc<Prefork>, id: &str) -> (JoinHandle<CallEnd>, Line) {
+    let request = Request { id: id.into(), task: "t".into(), ..Request::default() };
+    let message = Message { body: b"[[], {}, {}]".to_vec().into(), ..Message::default() };
+    let (call, line) = Call::new(Arc::new(request), message);
+    let pool = Arc::clone(pool);
+    (tokio::spawn(async move { pool.run(call).await }), line)
+}
+
+fn success() -> CallEnd {
+    CallEnd::Success { result: "None".into(), runtime: Duration::from_micros(9) }
+}
+
+async fn end(run: JoinHandle<CallEnd>) -> CallEnd {
+    timeout(SECONDS, run).await.expect("it ends in time").expect("it does not panic")
+}
+
+async fn accepted(line: &mut Line) -> u32 {
+    match timeout(SECONDS, line.report()).await.expect("a report in time") {
+        Report::Accepted { pid } => pid,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Runs a call, so that its task is known to be short.
+async fn run_one(pool: &Arc<Prefork>, child: &mut Chick) {
+    let (run, _line) = call(pool, "first");
+    assert_eq!(child.job().as_deref(), Some("first"));
+    child.say(&[FromChild::Accepted, FromChild::Ended(success())]);
+    assert_eq!(end(run).await, success());
+}
+
+/// Two calls that one child has, the first of which has begun.
+async fn two(pool: &Arc<Prefork>, child: &mut Chick) -> [(JoinHandle<CallEnd>, Line); 2] {
+    child.ready();
+    run_one(pool, child).await;
+    assert_eq!(pool.places(), Some(4), "short ones may wait where they will be run");
+    let (mut first, second) = (call(pool, "a"), call(pool, "b"));
+    assert_eq!([child.job(), child.job()].map(Option::unwrap), ["a", "b"]);
+    child.say(&[FromChild::Accepted]);
+    accepted(&mut first.1).await;
+    [first, second]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_goes_to_a_child_that_is_free() {
+    let (pool, mut nest) = pool(2, None);
+    let (mut one, mut two) = (nest.fork(71), nest.fork(72));
+    one.ready();
+    let (first, mut line) = call(&pool, "a");
+    assert_eq!(one.job().as_deref(), Some("a"));
+    one.say(&[FromChild::Accepted]);
+    assert_eq!((accepted(&mut line).await, pool.places()), (71, Some(2)));
+    // Nobody knows how long it takes: the next one waits for whoever is free.
+    let (second, mut line) = call(&pool, "b");
+    two.ready();
+    assert_eq!(two.job().as_deref(), Some("b"));
+    let meta = StoredMeta { task_id: "b".into(), state: State::Success, payload: "{}".into() };
+    two.say(&[FromChild::Accepted, FromChild::Store { meta: meta.clone(), waits: true }]);
+    assert_eq!(accepted(&mut line).await, 72);
+    let Report::Store(told, answer) = line.report().await else { panic!("nothing to store") };
+    assert_eq!(told, meta);
+    answer.send(true).expect("the pool waits");
+    assert_eq!(two.stored(), Some(true));
+    two.say(&[FromChild::Ended(CallEnd::Ignore)]);
+    one.say(&[FromChild::Ended(success())]);
+    assert_eq!((end(first).await, end(second).await), (success(), CallEnd::Ignore));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_child_takes_one_task_along_and_the_next_one_gets_the_rest() {
+    let (pool, mut nest) = pool(1, None);
+    let mut child = nest.fork(71);
+    let [(running, _), (given, _)] = two(&pool, &mut child).await;
+    let index = child.index;
+    drop(child);
+    nest.exited(index, "signal 9 (SIGKILL)");
+    let CallEnd::Lost(how) = end(running).await else { panic!("it is not lost") };
+    assert!(how.starts_with("signal 9 (SIGKILL) Job: "), "{how}");
+    let mut next = nest.fork(72);
+    assert_ne!(next.index, index);
+    next.ready();
+    assert_eq!(next.job().as_deref(), Some("b"));
+    next.say(&[FromChild::Accepted, FromChild::Ended(success())]);
+    assert_eq!(end(given).await, success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_child_has_said_is_heard_before_it_is_buried() {
+    let (pool, mut nest) = pool(1, None);
+    let mut child = nest.fork(71);
+    child.ready();
+    let (run, _line) = call(&pool, "a");
+    child.job();
+    child.say(&[FromChild::Accepted, FromChild::Ended(success())]);
+    // Its socket stays open, as when it has forked a process that lives longer.
+    nest.exited(child.index, "exitcode 0");
+    assert_eq!(end(run).await, success());
+    assert_ne!(nest.fork(72).index, child.index);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_become_signals() {
+    let (pool, mut nest) = pool(1, None);
+    let mut child = nest.fork(71);
+    child.ready();
+    let (run, mut line) = call(&pool, "a");
+    child.job();
+    child.say(&[FromChild::Accepted]);
+    accepted(&mut line).await;
+    for (order, signal) in [(Order::SoftLimit, 10), (Order::Signal(12), 12), (Order::Kill, 15)] {
+        line.order(order);
+        assert_eq!(nest.signal(), (child.index, signal), "{order:?}");
+    }
+    // It does not heed SIGTERM.
+    assert_eq!(nest.signal(), (child.index, 9));
+    nest.exited(child.index, "signal 9 (SIGKILL)");
+    assert!(matches!(end(run).await, CallEnd::Lost(_)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_not_begun_does_not_begin_when_it_is_not_wanted() {
+    let (pool, mut nest) = pool(1, None);
+    let mut child = nest.fork(71);
+    let (waiting, line) = call(&pool, "never");
+    line.order(Order::Signal(15));
+    assert_eq!(end(waiting).await, CallEnd::NotBegun);
+    let [(running, first), (given, second)] = two(&pool, &mut child).await;
+    second.order(Order::Kill);
+    first.order(Order::Kill);
+    assert_eq!(nest.signal(), (child.index, 15));
+    nest.exited(child.index, "signal 15 (SIGTERM)");
+    assert!(matches!(end(running).await, CallEnd::Lost(_)));
+    assert_eq!(end(given).await, CallEnd::NotBegun);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_is_dropped_is_killed() {
+    let (pool, mut nest) = pool(1, None);
+    let mut child = nest.fork(71);
+    child.ready();
+    let (run, mut line) = call(&pool, "a");
+    child.job();
+    child.say(&[FromChild::Accepted]);
+    accepted(&mut line).await;
+    run.abort();
+    assert_eq!(nest.signal(), (child.index, 15));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_is_replaced_after_its_tasks_and_when_it_makes_no_sense() {
+    let (pool, mut nest) = pool(1, Some(1));
+    let mut child = nest.fork(71);
+    child.ready();
+    run_one(&pool, &mut child).await;
+    assert_eq!(child.job(), None, "it is told to end");
+    nest.exited(child.index, "exitcode 0");
+    let mut child = nest.fork(72);
+    child.ready();
+    child.say_bytes(b"\xff\xff\xff\xffno frame");
+    assert_eq!(nest.signal(), (child.index, 15));
+    nest.exited(child.index, "signal 15 (SIGTERM)");
+    nest.fork(73);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_stops_when_its_children_have() {
+    let (pool, mut nest) = pool(2, None);
+    let (mut one, mut two) = (nest.fork(71), nest.fork(72));
+    one.ready();
+    let (waiting, _line) = {
+        let (first, line) = call(&pool, "a");
+        one.job();
+        drop(line);
+        let waiting = call(&pool, "b");
+        first.abort();
+        waiting
+    };
+    let stopping = tokio::spawn({
+        let pool = Arc::clone(&pool);
+        async move { pool.stop().await }
+    });
+    assert_eq!((one.job(), two.job()), (None, None));
+    assert_eq!(end(waiting).await, CallEnd::NotBegun);
+    nest.exited(one.index, "exitcode 0");
+    nest.exited(two.index, "exitcode 0");
+    timeout(SECONDS, stopping).await.expect("it stops in time").expect("it does not panic");
+    assert_eq!(end(call(&pool, "late").0).await, CallEnd::NotBegun);
+    assert!(nest.is_closed());
+}

@@ -1,0 +1,33 @@
+"""The project's app, as Celery's tutorial for Django writes it; its receivers say in the log what they heard."""
+
+import os
+
+from celery import Celery, signals
+from celery.utils.log import get_logger
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shelf.settings")
+
+app = Celery("shelf")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+logger = get_logger(__name__)
+
+
+@signals.worker_process_init.connect
+def on_process(sender, **_):
+    logger.warning("heard worker_process_init of %s in %s", sender, os.getpid())
+
+
+@signals.worker_process_shutdown.connect
+def on_process_end(pid, exitcode, **_):
+    logger.warning("heard worker_process_shutdown of %s: %s", pid, exitcode)
+
+
+@signals.task_prerun.connect
+def on_start(task_id, **_):
+    logger.debug("heard task_prerun of %s in %s", task_id, os.getpid())
+
+
+@signals.task_postrun.connect
+def on_end(task_id, state, **_):
+    logger.debug("heard task_postrun of %s: %s", task_id, state)

@@ -1,0 +1,148 @@
+"""The project's tasks."""
+
+import os
+import signal
+import sys
+import time
+
+from celery import Task, shared_task
+from celery.exceptions import Ignore, Reject
+from django.conf import settings
+from django.db import connection
+
+
+class Misplaced(Exception):
+    """The project's own exception."""
+
+
+class Counting(Task):
+    """A Task class of the project's own."""
+
+    calls = 0
+
+    def __call__(self, *args, **kwargs):
+        self.calls += 1
+        return self.run(*args, **kwargs)
+
+
+@shared_task
+def add(x, y):
+    return x + y
+
+
+@shared_task
+def total(numbers):
+    return sum(numbers)
+
+
+@shared_task(ignore_result=True)
+def note(path, line):
+    with open(path, "a") as file:
+        file.write(f"{line}\n")
+
+
+@shared_task
+def query():
+    """What only a set up Django can say."""
+    with connection.cursor() as cursor:
+        cursor.execute("select 6 * 7")
+        return [cursor.fetchone()[0], settings.INSTALLED_APPS]
+
+
+@shared_task(bind=True)
+def request(self):
+    asked = self.request
+    return {
+        "id": asked.id,
+        "hostname": asked.hostname,
+        "called_directly": asked.called_directly,
+        "routing_key": asked.delivery_info["routing_key"],
+        "correlation_id": asked.correlation_id,
+        "custom": asked.get("x-custom"),
+        "args": asked.argsrepr,
+        "pid": os.getpid(),
+    }
+
+
+@shared_task(base=Counting, bind=True)
+def counted(self):
+    return self.calls > 0
+
+
+@shared_task
+def fail(text):
+    raise Misplaced(text)
+
+
+@shared_task(bind=True, max_retries=3)
+def flaky(self, failures):
+    if self.request.retries < failures:
+        raise self.retry(exc=KeyError("not yet"), countdown=0)
+    return self.request.retries
+
+
+@shared_task
+def ignored():
+    raise Ignore()
+
+
+@shared_task(acks_late=True)
+def rejected(requeue=False):
+    raise Reject("not for us", requeue=requeue)
+
+
+@shared_task(bind=True)
+def progress(self):
+    self.update_state(state="PROGRESS", meta={"done": 1})
+    return self.app.AsyncResult(self.request.id).id
+
+
+@shared_task(bind=True)
+def replace(self, x):
+    return self.replace(add.s(x, 1))
+
+
+@shared_task
+def sleep(seconds, text="sleeps"):
+    print(text)
+    time.sleep(seconds)
+    return seconds
+
+
+@shared_task
+def leave(code):
+    sys.exit(code)
+
+
+@shared_task
+def vanish(code):
+    os._exit(code)
+
+
+@shared_task
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@shared_task(acks_late=True, reject_on_worker_lost=True)
+def die_once(path):
+    """Dies in the first run alone."""
+    if not os.path.exists(path):
+        open(path, "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "survived"
+
+
+@shared_task
+def unwritable():
+    return object()
+
+
+@shared_task
+def shout(text):
+    print(text)
+
+
+@shared_task
+def surrogate():
+    return "\ud800"
