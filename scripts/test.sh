@@ -18,13 +18,14 @@ fi
 
 # The development build is the one that cargo test has just made: an optimised one would take minutes more to compile
 # than it would save in running.
+# Most of the time these wait for something: two files at a time, each with brokers of its own.
 printf '\n== pytest tests/python (stock Celery against the example worker)\n'
 python=0
 if cargo build --locked --example worker --example producer && scripts/extension.sh; then
     target=$(cargo metadata --format-version 1 --no-deps | .build/venv/bin/python -c \
         'import json, sys; print(json.load(sys.stdin)["target_directory"])')
     CELERIAC_WORKER="$target/debug/examples/worker" \
-        .build/venv/bin/python -m pytest tests/python -q -rap 2>&1 | tee .build/pytest.log |
+        .build/venv/bin/python -m pytest tests/python -q -rap -n 2 --dist loadfile --no-loadscope-reorder 2>&1 | tee .build/pytest.log |
         grep --line-buffered -v '^PASSED '
     python=${PIPESTATUS[0]}
 else

@@ -10,6 +10,8 @@ mod elsewhere;
 mod hostile;
 #[path = "worker/rig.rs"]
 mod rig;
+#[path = "worker/steering.rs"]
+mod steering;
 #[path = "worker/trace.rs"]
 mod trace;
 

@@ -26,7 +26,7 @@ def run(
     concurrency: int,
     settings: dict[str, Any],
     prepare: Callable[
-        [str, str, Optional[str], bool, int, list[str]],
+        [str, str, Optional[str], bool, list[str]],
         tuple[int, Optional[int], list[tuple[str, dict[str, Any]]]],
     ],
 ) -> int: ...

@@ -42,7 +42,6 @@ class Preparation:
         loglevel: str,
         logfile: Optional[str],
         no_color: bool,
-        concurrency: int,
         unread: list[str],
     ) -> tuple[int, Optional[int], list[tuple[str, dict[str, Any]]]]:
         """Imports the project and forks the nursery; returns its socket, and the tasks."""

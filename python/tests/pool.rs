@@ -19,9 +19,9 @@ const SECONDS: Duration = Duration::from_secs(10);
 /// A pool that is started, and its nursery.
 fn pool(children: usize, max_tasks_per_child: Option<u32>) -> (Arc<Prefork>, Nest) {
     let (nest, socket) = Nest::new();
-    let pool = Arc::new(Prefork::new(socket, PreforkOptions { children, max_tasks_per_child }));
-    pool.start();
-    pool.start();
+    let pool = Arc::new(Prefork::new(socket, PreforkOptions { max_tasks_per_child }));
+    pool.start(children);
+    pool.start(children);
     (pool, nest)
 }
 
@@ -188,6 +188,33 @@ async fn a_child_is_replaced_after_its_tasks_and_when_it_makes_no_sense() {
     assert_eq!(nest.signal(), (child.index, 15));
     nest.exited(child.index, "signal 15 (SIGTERM)");
     nest.fork(73);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_grows_at_once_and_shrinks_when_a_child_is_idle() {
+    let (pool, mut nest) = pool(1, None);
+    let mut one = nest.fork(71);
+    one.ready();
+    let (run, mut line) = call(&pool, "a");
+    one.job();
+    one.say(&[FromChild::Accepted]);
+    accepted(&mut line).await;
+    pool.resize(2);
+    let mut two = nest.fork(72);
+    two.ready();
+    let (other, _) = call(&pool, "b");
+    assert_eq!(two.job().as_deref(), Some("b"));
+    two.say(&[FromChild::Accepted, FromChild::Ended(success())]);
+    assert_eq!(end(other).await, success());
+    pool.resize(1);
+    assert_eq!(two.job(), None, "the idle one ends");
+    nest.exited(two.index, "exitcode 0");
+    one.say(&[FromChild::Ended(success())]);
+    assert_eq!(end(run).await, success());
+    let (last, _) = call(&pool, "c");
+    assert_eq!(one.job().as_deref(), Some("c"), "nobody has come in its place");
+    one.say(&[FromChild::Accepted, FromChild::Ended(success())]);
+    assert_eq!(end(last).await, success());
 }
 
 #[tokio::test(flavor = "multi_thread")]

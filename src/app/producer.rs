@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::messages::Prepared;
 use super::outbox::Outbox;
+use super::revoke::Revocation;
 use super::sent_events::SentEvents;
-use super::{App, AsyncResult, GroupResult, Messages, Outgoing, parts, revoke};
+use super::{App, AsyncResult, GroupResult, Messages, Outgoing, parts};
 use crate::backend::{NativeChords, ResultBackend};
 use crate::canvas::{Chords, Given, Plan, Planner, Rules};
 use crate::control::LamportClock;
@@ -149,8 +150,12 @@ impl Producer {
     /// # Errors
     /// The broker's.
     pub async fn revoke(&self, task_ids: Vec<String>, signal: Option<&str>) -> Result<()> {
+        self.tell(Revocation::of_tasks(task_ids, signal)).await
+    }
+
+    pub(super) async fn tell(&self, revocation: Revocation) -> Result<()> {
         let Inner { control_exchange, lamport, outbox, .. } = &*self.inner;
-        outbox.broadcast(revoke::publication(control_exchange, task_ids, signal, lamport.forward())?).await
+        outbox.broadcast(revocation.into_publication(control_exchange, lamport.forward())?).await
     }
 
     /// Closes the connection to the broker when everything is sent; a task that is sent later opens another.

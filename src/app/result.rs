@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
+use super::revoke::Revocation;
 use super::{GroupResult, Producer, ResultError, TaskError};
 use crate::backend::{self, Joined, Until};
 use crate::protocol::{Exception, MetaResult, ResultTuple, State, TaskMeta, Value, from_value};
@@ -236,13 +237,13 @@ impl AsyncResult {
         Ok(())
     }
 
-    /// Tells all workers not to run the task; of a group, none of its members (celery/app/control.py `Control.revoke`). A
+    /// Tells all workers not to run the task; of a group, none of its members (celery/result.py `AsyncResult.revoke`). A
     /// worker that is not there now does not hear of it.
     ///
     /// # Errors
     /// The broker's.
     pub async fn revoke(&self) -> Result<()> {
-        self.producer.revoke(self.leaves(), None).await
+        self.tell(None).await
     }
 
     /// [`AsyncResult::revoke`], and ends the task if it runs; `signal` is what a worker in Python does it with: `SIGTERM`.
@@ -250,7 +251,15 @@ impl AsyncResult {
     /// # Errors
     /// The broker's.
     pub async fn terminate(&self, signal: &str) -> Result<()> {
-        self.producer.revoke(self.leaves(), Some(signal)).await
+        self.tell(Some(signal)).await
+    }
+
+    async fn tell(&self, signal: Option<&str>) -> Result<()> {
+        let task_id = match self.tuple.children {
+            Some(_) => self.leaves().into(),
+            None => self.tuple.id.as_str().into(),
+        };
+        self.producer.tell(Revocation::of_result(task_id, signal)).await
     }
 
     pub(super) fn leaves(&self) -> Vec<String> {

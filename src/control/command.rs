@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::steer::Steering;
 use super::{ControlRequest, Rate, Result, Signal, raise};
 use crate::protocol::{Map, Value, repr};
 
@@ -55,6 +56,8 @@ pub enum Command {
         /// The hard limit.
         hard: TimeLimit,
     },
+    /// What the worker consumes, how much at a time, or its end.
+    Steer(Steering),
     /// The request asks for what can never be, and this is what it is told. Nothing is logged.
     Refused(Value),
 }
@@ -86,7 +89,10 @@ impl Command {
             "revoke_by_stamped_headers" => revoke_by_stamped_headers(arguments),
             "rate_limit" => rate_limit(arguments),
             "time_limit" => time_limit(arguments),
-            other => raise("KeyError", other),
+            other => match Steering::read(other, arguments)? {
+                Some(steering) => Ok(Command::Steer(steering)),
+                None => raise("KeyError", other),
+            },
         }
     }
 }
@@ -103,43 +109,13 @@ pub fn is_order(method: &str) -> bool {
 }
 
 /// Of [`CELERYS`], those that change what a worker does, but for the events that monitors switch on and off.
-const ORDERS: &[&str] =
-    &["add_consumer", "autoscale", "cancel_consumer", "pool_grow", "pool_restart", "pool_shrink", "shutdown"];
+const ORDERS: &[&str] = &["add_consumer", "cancel_consumer"];
 
-/// Of celery/worker/control.py, those that [`Command::read`] does not read.
-const CELERYS: &[&str] = &[
-    "active",
-    "active_queues",
-    "add_consumer",
-    "autoscale",
-    "cancel_consumer",
-    "clock",
-    "conf",
-    "dump_active",
-    "dump_conf",
-    "dump_reserved",
-    "dump_revoked",
-    "dump_schedule",
-    "dump_tasks",
-    "election",
-    "memdump",
-    "memsample",
-    "objgraph",
-    "pool_grow",
-    "pool_restart",
-    "pool_shrink",
-    "query_task",
-    "registered",
-    "report",
-    "reserved",
-    "revoked",
-    "scheduled",
-    "shutdown",
-    "stats",
-];
+/// Of celery/worker/control.py, those that neither [`Command::read`] nor [`Inspection::read`](super::Inspection::read) reads.
+const CELERYS: &[&str] = &["add_consumer", "cancel_consumer", "election"];
 
 /// A handler that takes no arguments, which most of Celery's do not mind.
-fn without_arguments(function: &str, arguments: &Map, command: Command) -> Result<Command> {
+pub(super) fn without_arguments<T>(function: &str, arguments: &Map, command: T) -> Result<T> {
     match arguments.keys().next() {
         None => Ok(command),
         Some(name) => raise("TypeError", format!("{function}() got an unexpected keyword argument '{name}'")),
@@ -215,7 +191,7 @@ impl TimeLimit {
     }
 }
 
-fn argument<'a>(arguments: &'a Map, name: &str) -> &'a Value {
+pub(super) fn argument<'a>(arguments: &'a Map, name: &str) -> &'a Value {
     arguments.get(name).unwrap_or(&Value::Null)
 }
 
@@ -225,7 +201,7 @@ fn name(value: &Value) -> String {
 }
 
 /// Python's error for arguments without a default that were not given.
-fn require(function: &str, arguments: &Map, names: &[&str]) -> Result<()> {
+pub(super) fn require(function: &str, arguments: &Map, names: &[&str]) -> Result<()> {
     let missing: Vec<_> =
         names.iter().filter(|name| !arguments.contains_key(name)).map(|name| format!("'{name}'")).collect();
     match missing.as_slice() {
@@ -239,7 +215,7 @@ fn require(function: &str, arguments: &Map, names: &[&str]) -> Result<()> {
 }
 
 /// One id or a list of them, each once (celery/worker/control.py `revoke`).
-fn ids(value: &Value) -> Result<Vec<String>> {
+pub(super) fn ids(value: &Value) -> Result<Vec<String>> {
     let values = match value {
         Value::Null => &[],
         Value::List(values) => values.as_slice(),
@@ -350,7 +326,7 @@ mod tests {
     fn celerys_commands_are_sorted_and_not_ours() {
         assert!(CELERYS.is_sorted());
         assert!(ORDERS.iter().all(|name| is_celerys(name)));
-        assert!(is_celerys("stats") && !is_celerys("nocmd"));
+        assert!(is_celerys("election") && !is_celerys("nocmd"));
         for name in CELERYS {
             assert!(read(name, "{}").is_err_and(|error| error.starts_with("KeyError")), "{name}");
         }

@@ -32,8 +32,11 @@ pub trait Pool: Send + Sync + std::fmt::Debug {
         None
     }
 
-    /// A worker begins, on the runtime of the caller. Starting twice is harmless.
-    fn start(&self) {}
+    /// A worker begins, on the runtime of the caller, and runs so many at a time. Starting twice is harmless.
+    fn start(&self, _size: usize) {}
+
+    /// The worker is to run so many at a time from now on. What runs beyond that goes on.
+    fn resize(&self, _size: usize) {}
 
     /// The worker has ended, and every run with it. Stopping twice, or what was not started, is harmless.
     async fn stop(&self) {}

@@ -19,9 +19,11 @@ use super::farewell::{self, Farewell};
 use super::finish::Finisher;
 use super::frozen::{Freezer, Frozen};
 use super::held::Held;
+use super::inspect::About;
 use super::intake::{self, Intake, Tasks};
 use super::parking::Parking;
 use super::poison::Quarantine;
+use super::pool::Pool;
 use super::pools::Pools;
 use super::rate_limit::RateLimits;
 use super::remote::Remote;
@@ -67,11 +69,14 @@ pub(crate) struct Consumer {
     pub(super) disable_prefetch: bool,
     /// What runs; each gives back its place by [`Event::Freed`].
     pub(super) running: Running,
-    concurrency: usize,
+    /// How much may run at a time.
+    pub(super) pool: Pool,
     /// Take more at a time than that, if they can.
-    pools: Pools,
+    pub(super) pools: Pools,
     pub(super) revoked: Revoked,
     pub(super) remote: Arc<Remote>,
+    /// What it tells of itself.
+    pub(super) about: About,
     pub(super) state_file: Option<StateFile>,
     /// Writes the state file at this moment, or did: two writes at a time would be in each other's way.
     pub(super) writing: Option<JoinHandle<()>>,
@@ -110,6 +115,7 @@ pub(crate) enum Lost {
 
 /// What a loop is made from.
 pub(crate) struct Parts {
+    pub(crate) about: About,
     pub(crate) tasks: Tasks,
     pub(crate) pools: Pools,
     pub(crate) finisher: Finisher,
@@ -131,11 +137,12 @@ impl Consumer {
     pub(crate) fn new(
         parts: Parts,
         prefetch: Arc<Prefetch>,
-        concurrency: usize,
+        pool: Pool,
         stop_consuming: CancellationToken,
         handle: &WorkerHandle,
     ) -> Self {
         let Parts {
+            about,
             tasks,
             pools,
             finisher,
@@ -167,10 +174,11 @@ impl Consumer {
             quarantine,
             disable_prefetch,
             running: Running::new(handle.events.clone()),
-            concurrency,
+            pool,
             pools,
             revoked,
             remote: Arc::new(remote),
+            about,
             state_file,
             writing: None,
             chores: Chores::default(),
@@ -200,7 +208,7 @@ impl Consumer {
     async fn take_events(&mut self, events: &mut mpsc::UnboundedReceiver<Event>) -> Result<()> {
         let mut batch = Vec::with_capacity(EVENTS);
         while !self.is_done && self.stopping != Some(Shutdown::Cold) {
-            let chore = [self.next_chore(), self.next_suspect()].into_iter().flatten().min();
+            let chore = [self.next_chore(), self.next_suspect(), self.next_scaling()].into_iter().flatten().min();
             let eta = self.next_eta();
             tokio::select! {
                 biased;
@@ -214,6 +222,7 @@ impl Consumer {
                 self.on(event)?;
             }
             self.do_chores();
+            self.autoscale();
             self.start_reserved();
             self.look_up();
         }
@@ -243,7 +252,10 @@ impl Consumer {
 
     fn on(&mut self, event: Event) -> Result<()> {
         match event {
-            Event::Received(deliveries) => deliveries.into_iter().for_each(|delivery| self.receive(delivery)),
+            Event::Received(deliveries) => {
+                self.pool.received(Instant::now());
+                deliveries.into_iter().for_each(|delivery| self.receive(delivery));
+            }
             Event::Read(intake) if self.stopping.is_none() && !intake.is_lost() => self.take_in(*intake),
             // Dropped unsettled, it goes back to the front of its queue, unless it is there already.
             Event::Read(_) => {}
@@ -337,7 +349,12 @@ impl Consumer {
 
     /// Whether another run may begin.
     pub(super) fn has_room(&self) -> bool {
-        self.running.len() < self.pools.places(self.concurrency)
+        self.has_room_in(self.pool.size())
+    }
+
+    /// The same for a pool of that size.
+    pub(super) fn has_room_in(&self, size: usize) -> bool {
+        self.running.len() < self.pools.places(size)
     }
 
     fn start_reserved(&mut self) {
@@ -397,7 +414,7 @@ impl Consumer {
         }
     }
 
-    fn shut_down(&mut self, how: Shutdown) {
+    pub(super) fn shut_down(&mut self, how: Shutdown) {
         if self.stopping.is_some_and(|stopping| stopping >= how) {
             return;
         }

@@ -19,8 +19,12 @@ impl Pools {
         Pools(known)
     }
 
-    pub(crate) fn start(&self) {
-        self.0.iter().for_each(|pool| pool.start());
+    pub(crate) fn start(&self, size: usize) {
+        self.0.iter().for_each(|pool| pool.start(size));
+    }
+
+    pub(crate) fn resize(&self, size: usize) {
+        self.0.iter().for_each(|pool| pool.resize(size));
     }
 
     /// How many runs begin at a time at this moment, where it would be `concurrency` without pools.

@@ -160,7 +160,8 @@ impl Sender {
     pub(crate) async fn revoke(&self, ids: Vec<String>) {
         let connection = self.broadcasts.connection.borrow().clone();
         let (Some(connection), false) = (connection, ids.is_empty()) else { return };
-        let command = revoke::publication(&self.control_exchange, ids, None, self.broadcasts.clock.forward());
+        let revocation = revoke::Revocation::of_result(ids.into(), None);
+        let command = revocation.into_publication(&self.control_exchange, self.broadcasts.clock.forward());
         let sent = match command {
             Ok(command) => connection.broadcast(vec![command]).await,
             Err(error) => Err(error),

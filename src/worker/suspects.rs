@@ -1,12 +1,16 @@
 //! What begins next, and how the loop keeps apart what may have killed a worker: see [`super::poison`].
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::consumer::Consumer;
 use super::event::Event;
+use super::inspect::Content;
 use super::poison::{Alone, Judgement, Quarantine, Turn};
 use super::request::Work;
+use super::running::Start;
 
 impl Consumer {
     /// What is to begin now; with it, that it is to be alone.
@@ -43,7 +47,7 @@ impl Consumer {
     /// When something is to begin that is held; `None` if nothing is, or if nothing can begin before another event.
     pub(super) fn next_eta(&self) -> Option<Timestamp> {
         let is_closed = self.quarantine.as_ref().is_some_and(Quarantine::is_closed);
-        let can_begin = self.has_room() && !is_closed;
+        let can_begin = self.has_room_in(self.pool.most()) && !is_closed;
         self.held.next_eta().filter(|_| can_begin)
     }
 
@@ -54,7 +58,9 @@ impl Consumer {
         if is_late {
             self.patient.begin(Instant::now());
         }
-        let slot = self.running.begin(&work.request, credit, is_late);
+        self.about.count(&work.name);
+        let (request, content) = (Arc::clone(&work.request), Content::of(&work.message));
+        let slot = self.running.begin(Start { request, content, at: self.clock.now(), is_late }, credit);
         match &self.quarantine {
             Some(quarantine) if work.record.is_some() => {
                 let poison = quarantine.poison.clone();
@@ -101,7 +107,7 @@ impl Consumer {
 
     /// When a suspect may begin though others run.
     pub(super) fn next_suspect(&self) -> Option<Instant> {
-        let has_room = self.has_room();
+        let has_room = self.has_room_in(self.pool.most());
         self.quarantine.as_ref().filter(|_| has_room)?.opens()
     }
 }

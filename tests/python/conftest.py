@@ -10,7 +10,9 @@ import gc
 
 import pytest
 
-pytest.register_assert_rewrite("canvas", "canvas_cases", "client", "faults", "rabbit", "support", "tracing")
+pytest.register_assert_rewrite(
+    "canvas", "canvas_cases", "client", "command_lines", "faults", "lives", "rabbit", "support", "tracing"
+)
 
 import client  # noqa: E402
 from faults import Broker, current  # noqa: E402
@@ -25,15 +27,21 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "only(kind, why): runs on one kind of broker alone, and says why")
 
 
+# They take longest, so they begin first where files run beside each other.
+LONG = ["test_chord_faults", "test_old_client", "test_many_faults", "test_faults", "test_poison", "test_eta"]
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
-    """Leaves out what is for one kind of broker and would run on another."""
+    """Leaves out what is for one kind of broker and would run on another; puts what takes long before the rest."""
     def is_meant(item):
         kind = getattr(item, "callspec", None) and item.callspec.params.get("kind")
         return kind is None or all(mark.args[0] == kind for mark in item.iter_markers("only"))
 
     left_out = [item for item in items if not is_meant(item)]
     config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if is_meant(item)]
+    place = {name: at for at, name in enumerate(LONG)}
+    items[:] = sorted(filter(is_meant, items), key=lambda item: place.get(item.module.__name__, len(LONG)))
 
 
 @pytest.fixture(scope="session", params=KINDS)

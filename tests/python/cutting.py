@@ -1,4 +1,7 @@
-"""A proxy between a worker and Redis that knows commands: it acts when the worker says a certain one."""
+"""A proxy between a worker and Redis that knows commands: it acts when the worker says a certain one.
+
+The one that knows RabbitMQ's frames is in `cutting_amqp.py`.
+"""
 
 import socket
 import threading
@@ -6,27 +9,33 @@ import uuid
 
 
 class Trap:
-    """Springs once, at the first command that `matches`: before Redis has it, or after Redis has done it.
+    """Springs once, at the first command that `matches`: before the server has it, or after the server has done it.
 
     What stands between MULTI and EXEC counts as one command. `act` is called with nothing; then the connection is cut.
+    Where there is something to come `first`, the connection is once cut there, and nothing else is done.
     """
 
-    def __init__(self, matches, after, act=lambda: None):
-        self.matches, self.after, self.act = matches, after, act
+    def __init__(self, matches, after, act=lambda: None, first=None):
+        self.matches, self.after, self.act, self._first = matches, after, act, first
         self.is_armed, self.sprang = False, threading.Event()
         self._lock = threading.Lock()
 
     def springs(self, commands):
-        """Whether it does now; the caller then has to act."""
+        """Whether it does now; the caller then has to `spring` it and to cut the connection."""
         with self._lock:
-            if not self.is_armed or not any(map(self.matches, commands)):
+            if not self.is_armed or not any(map(self._first or self.matches, commands)):
                 return False
-            self.is_armed = False
+            self.is_armed, self._first = self._first is not None, None
             return True
 
+    def spring(self):
+        if not self.is_armed:
+            self.act()
+            self.sprang.set()
 
-class Proxy:
-    """Listens on a port of its own, and hands on what it hears."""
+
+class Listener:
+    """Listens on a port of its own, and has each connection handed on to the server."""
 
     def __init__(self, port, trap):
         self._port, self._trap = port, trap
@@ -51,11 +60,17 @@ class Proxy:
             server = socket.create_connection(("127.0.0.1", self._port))
             for side in (client, server):
                 side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            reply = Reply(server, client)
-            threading.Thread(target=self._hear, args=(client, server, reply), daemon=True).start()
+            self.begin(client, server)
+
+
+class Proxy(Listener):
+    """Hands on commands one by one."""
+
+    def begin(self, client, server):
+        reply = Reply(server, client)
+        threading.Thread(target=self._hear, args=(client, server, reply), daemon=True).start()
 
     def _hear(self, client, server, reply):
-        """Hands on commands one by one."""
         heard, unit, words = client.makefile("rb"), b"", []
         try:
             while command := _command(heard):
@@ -71,15 +86,14 @@ class Proxy:
             pass
         finally:
             for side in (client, server):
-                _shut(side)
+                shut(side)
 
     def _spring(self, server, unit, reply):
         if self._trap.after:
             reply.stop_at(marker := uuid.uuid4().hex.encode())
             server.sendall(unit + b"*2\r\n$4\r\nECHO\r\n$%d\r\n%s\r\n" % (len(marker), marker))
             reply.stopped.wait(10)
-        self._trap.act()
-        self._trap.sprang.set()
+        self._trap.spring()
 
 
 class Reply:
@@ -106,10 +120,10 @@ class Reply:
                     self.stopped.set()
         except OSError:
             pass
-        _shut(self._client)
+        shut(self._client)
 
 
-def _shut(side):
+def shut(side):
     try:
         side.shutdown(socket.SHUT_RDWR)
     except OSError:

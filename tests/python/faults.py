@@ -29,13 +29,13 @@ DEADLINE = 60  # Seconds, for what is only waited for and not measured: the mach
 ERRORS = (redis.exceptions.RedisError, OSError)
 
 
-def eventually(condition, what, timeout=DEADLINE):
+def eventually(condition, what, timeout=DEADLINE, pause=0.005):
     """Waits for the condition; returns its value."""
     end = time.monotonic() + timeout
     while time.monotonic() < end:
         if value := condition():
             return value
-        time.sleep(0.005)
+        time.sleep(pause)
     raise AssertionError(f"not within {timeout} s: {what() if callable(what) else what}")
 
 

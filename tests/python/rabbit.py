@@ -75,10 +75,12 @@ class VHost(rabbitmq.VHost):
         """Puts messages into the queue as who must not lose any: with confirms, and until there are as many of them. What
         the node has not confirmed when it ends is sent once more, and is then there twice perhaps."""
         left = dict(enumerate(map(message, map(json.loads, envelopes))))
-        end = time.monotonic() + SECONDS
+        waits, end = len(left), time.monotonic() + 4 * SECONDS
         while left:
             with contextlib.suppress(*BROKEN):
                 send_all(self.channel(), queue, left)
+            if len(left) < waits:
+                waits, end = len(left), time.monotonic() + 4 * SECONDS
             assert time.monotonic() < end, f"{len(left)} messages are not confirmed"
 
     def declare(self, queue, **arguments):

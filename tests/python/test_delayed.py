@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from celery import Celery
 
+from faults import eventually
 from rabbit import Rabbit
 from support import SECONDS, Process, Worker
 
@@ -196,7 +197,8 @@ def test_retries_wait_at_the_broker(rabbit, start, app, first, second):
         start(second)
     assert result.get(timeout=2 * SECONDS) == 4
     assert datetime.now(timezone.utc) >= begun + timedelta(seconds=8)
-    assert rabbit.held() == 0 and parked(rabbit) == 0
+    # Acknowledged after its result is there.
+    eventually(lambda: rabbit.held() == 0 and parked(rabbit) == 0, "nothing to be left")
 
 
 def test_what_is_parked_runs_in_a_stock_worker_too(rabbit, start, app):

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac::amqp_client::AmqpConnectOptions;
-use celeriac::protocol::Message;
+use celeriac::protocol::{Map, Message, Value};
 use celeriac::transport::{Delivery, Publication, Queue, Settlement};
 use tokio::time::timeout;
 
@@ -121,6 +121,25 @@ async fn a_deleted_queue_of_dead_letters_is_declared_again_for_the_next_letter()
             vhost.name()
         ));
     }
+}
+
+/// Who empties the queue of dead letters need not know which worker waits for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_dead_letter_is_written_when_there_is_room() {
+    let Some(server) = RabbitServer::shared().await else { return };
+    let vhost = server.vhost();
+    let (connection, mut consumer, _) = consume(&transport(&vhost.url()), &Queue::direct("q"), 100).await;
+    let arguments = Map::from([("x-max-length", 1.into()), ("x-overflow", Value::from("reject-publish"))]);
+    connection.declare(&[Queue { arguments, ..Queue::direct("dead") }]).await.unwrap();
+    publish(&connection, vec![Publication::to_queue("dead", message("old"))]).await;
+    send(&connection, "q", &["bad", "good"]).await;
+    let (letter, mut deliveries) = (message("letter"), take(&mut *consumer, 2).await);
+    deliveries.remove(0).settle(Settlement::DeadLetter(Box::new(Publication::to_queue("dead", letter))));
+    deliveries.remove(0).settle(Settlement::Ack);
+    eventually("only its message is left", || async { vhost.depth("q").unacknowledged == 1 }).await;
+    connection.purge(&[Queue::direct("dead")]).await.unwrap();
+    eventually("its message is done with", || async { vhost.depth("q").unacknowledged == 0 }).await;
+    assert_eq!((vhost.depth("q").ready, vhost.depth("dead").ready), (0, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -25,6 +25,7 @@ type Asked = (Call, oneshot::Sender<CallEnd>);
 struct Desk {
     asked: mpsc::UnboundedSender<Asked>,
     places: usize,
+    size: usize,
     /// How often it was started, and how often stopped.
     counts: [AtomicUsize; 2],
 }
@@ -42,7 +43,8 @@ impl Pool for Desk {
         Some(self.places)
     }
 
-    fn start(&self) {
+    fn start(&self, size: usize) {
+        assert_eq!(size, self.size);
         self.counts[0].fetch_add(1, Ordering::Relaxed);
     }
 
@@ -52,9 +54,9 @@ impl Pool for Desk {
 }
 
 impl Desk {
-    fn new(places: usize) -> (Arc<Self>, mpsc::UnboundedReceiver<Asked>) {
+    fn new(size: usize, places: usize) -> (Arc<Self>, mpsc::UnboundedReceiver<Asked>) {
         let (asked, calls) = mpsc::unbounded_channel();
-        (Arc::new(Desk { asked, places, counts: Default::default() }), calls)
+        (Arc::new(Desk { asked, places, size, counts: Default::default() }), calls)
     }
 
     fn count(&self) -> [usize; 2] {
@@ -90,7 +92,7 @@ async fn start(options: TaskOptions) -> (Rig, mpsc::UnboundedReceiver<Asked>) {
 }
 
 fn app(options: TaskOptions) -> (App, mpsc::UnboundedReceiver<Asked>) {
-    let (desk, calls) = Desk::new(1);
+    let (desk, calls) = Desk::new(250, 1);
     (App::new("test").task(Elsewhere("python", options, desk)), calls)
 }
 
@@ -170,7 +172,7 @@ async fn nothing_is_stored_that_the_tracer_has_not_stored() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pool_is_given_as_much_as_it_takes_from_start_to_stop() {
-    let (desk, mut calls) = Desk::new(2);
+    let (desk, mut calls) = Desk::new(1, 2);
     let mut app = App::new("test");
     app.config_mut().worker_concurrency = Some(1);
     for name in ["python", "another"] {

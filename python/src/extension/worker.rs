@@ -44,7 +44,7 @@ impl Task for PythonTask {
 
 /// Runs the command line for an app of that name and settings, and returns the exit code.
 ///
-/// `prepare(hostname, loglevel, logfile, no_color, concurrency)` is called for a worker before it has any thread. It returns
+/// `prepare(hostname, loglevel, logfile, no_color, unread)` is called for a worker before it has any thread. It returns
 /// the socket of the nursery, after how many tasks a child is replaced, and the tasks: `(name, options)`.
 #[pyfunction]
 pub(super) fn run(
@@ -85,14 +85,13 @@ fn put_tasks_in(
     prepare: &Py<PyAny>,
     unread: &[String],
 ) -> PyResult<App> {
-    let children = app.config().worker_concurrency.unwrap_or(1).max(1);
     let logfile = start.logfile.as_ref().map(|file| file.to_string_lossy().into_owned());
-    let given = (start.hostname, start.loglevel.name(), logfile, start.no_color, children, unread.to_vec());
+    let given = (start.hostname, start.loglevel.name(), logfile, start.no_color, unread.to_vec());
     let (socket, max_tasks_per_child, tasks): Prepared<'_> = prepare.bind(py).call1(given)?.extract()?;
     // SAFETY: `prepare` has made this descriptor for us and keeps no copy.
     #[allow(unsafe_code)]
     let socket = UnixStream::from(unsafe { OwnedFd::from_raw_fd(socket) });
-    let options = PreforkOptions { children: children as usize, max_tasks_per_child };
+    let options = PreforkOptions { max_tasks_per_child };
     let pool: Arc<dyn Pool> = Arc::new(Prefork::new(socket, options));
     for (name, options) in tasks {
         app = app.task(PythonTask { name, options: options_of(&options)?, pool: Arc::clone(&pool) });

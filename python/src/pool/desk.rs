@@ -28,10 +28,8 @@ const PARTING: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// What a pool is told when it is made.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct PreforkOptions {
-    /// How many children there are.
-    pub children: usize,
     /// After so many tasks a child is replaced.
     pub max_tasks_per_child: Option<u32>,
 }
@@ -53,6 +51,8 @@ pub(super) struct Desk {
 struct State {
     waiting: VecDeque<Job>,
     children: BTreeMap<u32, Child>,
+    /// How many children there are to be.
+    size: usize,
     /// How many children there ever were.
     born: u32,
     pace: Pace,
@@ -67,6 +67,8 @@ struct State {
 struct Child {
     pid: u32,
     is_ready: bool,
+    /// It is to end when its calls have.
+    is_retiring: bool,
     /// In the order in which it runs them.
     jobs: VecDeque<Job>,
     /// How many it was ever given.
@@ -89,13 +91,31 @@ impl Desk {
     }
 
     /// Asks for the children; once is enough.
-    pub(super) fn start(self: &Arc<Self>) {
+    pub(super) fn start(self: &Arc<Self>, size: usize) {
         let begin = self.begin.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some((nursery, asked)) = begin else { return };
         // A pool is started once, so this is its runtime.
         let _ = self.runtime.set(tokio::runtime::Handle::current());
         tokio::spawn(nursery::serve(Arc::clone(self), nursery, asked));
-        (0..self.options.children).for_each(|_| self.bear());
+        self.resize(size);
+    }
+
+    /// Has as many children as that, in time: of those that are too many the idle ones end first.
+    pub(super) fn resize(self: &Arc<Self>, size: usize) {
+        let mut state = self.state();
+        state.size = size;
+        state.retire();
+        drop(state);
+        self.fill();
+    }
+
+    /// Has children forked until there are enough.
+    fn fill(self: &Arc<Self>) {
+        let missing = {
+            let state = self.state();
+            if state.is_closing { 0 } else { state.size.saturating_sub(state.children.len()) }
+        };
+        (0..missing).for_each(|_| self.bear());
     }
 
     /// How many calls find a place: as many as there are children, and more while they are short.
@@ -103,7 +123,7 @@ impl Desk {
         let state = self.state();
         let mut busy = state.children.values().flat_map(|child| &child.jobs).chain(&state.waiting);
         let are_short = state.is_short && busy.all(|job| state.pace.is_short(&job.task));
-        self.options.children * if are_short { DEEPEST } else { 1 }
+        state.size * if are_short { DEEPEST } else { 1 }
     }
 
     pub(super) fn enqueue(&self, job: Job) {
@@ -174,7 +194,15 @@ impl Desk {
         state.born += 1;
         let (index, (outbox, outgoing)) = (state.born, mpsc::unbounded_channel());
         let gone = Gone::default();
-        let child = Child { pid: 0, is_ready: false, jobs: VecDeque::new(), given: 0, outbox, gone: gone.clone() };
+        let child = Child {
+            pid: 0,
+            is_ready: false,
+            is_retiring: false,
+            jobs: VecDeque::new(),
+            given: 0,
+            outbox,
+            gone: gone.clone(),
+        };
         state.children.insert(index, child);
         drop(state);
         self.ask(Ask::Fork { index, socket: theirs.into() });
@@ -265,17 +293,14 @@ impl Desk {
         let is_closing = state.is_closing;
         drop(state);
         self.left.notify_waiters();
-        if is_closing {
-            return;
-        }
-        if child.is_ready {
-            return self.bear();
+        if child.is_ready || is_closing {
+            return self.fill();
         }
         info!("the process ended before it was ready; another one is started in a moment");
         let desk = Arc::clone(self);
         self.spawn(async move {
             sleep(PAUSE).await;
-            desk.bear();
+            desk.fill();
         });
     }
 
@@ -327,27 +352,39 @@ impl State {
     fn feed(&mut self, options: &PreforkOptions) {
         let limit = options.max_tasks_per_child;
         while !self.waiting.is_empty() {
-            let free = self.children.values_mut().filter(|child| child.can_take(limit, &self.pace));
+            let free = self.children.values_mut().filter(|child| child.can_take(&self.pace));
             let Some(child) = free.min_by_key(|child| child.jobs.len()) else { break };
             let Some(job) = self.waiting.pop_front() else { break };
             child.say(job.frame.clone());
             child.given += 1;
+            child.is_retiring |= limit.is_some_and(|limit| child.given >= limit);
             child.jobs.push_back(job);
         }
-        for child in self.children.values_mut() {
-            if limit.is_some_and(|limit| child.given == limit) && child.jobs.is_empty() {
-                child.given += 1;
-                child.say(frame::quit().into());
-            }
+        self.dismiss();
+    }
+
+    /// Chooses who ends, where there are too many.
+    fn retire(&mut self) {
+        let mut staying: Vec<&mut Child> = self.children.values_mut().filter(|child| !child.is_retiring).collect();
+        staying.sort_by_key(|child| child.jobs.len());
+        let surplus = staying.len().saturating_sub(self.size);
+        staying.into_iter().take(surplus).for_each(|child| child.is_retiring = true);
+        self.dismiss();
+    }
+
+    /// Tells those to end that are to, and have nothing left to do.
+    fn dismiss(&mut self) {
+        for child in self.children.values_mut().filter(|child| child.is_retiring && child.jobs.is_empty()) {
+            child.say(frame::quit().into());
         }
     }
 }
 
 impl Child {
     /// A child that is free; or one whose calls are short, so that what is given to it now begins soon.
-    fn can_take(&self, limit: Option<u32>, pace: &Pace) -> bool {
+    fn can_take(&self, pace: &Pace) -> bool {
         self.is_ready
-            && limit.is_none_or(|limit| self.given < limit)
+            && !self.is_retiring
             && self.jobs.len() < DEEPEST
             && self.jobs.iter().all(|job| pace.is_short(&job.task))
     }

@@ -39,8 +39,12 @@ impl Prefork {
 
 #[async_trait]
 impl Pool for Prefork {
-    fn start(&self) {
-        self.desk.start();
+    fn start(&self, size: usize) {
+        self.desk.start(size);
+    }
+
+    fn resize(&self, size: usize) {
+        self.desk.resize(size);
     }
 
     fn places(&self) -> Option<usize> {

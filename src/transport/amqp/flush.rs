@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use lapin::Channel;
 use lapin::options::{BasicAckOptions, BasicNackOptions};
@@ -12,7 +13,7 @@ use super::connection::Link;
 use super::declare;
 use super::ledger::{Frame, Ledger};
 use crate::transport::{Publication, Refused, Settlement};
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// Writes settlements as they come, until the channel or the connection is gone: what gathers while one batch is written
 /// is the next.
@@ -62,9 +63,13 @@ async fn write(link: &Arc<Link>, channel: &Channel, ledger: &Arc<Ledger>, frames
     }
 }
 
+/// How long after its first refusal a dead letter is tried again; after each further one twice as long.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
 /// Publishes what takes a message's place; the message is acknowledged when the server has it. Where that is refused, it
-/// goes back if somebody is there to be told, who will do something else with it; a dead letter's stays unacknowledged,
-/// for it would be run again.
+/// goes back if somebody is there to be told, who will do something else with it. A dead letter's stays unacknowledged,
+/// for it would be run again, and the letter is tried again and again: its queue may have room one day.
 async fn publish_letter(
     link: Arc<Link>,
     ledger: Arc<Ledger>,
@@ -72,28 +77,43 @@ async fn publish_letter(
     letter: Box<Publication>,
     refused: Option<Refused>,
 ) {
-    let settlement = match (publish(&link, *letter).await, refused) {
-        (Ok(()), _) => Some(Settlement::Ack),
-        (Err(error), Some(refused)) if !error.is_connection() => {
-            tracing::debug!("cannot publish a message's copy, the message is given back: {error}");
-            refused.tell();
-            Some(Settlement::Restore)
+    let (batch, mut pause) = ([*letter], FIRST_PAUSE);
+    loop {
+        let error = match (publish(&link, &batch).await, &refused) {
+            (Ok(()), _) => return ledger.published(tag, Some(Settlement::Ack)),
+            (Err(error), Some(refused)) if !error.is_connection() => {
+                tracing::debug!("cannot publish a message's copy, the message is given back: {error}");
+                refused.tell();
+                return ledger.published(tag, Some(Settlement::Restore));
+            }
+            (Err(error), _) => error,
+        };
+        // Nobody who closes the connection waits for what is not tried just now.
+        ledger.published(tag, None);
+        if error.kind() != ErrorKind::Broker {
+            return tracing::error!("cannot publish what takes a message's place, which stays unacknowledged: {error}");
         }
-        (Err(error), _) => {
-            tracing::error!("cannot publish what takes a message's place, which stays unacknowledged: {error}");
-            None
+        tracing::error!(
+            "a dead letter was refused, its message stays unacknowledged; it is tried again in {} s: {error}",
+            pause.as_secs()
+        );
+        tokio::select! {
+            () = link.lost().cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
         }
-    };
-    ledger.published(tag, settlement);
+        if !ledger.publishes_again(tag) {
+            return;
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
 }
 
 /// The queue of dead letters is nobody's to declare before the first of them.
-async fn publish(link: &Arc<Link>, letter: Publication) -> Result<()> {
-    let batch = [letter];
-    match link.publish_one(&batch).await {
+async fn publish(link: &Arc<Link>, batch: &[Publication; 1]) -> Result<()> {
+    match link.publish_one(batch).await {
         Err(error) if batch[0].exchange.is_empty() && !error.is_connection() => {
             declare::ensure_queue(&link.main, &batch[0].routing_key).await?;
-            link.publish_one(&batch).await
+            link.publish_one(batch).await
         }
         published => published,
     }
@@ -102,6 +122,6 @@ async fn publish(link: &Arc<Link>, letter: Publication) -> Result<()> {
 impl Link {
     async fn publish_one(&self, batch: &[Publication]) -> Result<()> {
         let mut answers = self.publish(batch, true).await?;
-        answers.pop().unwrap_or_else(|| Err(Error::new(crate::ErrorKind::Connection, "nothing was published")))
+        answers.pop().unwrap_or_else(|| Err(Error::new(ErrorKind::Connection, "nothing was published")))
     }
 }

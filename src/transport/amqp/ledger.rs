@@ -116,6 +116,14 @@ impl Ledger {
         self.work.notify_one();
     }
 
+    /// A letter that was refused is about to be published once more; `false`: there is nothing to put it in the place of.
+    pub(super) fn publishes_again(&self, tag: u64) -> bool {
+        let mut state = self.state();
+        let is_owed = !state.closed && state.owed.contains_key(&tag);
+        state.writing += usize::from(is_owed);
+        is_owed
+    }
+
     fn finish(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.state();
         change(&mut state);
@@ -310,10 +318,10 @@ mod tests {
         assert!(!ledger.is_settled());
         ledger.published(1, None);
         assert!(ledger.is_settled() && ledger.try_take().is_empty(), "it stays as it is");
-        settle(&ledger, &[1], &Settlement::DeadLetter(letter));
-        ledger.try_take();
+        assert!(ledger.publishes_again(1) && !ledger.is_settled());
         ledger.published(1, Some(Settlement::Ack));
         assert_eq!(ledger.try_take(), [ack(1)]);
+        assert!(!ledger.publishes_again(1), "nothing is left to be replaced");
     }
 
     #[test]
