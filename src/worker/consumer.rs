@@ -24,6 +24,7 @@ use super::intake::{self, Intake, Tasks};
 use super::parking::Parking;
 use super::poison::Quarantine;
 use super::pool::Pool;
+use super::pulse::{self, Load, Pulse};
 use super::rate_limit::RateLimits;
 use super::remote::Remote;
 use super::request::Work;
@@ -94,6 +95,8 @@ pub(crate) struct Consumer {
     pub(super) parking: Parking,
     /// Until when the broker waits.
     pub(super) patient: ConsumerTimeout,
+    /// Shows whoever watches that the loop moves; `None`: nobody does.
+    pulse: Option<Arc<Pulse>>,
     /// Nothing is left to settle.
     is_done: bool,
 }
@@ -127,6 +130,7 @@ pub(crate) struct Parts {
     pub(crate) lost: Lost,
     pub(super) parking: Parking,
     pub(super) patient: ConsumerTimeout,
+    pub(super) pulse: Option<Arc<Pulse>>,
 }
 
 impl Consumer {
@@ -152,6 +156,7 @@ impl Consumer {
             lost,
             parking,
             patient,
+            pulse,
         } = parts;
         let (unsettled, settled) = mpsc::channel(1);
         Consumer {
@@ -185,6 +190,7 @@ impl Consumer {
             lost,
             parking,
             patient,
+            pulse,
             is_done: false,
         }
     }
@@ -192,6 +198,7 @@ impl Consumer {
     /// Runs until the worker has been told to stop, nothing runs any more, and what ran is settled.
     pub(crate) async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>) -> Result<()> {
         let ended = self.take_events(&mut events).await;
+        self.pulse.iter().for_each(|pulse| pulse.ended());
         self.remember().await;
         if !self.is_done {
             self.wait_until_settled().await;
@@ -202,6 +209,7 @@ impl Consumer {
     async fn take_events(&mut self, events: &mut mpsc::UnboundedReceiver<Event>) -> Result<()> {
         let mut batch = Vec::with_capacity(EVENTS);
         while !self.is_done && self.stopping != Some(Shutdown::Cold) {
+            self.beat();
             let chore = [self.next_chore(), self.next_suspect(), self.next_scaling()].into_iter().flatten().min();
             let eta = self.next_eta();
             tokio::select! {
@@ -211,6 +219,7 @@ impl Consumer {
                 () = until(eta, &self.clock) => {}
                 () = at(chore) => {}
                 () = sleep(farewell::LOOK), if self.stopping.is_some() => self.look_around(),
+                () = sleep(pulse::BEAT), if self.pulse.is_some() => {}
             }
             for event in batch.drain(..) {
                 self.on(event)?;
@@ -221,6 +230,18 @@ impl Consumer {
             self.look_up();
         }
         Ok(())
+    }
+
+    fn beat(&self) {
+        let Some(pulse) = &self.pulse else { return };
+        let load = Load {
+            running: self.running.len(),
+            reserved: self.reserved.len(),
+            scheduled: self.held.len(),
+            limited: self.limits.waiting(),
+            concurrency: self.pool.size(),
+        };
+        pulse.beat(Instant::now(), load);
     }
 
     /// A warm shutdown does not wait for ever for a broker or a backend that is away.
@@ -270,6 +291,7 @@ impl Consumer {
     }
 
     fn connected(&self) {
+        self.pulse.iter().for_each(|pulse| pulse.connected(true));
         self.handle.is_ready();
         self.finisher.witness.online();
         info!("{} ready.", self.finisher.hostname());
@@ -385,6 +407,7 @@ impl Consumer {
     /// forgotten. What runs goes on, or is ended if that is wanted and it would be run again
     /// (celery/worker/consumer/consumer.py `Consumer.on_connection_error_after_connected`).
     fn disconnected(&mut self) {
+        self.pulse.iter().for_each(|pulse| pulse.connected(false));
         let Lost::Deliveries { cancel } = self.lost else { return };
         self.drop_waiting();
         let orphans = self.running.iter().filter(|run| cancel && self.tasks.acks_late(&run.request.task));
@@ -403,6 +426,7 @@ impl Consumer {
             return;
         }
         self.stopping = Some(how);
+        self.pulse.iter().for_each(|pulse| pulse.stopping());
         self.stop_consuming.cancel();
         // What has not begun goes back to its queue at once, as each delivery drops.
         self.drop_waiting();

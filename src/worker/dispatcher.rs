@@ -110,6 +110,11 @@ impl Dispatcher {
         self.order(Order::Heartbeat);
     }
 
+    /// How many events were dropped.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
     fn order(&self, order: Order) {
         // The background part is gone only when the worker is.
         let _ = self.orders.send(order);
@@ -152,12 +157,8 @@ impl Listener for Dispatcher {
         }
     }
 
-    /// Of what cannot be run only the task that nobody knows has an event
-    /// (celery/worker/consumer/consumer.py `Consumer.on_unknown_task`).
     fn refused(&self, malformed: &Malformed) {
-        if let (true, true, Some(request)) =
-            (self.groups.has_task(), malformed.is_unregistered(), malformed.request.as_ref())
-        {
+        if let (true, true, Some(request)) = (self.groups.has_task(), malformed.is_told(), malformed.request.as_ref()) {
             let exception = malformed.exception.to_string();
             self.send(Kind::TaskFailed { uuid: request.id.clone(), exception, traceback: None });
         }
@@ -169,7 +170,7 @@ impl Listener for Dispatcher {
 
     fn offline(&self) {
         self.ending.cancel();
-        match self.dropped.load(Ordering::Relaxed) {
+        match self.dropped() {
             0 => {}
             dropped => warn!("{dropped} event(s) were dropped, for the broker took them too slowly"),
         }

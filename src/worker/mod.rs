@@ -15,6 +15,7 @@ mod consumer;
 mod consumer_timeout;
 mod continuations;
 mod control;
+mod counts;
 mod dead_letter;
 mod delays;
 mod dispatcher;
@@ -33,12 +34,14 @@ mod link;
 mod mailbox;
 mod malformed;
 mod metas;
+mod page;
 mod parking;
 mod patience;
 mod poison;
 mod policy;
 mod pool;
 mod publisher;
+mod pulse;
 mod rate_limit;
 mod remote;
 mod report;
@@ -56,8 +59,10 @@ mod suspects;
 mod told;
 mod unknown;
 mod waiting;
+mod watched;
 mod witness;
 
+use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,6 +77,7 @@ use crate::backend::{ResultBackend, ResultWriter, WriterOptions};
 use crate::config::QueueDefinition;
 use crate::control::{LamportClock, Rate};
 use crate::events::Origin;
+use crate::http::{Listening, Serving};
 use crate::protocol::{AcceptContent, Serializer};
 use crate::time::Clock;
 use crate::transport::{Backoff, Prefetch, Queue, Transport};
@@ -82,6 +88,7 @@ use cold::Cold;
 use consumer::{Consumer, Lost, Parts};
 use consumer_timeout::ConsumerTimeout;
 use continuations::Continuations;
+use counts::Counts;
 use dead_letter::DeadLetters;
 pub(crate) use dead_letter::{HEADER as DEATH_HEADER, Note as DeathNote, revived};
 use delays::Delays;
@@ -102,11 +109,13 @@ use poison::{Poison, Quarantine};
 pub use pool::Autoscale;
 use pool::Pool;
 use publisher::{Current, Publisher};
+use pulse::Pulse;
 use remote::Remote;
 use results::Results;
 use revoked::Revoked;
 use sender::{Broadcasts, Sender};
 use state_file::{Remembered, StateFile};
+use watched::Watched;
 use witness::{Tally, Witness};
 
 /// How many handlers run at a time unless `worker_concurrency` says otherwise. Handlers on Tokio cost a few kilobytes
@@ -150,6 +159,8 @@ pub struct Worker {
     /// From one heartbeat to the next.
     heartbeat: Option<Duration>,
     autoscale: Option<Autoscale>,
+    /// Where it is watched; `None`: nowhere.
+    http: Option<Listening>,
 }
 
 /// Steers a worker from elsewhere; cheap to clone, and harmless when the worker has ended.
@@ -165,7 +176,8 @@ impl Worker {
     /// # Errors
     /// `Configuration`: two tasks of one name, a broker or backend URL that cannot be used, a time zone that there is
     /// not, content that cannot be accepted, a rate limit that is none, a dead letter queue that is consumed, a control
-    /// queue that is durable and exclusive, a state file of somebody else. `Io`: the state file cannot be read or written.
+    /// queue that is durable and exclusive, a state file of somebody else. `Io`: the state file cannot be read or written,
+    /// the port of `worker_http` is taken.
     pub fn new(app: App, options: WorkerOptions) -> Result<Self> {
         let clock = Clock::system();
         let transport = parts::transport(app.config(), Some(&options.hostname), clock.clone(), options.seed)?;
@@ -187,6 +199,7 @@ impl Worker {
         app.check()?;
         dead_letter::check(app.config(), &options.queues)?;
         mailbox::check(app.config())?;
+        let http = app.config().worker_http.as_deref().map(Listening::at).transpose()?;
         let tasks = Tasks::new(&app, &options.hostname)?;
         let metas = Metas {
             hostname: options.hostname.clone(),
@@ -212,6 +225,7 @@ impl Worker {
             state_file,
             heartbeat: Some(HEARTBEAT),
             autoscale: None,
+            http,
         })
     }
 
@@ -283,7 +297,10 @@ impl Worker {
         let clock = Arc::new(LamportClock::new(self.remembered.clock));
         let tally = Arc::<Tally>::default();
         let (dispatcher, dispatching) = self.dispatcher(current.subscribe(), &clock, &tally, rng.u64(..))?;
-        let witness = Arc::new(Witness::new(vec![Arc::clone(&dispatcher) as _], tally));
+        let watching = self.watch(&tally, &prefetch, &dispatcher)?;
+        let counts = watching.iter().map(|watching| Arc::clone(&watching.counts) as _);
+        let listeners = iter::once(Arc::clone(&dispatcher) as _).chain(counts);
+        let witness = Arc::new(Witness::new(listeners.collect(), tally));
         let remote = self.remote(writer.clone(), current.subscribe(), Arc::clone(&clock), dispatcher)?;
         let broadcasts = Broadcasts { connection: current.subscribe(), clock: Arc::clone(&clock) };
         let (delays, parking, patient) = self.delays();
@@ -299,15 +316,25 @@ impl Worker {
             stop: stop.clone(),
         };
         let link = tokio::spawn(link.run(self.connector("consumer", rng.u64(..))));
-        let sender = self.sender(publisher, broadcasts, rng.u64(..))?;
+        let sender = self.sender(publisher, broadcasts, Arc::clone(&witness), rng.u64(..))?;
         let finisher = self.finisher(sender, writer.clone(), Arc::clone(&witness), rng);
-        let parts = self.parts(finisher, remote, poison, parking, patient, disable_prefetch)?;
+        let pulse = watching.as_ref().map(|watching| Arc::clone(&watching.pulse));
+        let parts = Parts { pulse, ..self.parts(finisher, remote, poison, parking, patient, disable_prefetch)? };
         let consumer = Consumer::new(parts, prefetch, pool, stop_consuming, &self.handle);
         let ended = consumer.run(self.events).await;
         witness.offline();
         Background { writer, recording, dispatching, link, publishing, stop }.end().await;
         ended
     }
+}
+
+/// What a worker is watched by.
+struct Watching {
+    /// The loop shows here how it is.
+    pulse: Arc<Pulse>,
+    /// Listens to the witness.
+    counts: Arc<Counts>,
+    _serving: Serving,
 }
 
 /// What runs beside the loop, and is ended after it.
@@ -338,10 +365,17 @@ impl Background {
 
 /// What a run is made of.
 impl Worker {
-    fn sender(&self, publisher: Publisher, broadcasts: Broadcasts, seed: u64) -> Result<Arc<Sender>> {
+    fn sender(
+        &self,
+        publisher: Publisher,
+        broadcasts: Broadcasts,
+        witness: Arc<Witness>,
+        seed: u64,
+    ) -> Result<Arc<Sender>> {
         let (backend, clock) = (Arc::clone(&self.backend), self.clock.clone());
         let delays = self.transport.capabilities().delays_natively;
-        Sender::new(&self.app, publisher, backend, clock, broadcasts, delays, seed).map(Arc::new)
+        let sender = Sender::new(&self.app, publisher, backend, clock, broadcasts, delays, seed)?;
+        Ok(Arc::new(sender.watched_by(witness)))
     }
 
     /// What ends tasks; the tasks that every worker has are made with it, for they send and store as it does.
@@ -394,6 +428,7 @@ impl Worker {
             parking,
             patient,
             quarantine: poison.map(|poison| Quarantine::new(poison, self.handle.events.clone())),
+            pulse: None,
         })
     }
 }
@@ -477,6 +512,30 @@ impl Worker {
             connection,
             seed,
         }))
+    }
+
+    /// Shows the worker to whoever watches, if that is wanted.
+    fn watch(
+        &mut self,
+        tally: &Arc<Tally>,
+        prefetch: &Arc<Prefetch>,
+        dispatcher: &Arc<Dispatcher>,
+    ) -> Result<Option<Watching>> {
+        let Some(listening) = self.http.take() else { return Ok(None) };
+        let queues: Vec<String> = self.options.queues.iter().map(|queue| queue.name.clone()).collect();
+        let pulse = Arc::new(Pulse::new(Instant::now()));
+        let counts = Arc::new(Counts::new(self.app.tasks().names().len(), queues.len()));
+        tracing::info!("Serving http://{}/metrics", listening.address()?);
+        let site = Watched {
+            node: self.options.hostname.clone(),
+            queues,
+            counts: Arc::clone(&counts),
+            pulse: Arc::clone(&pulse),
+            tally: Arc::clone(tally),
+            prefetch: Arc::clone(prefetch),
+            dispatcher: Arc::clone(dispatcher),
+        };
+        Ok(Some(Watching { pulse, counts, _serving: listening.serve(Arc::new(site))? }))
     }
 
     fn remote(

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::execute::Limits;
 use super::intake::KnownTask;
 use super::poison::Record;
+use super::witness::Waiting;
 use crate::Result;
 use crate::canvas::Parent;
 use crate::protocol::{Body, Embed, Message, Value};
@@ -43,6 +44,8 @@ pub(crate) struct Work {
     pub(crate) delayed_as: Option<Arc<str>>,
     /// Of its runs that did not end; `None`: nobody counts them.
     pub(crate) record: Option<Record>,
+    /// Counts it as waiting, if anybody counts those.
+    pub(crate) waiting: Option<Waiting>,
 }
 
 impl Work {
@@ -65,6 +68,7 @@ impl Work {
             ignore_result: task.policy.ignore_result,
             delayed_as: None,
             record: None,
+            waiting: None,
             task,
             request: Arc::new(request),
             name,

@@ -88,10 +88,6 @@ class Faulty(Process):
         except subprocess.TimeoutExpired:
             raise AssertionError("it did not end:\n" + self.output.text()[-4000:]) from None
 
-    @property
-    def pid(self):
-        return self._process.pid
-
 
 class Broker:
     """A Redis that keeps what it has acknowledged, on one port for its whole life."""
