@@ -91,12 +91,10 @@ impl ConsumerTimeout {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::task::Request;
+    use crate::worker::running::Start;
 
     const MINUTE: Duration = Duration::from_secs(60);
 
