@@ -47,7 +47,7 @@ impl Consumer {
     /// When something is to begin that is held; `None` if nothing is, or if nothing can begin before another event.
     pub(super) fn next_eta(&self) -> Option<Timestamp> {
         let is_closed = self.quarantine.as_ref().is_some_and(Quarantine::is_closed);
-        let can_begin = self.running.len() < self.concurrency && !is_closed;
+        let can_begin = self.running.len() < self.pool.most() && !is_closed;
         self.held.next_eta().filter(|_| can_begin)
     }
 
@@ -111,7 +111,7 @@ impl Consumer {
 
     /// When a suspect may begin though others run.
     pub(super) fn next_suspect(&self) -> Option<Instant> {
-        let has_room = self.running.len() < self.concurrency;
+        let has_room = self.running.len() < self.pool.most();
         self.quarantine.as_ref().filter(|_| has_room)?.opens()
     }
 }
