@@ -14,24 +14,27 @@ ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # The name that the protocol gi
 ARGUMENTS = [
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--window-size=1400,1000",
+    "--force-prefers-reduced-motion",  # Nothing fades in: what is there is seen at once.
     "--remote-debugging-pipe",  # So that it ends when the driver does, however that ends.
 ]
 
 
-def installed():
-    """Whether Debian's packages `chromium` and `chromium-driver` are there."""
-    return bool(shutil.which("chromium") and shutil.which("chromedriver"))
+def program(name):
+    """Where Debian's packages `chromium` and `chromium-driver` put it."""
+    path = shutil.which(name)
+    assert path, f"{name} is not installed: `scripts/setup.sh flower`"
+    return path
 
 
 class Browser:
     """One window."""
 
     def __init__(self, folder):
-        self._driver = Process([shutil.which("chromedriver"), "--port=0"])
+        self._driver = Process([program("chromedriver"), "--port=0"])
         port = self._driver.output.wait_for(r"started successfully on port (\d+)", timeout=DEADLINE).group(1)
         self._url = f"http://127.0.0.1:{port}/session"
         options = {
-            "binary": shutil.which("chromium"),
+            "binary": program("chromium"),
             "args": [*ARGUMENTS, f"--user-data-dir={folder / 'chromium'}"],
         }
         capabilities = {"browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
@@ -71,6 +74,8 @@ class Browser:
 
     def click(self, selector):
         """Clicks where a person would: what is hidden or covered cannot be."""
+        # A page may have scrolled it under the bar that stays at the top.
+        self.script("document.querySelector(arguments[0]).scrollIntoView({block: 'center', behavior: 'instant'})", selector)
         self._ask("POST", f"/element/{self._element(selector)}/click")
 
     def type(self, selector, text):

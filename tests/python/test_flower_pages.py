@@ -12,8 +12,6 @@ from faults import eventually
 from monitored import FATES, OURS, QUEUES, STOCK, Fleet, masked, send_everywhere
 from support import ROOT
 
-pytestmark = pytest.mark.only("redis", "Flower asks and listens by Celery, whose suites here run on each broker")
-
 SCREENSHOTS = ROOT / ".build" / "flower"
 TABS = ["pool", "broker", "queues", "tasks", "limits", "config", "system", "other"]
 
@@ -57,6 +55,7 @@ DETAILS = """
     return [...document.querySelectorAll('.detail-row')].map(row =>
         [row.querySelector('dt').innerText.trim(), row.querySelector('dd').innerText.trim()]);
 """
+BUTTONS = "return [...document.querySelectorAll('.detail-actions button')].map(button => button.id)"
 ROWS = "return [...document.querySelectorAll(arguments[0] + ' tbody tr')].map(row => [...row.cells].map(cell => cell.innerText.trim()))"
 
 
@@ -200,13 +199,13 @@ def test_a_tasks_page(pages, sent, fate):
         pages.go(f"/task/{sent[node][fate]}")
         if node == OURS:
             pages.keep(f"task-{fate.replace(' ', '-')}")
-        rows = [(name, "" if name in OTHER_DETAILS else masked(value)) for name, value in pages.script(DETAILS)]
-        return rows, pages.script("return [...document.querySelectorAll('.detail-actions button')].map(button => button.id)")
+        rows = {name: "" if name in OTHER_DETAILS else masked(value) for name, value in pages.script(DETAILS)}
+        return rows | {"buttons": pages.script(BUTTONS)}
 
-    rows, buttons = same({node: details(node) for node in QUEUES})
+    rows = same({node: details(node) for node in QUEUES})
     state = FATES[fate][0]
-    assert dict(rows)["Status"] == state and dict(rows)["Worker"] == "<node>"
-    assert buttons == {"STARTED": ["task-terminate"], "RECEIVED": ["task-revoke"]}.get(state, [])
+    assert (rows["Status"], rows["Worker"]) == (state, "<node>")
+    assert rows["buttons"] == {"STARTED": ["task-terminate"], "RECEIVED": ["task-revoke"]}.get(state, [])
 
 
 def test_the_brokers_page(pages, fleet, sent):
