@@ -141,7 +141,6 @@ fn options_without_effect_are_refused() {
         "--pool-start-method",
         "--include",
         "-I",
-        "--autoscale",
         "--schedule-filename",
         "--schedule",
         "-s",
@@ -162,8 +161,8 @@ fn options_without_effect_are_refused() {
     options.iter().for_each(|option| refuse(&["worker", option, "1"]));
     assert_snapshot("refused.txt", &lines);
 
-    let ended = Program::new().with("CELERY_WORKER_AUTOSCALE", "10,3").run(&["worker"]);
-    assert_eq!(ended.errors, "celeriac: error: --autoscale is not supported yet\n");
+    let ended = Program::new().with("CELERY_WORKER_UMASK", "022").run(&["worker"]);
+    assert_eq!(ended.errors, "celeriac: error: --umask is not supported yet\n");
     let ended = Program::new().with("CELERY_WORKER_BEAT", "0").with("CELERY_WORKER_LOGLEVEL", "LOUD").run(&["worker"]);
     assert!(ended.errors.contains("'LOUD' for '--loglevel"), "{}", ended.errors);
 }

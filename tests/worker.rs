@@ -8,6 +8,8 @@ mod control;
 mod hostile;
 #[path = "worker/rig.rs"]
 mod rig;
+#[path = "worker/steering.rs"]
+mod steering;
 #[path = "worker/trace.rs"]
 mod trace;
 

@@ -12,6 +12,7 @@
 //! not, in `refused`. Nothing below this room prints, reads the environment or heeds a signal.
 
 mod advice;
+mod autoscale;
 mod banner;
 mod client;
 mod dead_letters;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::builder::{BoolishValueParser, FalseyValueParser};
 use clap::{Args, Parser, Subcommand};
 
+use super::autoscale::{self, Bounds};
 use super::client::{
     CallArguments, EventsArguments, ListArguments, PurgeArguments, RemoteArguments, ResultArguments, StatusArguments,
     TopArguments,
@@ -236,6 +237,9 @@ pub(super) struct FeatureOptions {
     /// Accepted: this worker does not mingle yet.
     #[arg(long)]
     pub(super) without_mingle: bool,
+    /// Let the pool grow and shrink between these with what there is to do [default of MIN: 0].
+    #[arg(long, value_name = "MAX,MIN", value_parser = autoscale::bounds, env = "CELERY_WORKER_AUTOSCALE", hide_env = true)]
+    pub(super) autoscale: Option<Bounds>,
     /// Send no heartbeats.
     #[arg(long, env = "CELERY_WORKER_WITHOUT_HEARTBEAT", hide_env = true, value_parser = BoolishValueParser::new())]
     pub(super) without_heartbeat: bool,

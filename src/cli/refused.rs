@@ -39,7 +39,6 @@ const WORKER: &[Refused] = &[
     option("max-memory-per-child", None, "KIB", "Pool Options"),
     option("pool-start-method", None, "METHOD", "Pool Options"),
     option("include", Some('I'), "MODULES", "Queue Options"),
-    option("autoscale", None, "MAX,MIN", "Features"),
     flag("beat", Some('B'), "Embedded Beat Options"),
     Refused { alias: Some("schedule"), ..option("schedule-filename", Some('s'), "FILE", "Embedded Beat Options") },
     option("scheduler", None, "CLASS", "Embedded Beat Options"),

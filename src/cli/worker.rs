@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 use tokio::runtime::{Builder, Runtime};
 
 use super::advice;
+use super::autoscale::Bounds;
 use super::banner::Banner;
 use super::failure::{Code, Failure, say};
 use super::log::{self, Level, LogOptions};
@@ -21,7 +22,7 @@ use super::supervisor::{Ending, Supervisor};
 use crate::app::App;
 use crate::config::Config;
 use crate::time::Clock;
-use crate::worker::{DEFAULT_CONCURRENCY, Worker, WorkerOptions};
+use crate::worker::{Worker, WorkerOptions};
 use crate::{Error, ErrorKind, Result};
 
 /// Runs the command until the worker has stopped.
@@ -38,7 +39,7 @@ pub(super) fn run(mut app: App, global: &GlobalOptions, arguments: &WorkerArgume
     let state_db = arguments.worker.statedb.as_ref().or(app.config().worker_state_db.as_ref());
     let state_db = state_db.filter(|file| !file.is_empty());
     app.config_mut().worker_state_db = state_db.map(|file| node.expand(file)).transpose()?;
-    let runtime = runtime(app.config())?;
+    let runtime = runtime()?;
     let ending = runtime.block_on(serve(app, global, arguments, &node))?;
     let is_told = !log.is_file();
     // Handlers that block cannot be stopped; the process does not wait for those that a cold shutdown left behind.
@@ -71,6 +72,8 @@ async fn serve(
             None => worker,
         },
     };
+    let autoscale = arguments.features.autoscale.map(Bounds::autoscale).transpose()?;
+    let worker = worker.with_autoscale(autoscale);
     if arguments.queues.purge
         && let Some(ending) = supervisor.purge(&worker).await?
     {
@@ -99,11 +102,19 @@ fn banner<'a>(
         app: app.name(),
         transport: worker.broker_uri(),
         results: worker.backend_uri(),
-        concurrency: format!("{} (tokio)", worker.concurrency()),
+        concurrency: concurrency(worker),
         task_events: app.config().worker_send_task_events,
         queues: &options.queues,
         tasks: shows_tasks.then(|| app.tasks().names()),
         colored: !global.no_color && arguments.daemon.logfile.is_none() && io::stdout().is_terminal(),
+    }
+}
+
+/// celery/apps/worker.py `Worker.startup_info`.
+fn concurrency(worker: &Worker) -> String {
+    match worker.autoscale() {
+        None => format!("{} (tokio)", worker.concurrency()),
+        Some(bounds) => format!("{{min={}, max={}}} (tokio)", bounds.min, bounds.max),
     }
 }
 
@@ -119,15 +130,15 @@ fn pidfile(config: &Config, arguments: &WorkerArguments, node: &NodeName) -> Res
     Pidfile::create(Path::new(&file), |note| tracing::warn!("{note}")).map(Some)
 }
 
-/// The threads of the processors run what is async; those for blocking handlers come and go with them.
-fn runtime(config: &Config) -> Result<Runtime> {
-    let threads = config.worker_concurrency.unwrap_or(DEFAULT_CONCURRENCY).saturating_add(SPARE_THREADS);
-    let built = Builder::new_multi_thread().enable_all().max_blocking_threads(threads as usize).build();
+/// The threads of the processors run what is async; those for blocking handlers come and go with them. How many there are
+/// is the pool's to say, which may grow.
+fn runtime() -> Result<Runtime> {
+    let built = Builder::new_multi_thread().enable_all().max_blocking_threads(MOST_THREADS).build();
     built.map_err(|error| Error::new(ErrorKind::Io, "start the runtime's threads").with_source(error))
 }
 
-/// Beside the handlers, names are looked up and files are read on blocking threads.
-const SPARE_THREADS: u32 = 16;
+/// More than any pool of blocking handlers has places.
+const MOST_THREADS: usize = 65_536;
 
 pub(super) fn change_to(folder: &Path) -> Result<()> {
     env::set_current_dir(folder).map_err(|error| {

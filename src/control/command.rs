@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::steer::Steering;
 use super::{ControlRequest, Rate, Result, Signal, raise};
 use crate::protocol::{Map, Value, repr};
 
@@ -55,6 +56,8 @@ pub enum Command {
         /// The hard limit.
         hard: TimeLimit,
     },
+    /// What the worker consumes, how much at a time, or its end.
+    Steer(Steering),
     /// The request asks for what can never be, and this is what it is told. Nothing is logged.
     Refused(Value),
 }
@@ -86,7 +89,10 @@ impl Command {
             "revoke_by_stamped_headers" => revoke_by_stamped_headers(arguments),
             "rate_limit" => rate_limit(arguments),
             "time_limit" => time_limit(arguments),
-            other => raise("KeyError", other),
+            other => match Steering::read(other, arguments)? {
+                Some(steering) => Ok(Command::Steer(steering)),
+                None => raise("KeyError", other),
+            },
         }
     }
 }
@@ -103,20 +109,10 @@ pub fn is_order(method: &str) -> bool {
 }
 
 /// Of [`CELERYS`], those that change what a worker does, but for the events that monitors switch on and off.
-const ORDERS: &[&str] =
-    &["add_consumer", "autoscale", "cancel_consumer", "pool_grow", "pool_restart", "pool_shrink", "shutdown"];
+const ORDERS: &[&str] = &["add_consumer", "cancel_consumer"];
 
 /// Of celery/worker/control.py, those that neither [`Command::read`] nor [`Inspection::read`](super::Inspection::read) reads.
-const CELERYS: &[&str] = &[
-    "add_consumer",
-    "autoscale",
-    "cancel_consumer",
-    "election",
-    "pool_grow",
-    "pool_restart",
-    "pool_shrink",
-    "shutdown",
-];
+const CELERYS: &[&str] = &["add_consumer", "cancel_consumer", "election"];
 
 /// A handler that takes no arguments, which most of Celery's do not mind.
 pub(super) fn without_arguments<T>(function: &str, arguments: &Map, command: T) -> Result<T> {

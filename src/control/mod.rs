@@ -16,6 +16,7 @@ mod rate;
 mod reply;
 mod request;
 mod signal;
+mod steer;
 
 pub use call::{ControlCall, Wanted, answer};
 pub use clock::LamportClock;
@@ -25,6 +26,7 @@ pub use rate::Rate;
 pub use reply::{Reply, error, ok};
 pub use request::{ControlRequest, ReplyTo};
 pub use signal::Signal;
+pub use steer::{Bounds, Steering};
 
 use crate::protocol::Exception;
 

@@ -23,6 +23,7 @@ use super::inspect::About;
 use super::intake::{self, Intake, Tasks};
 use super::parking::Parking;
 use super::poison::Quarantine;
+use super::pool::Pool;
 use super::rate_limit::RateLimits;
 use super::remote::Remote;
 use super::request::Work;
@@ -67,7 +68,8 @@ pub(crate) struct Consumer {
     pub(super) disable_prefetch: bool,
     /// What runs; each gives back its place by [`Event::Freed`].
     pub(super) running: Running,
-    pub(super) concurrency: usize,
+    /// How much may run at a time.
+    pub(super) pool: Pool,
     pub(super) revoked: Revoked,
     pub(super) remote: Arc<Remote>,
     /// What it tells of itself.
@@ -131,7 +133,7 @@ impl Consumer {
     pub(crate) fn new(
         parts: Parts,
         prefetch: Arc<Prefetch>,
-        concurrency: usize,
+        pool: Pool,
         stop_consuming: CancellationToken,
         handle: &WorkerHandle,
     ) -> Self {
@@ -167,7 +169,7 @@ impl Consumer {
             quarantine,
             disable_prefetch,
             running: Running::new(handle.events.clone()),
-            concurrency,
+            pool,
             revoked,
             remote: Arc::new(remote),
             about,
@@ -200,7 +202,7 @@ impl Consumer {
     async fn take_events(&mut self, events: &mut mpsc::UnboundedReceiver<Event>) -> Result<()> {
         let mut batch = Vec::with_capacity(EVENTS);
         while !self.is_done && self.stopping != Some(Shutdown::Cold) {
-            let chore = [self.next_chore(), self.next_suspect()].into_iter().flatten().min();
+            let chore = [self.next_chore(), self.next_suspect(), self.next_scaling()].into_iter().flatten().min();
             let eta = self.next_eta();
             tokio::select! {
                 biased;
@@ -214,6 +216,7 @@ impl Consumer {
                 self.on(event)?;
             }
             self.do_chores();
+            self.autoscale();
             self.start_reserved();
             self.look_up();
         }
@@ -243,7 +246,10 @@ impl Consumer {
 
     fn on(&mut self, event: Event) -> Result<()> {
         match event {
-            Event::Received(deliveries) => deliveries.into_iter().for_each(|delivery| self.receive(delivery)),
+            Event::Received(deliveries) => {
+                self.pool.received(Instant::now());
+                deliveries.into_iter().for_each(|delivery| self.receive(delivery));
+            }
             Event::Read(intake) if self.stopping.is_none() && !intake.is_lost() => self.take_in(*intake),
             // Dropped unsettled, it goes back to the front of its queue, unless it is there already.
             Event::Read(_) => {}
@@ -336,7 +342,7 @@ impl Consumer {
     }
 
     fn start_reserved(&mut self) {
-        while self.running.len() < self.concurrency {
+        while self.running.len() < self.pool.size() {
             let Some((mut work, alone)) = self.next_work() else { return };
             // What was revoked since it came is met here at the latest.
             if let Some(reason) = self.reason(&work) {
@@ -392,7 +398,7 @@ impl Consumer {
         }
     }
 
-    fn shut_down(&mut self, how: Shutdown) {
+    pub(super) fn shut_down(&mut self, how: Shutdown) {
         if self.stopping.is_some_and(|stopping| stopping >= how) {
             return;
         }

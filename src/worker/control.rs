@@ -7,10 +7,11 @@ use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use super::consumer::Consumer;
+use super::event::Shutdown;
 use super::execute::Limits;
 use super::revoked::{stamps_of, values};
 use super::running::Run;
-use crate::control::{self, Command, ControlRequest, Inspection, Rate, Signal, TimeLimit};
+use crate::control::{self, Command, ControlRequest, Inspection, Rate, Signal, Steering, TimeLimit};
 use crate::protocol::{Exception, Map, Value, repr};
 
 /// What a command comes to.
@@ -34,6 +35,11 @@ impl Consumer {
         }
         debug!("pidbox received method {} [ticket:{}]", request.call(), repr::repr(&request.ticket));
         let answer = match Command::read(&request) {
+            Ok(Command::Steer(Steering::Shutdown(message))) => {
+                // celery/worker/control.py `shutdown`: who asks is not answered.
+                warn!("{message}");
+                return self.shut_down(Shutdown::Warm);
+            }
             Ok(command) => self.obey(command),
             Err(exception) => Answer { value: Err(exception), revoked: Vec::new() },
         };
@@ -68,6 +74,7 @@ impl Consumer {
             Command::RevokeByStampedHeaders { headers, terminate } => self.revoke_by_stamps(headers, terminate).into(),
             Command::RateLimit { task_name, rate, given } => self.limit_rate(&task_name, rate, &given).into(),
             Command::TimeLimit { task_name, soft, hard } => self.limit_time(&task_name, &soft, &hard).into(),
+            Command::Steer(order) => Answer { value: self.steer(order), revoked: Vec::new() },
             Command::Refused(answer) => answer.into(),
         }
     }

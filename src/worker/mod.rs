@@ -37,6 +37,7 @@ mod parking;
 mod patience;
 mod poison;
 mod policy;
+mod pool;
 mod publisher;
 mod rate_limit;
 mod remote;
@@ -50,6 +51,7 @@ mod sender;
 mod settle;
 mod sink;
 mod state_file;
+mod steer;
 mod suspects;
 mod told;
 mod unknown;
@@ -97,6 +99,8 @@ use mailbox::{Mailbox, MailboxDoor};
 use metas::Metas;
 use parking::Parking;
 use poison::{Poison, Quarantine};
+pub use pool::Autoscale;
+use pool::Pool;
 use publisher::{Current, Publisher};
 use remote::Remote;
 use results::Results;
@@ -145,6 +149,7 @@ pub struct Worker {
     rates: Vec<(String, Rate)>,
     /// From one heartbeat to the next.
     heartbeat: Option<Duration>,
+    autoscale: Option<Autoscale>,
 }
 
 /// Steers a worker from elsewhere; cheap to clone, and harmless when the worker has ended.
@@ -206,6 +211,7 @@ impl Worker {
             events: receiver,
             state_file,
             heartbeat: Some(HEARTBEAT),
+            autoscale: None,
         })
     }
 
@@ -214,6 +220,12 @@ impl Worker {
     #[must_use]
     pub fn with_heartbeat(self, interval: Option<Duration>) -> Self {
         Worker { heartbeat: interval, ..self }
+    }
+
+    /// Lets the pool grow and shrink with what there is to do, instead of being as large as `worker_concurrency` says.
+    #[must_use]
+    pub fn with_autoscale(self, autoscale: Option<Autoscale>) -> Self {
+        Worker { autoscale, ..self }
     }
 
     /// A handle to steer the worker with.
@@ -231,9 +243,14 @@ impl Worker {
         self.backend.uri()
     }
 
-    /// How many handlers run at a time.
+    /// How many handlers run at a time, unless the pool grows and shrinks by itself.
     pub fn concurrency(&self) -> usize {
         self.app.config().worker_concurrency.unwrap_or(DEFAULT_CONCURRENCY) as usize
+    }
+
+    /// How the pool grows and shrinks by itself.
+    pub fn autoscale(&self) -> Option<Autoscale> {
+        self.autoscale
     }
 
     /// Throws away what waits in the worker's queues, before it runs, and says how many messages that was.
@@ -254,7 +271,8 @@ impl Worker {
     /// has been given back as far as the broker could still be told.
     pub async fn run(mut self) -> Result<()> {
         let disable_prefetch = self.disables_prefetch();
-        let (prefetch, current) = (self.prefetch(disable_prefetch), watch::Sender::new(None));
+        let pool = self.pool(disable_prefetch);
+        let (prefetch, current) = (self.prefetch(&pool), watch::Sender::new(None));
         let writer = ResultWriter::start(Arc::clone(&self.backend), WriterOptions::from(self.app.config()));
         let (publisher, publishing) = Publisher::start(current.subscribe());
         let (poison, recording) = self.poison(current.subscribe()).unzip();
@@ -284,7 +302,7 @@ impl Worker {
         let sender = self.sender(publisher, broadcasts, rng.u64(..))?;
         let finisher = self.finisher(sender, writer.clone(), Arc::clone(&witness), rng);
         let parts = self.parts(finisher, remote, poison, parking, patient, disable_prefetch)?;
-        let consumer = Consumer::new(parts, prefetch, self.concurrency(), stop_consuming, &self.handle);
+        let consumer = Consumer::new(parts, prefetch, pool, stop_consuming, &self.handle);
         let ended = consumer.run(self.events).await;
         witness.offline();
         Background { writer, recording, dispatching, link, publishing, stop }.end().await;
@@ -385,15 +403,16 @@ impl Worker {
         Connector::new(name, Arc::clone(&self.transport), self.app.config(), Backoff::new(seed))
     }
 
-    /// The window of what may be out at a time (celery/worker/consumer/tasks.py `Tasks.start`).
-    fn prefetch(&self, disable_prefetch: bool) -> Arc<Prefetch> {
-        let (config, concurrency) = (self.app.config(), self.concurrency());
-        let limit = match concurrency.saturating_mul(config.worker_prefetch_multiplier as usize) {
-            limit if !disable_prefetch => limit,
-            0 => concurrency,
-            limit => limit.min(concurrency),
-        };
-        Prefetch::bounded(limit, config.worker_eta_task_limit.map(|limit| limit as usize))
+    fn pool(&self, disable_prefetch: bool) -> Pool {
+        let config = self.app.config();
+        let size = config.worker_concurrency.unwrap_or(DEFAULT_CONCURRENCY);
+        Pool::new(size, config.worker_prefetch_multiplier, disable_prefetch, self.autoscale)
+    }
+
+    /// The window of what may be out at a time.
+    fn prefetch(&self, pool: &Pool) -> Arc<Prefetch> {
+        let ceiling = self.app.config().worker_eta_task_limit.map(|limit| limit as usize);
+        Prefetch::bounded(pool.window(), ceiling)
     }
 
     /// A broker that sends ahead cannot be kept from it (celery/worker/consumer/tasks.py `Tasks.start`).

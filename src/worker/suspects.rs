@@ -47,7 +47,7 @@ impl Consumer {
     /// When something is to begin that is held; `None` if nothing is, or if nothing can begin before another event.
     pub(super) fn next_eta(&self) -> Option<Timestamp> {
         let is_closed = self.quarantine.as_ref().is_some_and(Quarantine::is_closed);
-        let can_begin = self.running.len() < self.concurrency && !is_closed;
+        let can_begin = self.running.len() < self.pool.most() && !is_closed;
         self.held.next_eta().filter(|_| can_begin)
     }
 
@@ -58,9 +58,13 @@ impl Consumer {
         if is_late {
             self.patient.begin(Instant::now());
         }
-        self.about.count(&work.name);
+        let at = self.clock.now();
+        // What expired while it was held is met in the pool, and does not run there.
+        if !work.is_expired(at) {
+            self.about.count(&work.name);
+        }
         let (request, content) = (Arc::clone(&work.request), Content::of(&work.message));
-        let slot = self.running.begin(Start { request, content, at: self.clock.now(), is_late }, credit);
+        let slot = self.running.begin(Start { request, content, at, is_late }, credit);
         match &self.quarantine {
             Some(quarantine) if work.record.is_some() => {
                 let poison = quarantine.poison.clone();
@@ -107,7 +111,7 @@ impl Consumer {
 
     /// When a suspect may begin though others run.
     pub(super) fn next_suspect(&self) -> Option<Instant> {
-        let has_room = self.running.len() < self.concurrency;
+        let has_room = self.running.len() < self.pool.most();
         self.quarantine.as_ref().filter(|_| has_room)?.opens()
     }
 }

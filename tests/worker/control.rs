@@ -18,7 +18,7 @@ fn answers() -> Queue {
 }
 
 /// Sends a command to all workers.
-async fn command(rig: &Rig, method: &str, arguments: Map) {
+pub(crate) async fn command(rig: &Rig, method: &str, arguments: Map) {
     let reply_to = Map::from([("exchange", "reply.celery.pidbox"), ("routing_key", "oid")]);
     let body = Map::from([
         ("method", Value::from(method)),
@@ -39,7 +39,7 @@ async fn command(rig: &Rig, method: &str, arguments: Map) {
 }
 
 /// The answer to the command that was sent last.
-async fn answer(rig: &Rig) -> Value {
+pub(crate) async fn answer(rig: &Rig) -> Value {
     let prefetch = Prefetch::new(0);
     let connection = rig.transport.connect().await.unwrap();
     let mut consumer = connection.consume(&[answers()], prefetch).await.unwrap();
@@ -51,7 +51,7 @@ async fn answer(rig: &Rig) -> Value {
     body.as_map().unwrap().get("w1@test").unwrap().clone()
 }
 
-fn ok(text: &str) -> Value {
+pub(crate) fn ok(text: &str) -> Value {
     Map::from([("ok", text)]).into()
 }
 

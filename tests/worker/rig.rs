@@ -10,7 +10,7 @@ use celeriac::protocol::{Body, Exception, Map, Message, MetaResult, TaskMeta, Va
 use celeriac::task::{Arguments, Outcome, Run, Task, TaskContext, TaskOptions};
 use celeriac::time::Clock;
 use celeriac::transport::{Connection, MemoryTransport, Publication, Transport};
-use celeriac::worker::{Shutdown, Worker, WorkerHandle, WorkerOptions};
+use celeriac::worker::{Autoscale, Shutdown, Worker, WorkerHandle, WorkerOptions};
 
 /// A worker on a broker and a backend of its own, and what a client sees of it.
 pub(crate) struct Rig {
@@ -73,6 +73,11 @@ pub(crate) fn late() -> TaskOptions {
 
 impl Rig {
     pub(crate) async fn start(app: App) -> Self {
+        Rig::scaled(app, None).await
+    }
+
+    /// One whose pool grows and shrinks by itself.
+    pub(crate) async fn scaled(app: App, autoscale: Option<Autoscale>) -> Self {
         let transport = MemoryTransport::new();
         let backend = Arc::new(MemoryBackend::new(BackendOptions::default()).expect("the defaults are good"));
         let clock = Clock::manual("2026-11-22T12:00:00Z".parse().expect("a time"));
@@ -80,6 +85,7 @@ impl Rig {
             WorkerOptions { hostname: "w1@test".into(), queues: vec![QueueDefinition::named("celery")], seed: 1 };
         let shared: Arc<dyn Transport> = Arc::new(transport.clone());
         let worker = Worker::with_parts(app, options, shared, backend.clone(), clock.clone()).expect("a good app");
+        let worker = worker.with_autoscale(autoscale);
         let connection = transport.connect().await.expect("memory connects");
         let handle = worker.handle();
         let running = tokio::spawn(worker.run());

@@ -26,13 +26,13 @@ impl Consumer {
         let limits = [config.task_soft_time_limit, config.task_time_limit];
         let pool = Map::from([
             ("implementation", Value::from(POOL)),
-            ("max-concurrency", self.concurrency.into()),
+            ("max-concurrency", self.pool.size().into()),
             ("processes", [std::process::id()].into()),
             ("max-tasks-per-child", "N/A".into()),
             ("put-guarded-by-semaphore", true.into()),
             ("timeouts", limits.map(|limit| limit.map_or(Value::from(0), |limit| limit.as_secs_f64().into())).into()),
         ]);
-        Value::Map(Map::from([
+        let mut stats = Map::from([
             ("total", Value::from(total)),
             ("pid", std::process::id().into()),
             ("clock", self.remote.clock.value().to_string().into()),
@@ -41,7 +41,23 @@ impl Consumer {
             ("broker", broker_info(&transport.uri(), config).into()),
             ("prefetch_count", self.prefetch.limit().into()),
             ("rusage", rusage()),
-        ]))
+        ]);
+        if let Some(autoscaler) = self.autoscaler() {
+            stats.insert("autoscaler", autoscaler);
+        }
+        Value::Map(stats)
+    }
+
+    /// celery/worker/autoscale.py `Autoscaler.info`; `None`: the pool does not grow by itself.
+    fn autoscaler(&self) -> Option<Value> {
+        let (max, min) = self.pool.bounds()?;
+        let rows = [
+            ("max", max),
+            ("min", min),
+            ("current", self.pool.size()),
+            ("qty", self.running.len() + self.reserved.len()),
+        ];
+        Some(Value::Map(rows.into_iter().collect()))
     }
 }
 

@@ -1,0 +1,117 @@
+"""Orders that change a worker, sent by stock's own command line, to a stock worker and to ours: what is answered, and what
+comes of it. The answers are the same to the letter.
+
+What is meant to differ is not in the answers: a pool of ours that is all in use can shrink too (stock has no idle process
+to end then, and says so), and it keeps one place, where stock ends its last process and then says that it cannot.
+"""
+
+import json
+
+import pytest
+
+from faults import RustWorker, StockWorker, eventually
+from support import SECONDS
+from test_client_commands import Both
+
+STOCK, RUST = "stock@steering", "rust@steering"
+
+ORDERS = [
+    "pool_grow", "pool_grow 2", "pool_shrink 2", "pool_shrink", "pool_shrink 100", "autoscale", "autoscale 3 1", "pool_restart",
+]
+SCALED = ["pool_grow", "pool_shrink", "autoscale", "autoscale 4 2", "autoscale 3", "autoscale 6 1"]
+
+
+@pytest.fixture(scope="module")
+def both(each_broker):
+    both = Both(each_broker)
+    yield both
+    both.end()
+
+
+@pytest.fixture
+def start(each_broker, folder):
+    """Starts workers, and kills those that are left."""
+    workers = []
+
+    def start(kind, queue, name, *options, **settings):
+        if kind == "stock":
+            worker = StockWorker(each_broker, queue, {}, "-P", "prefork", "-n", name, *options, **settings)
+        else:
+            worker = RustWorker(each_broker, folder, queue, {}, "-n", name, *options, **settings)
+        workers.append(worker)
+        return worker
+
+    yield start
+    for worker in workers:
+        if not worker.is_stopped:
+            worker.kill()
+
+
+def order(both, name, command):
+    """What stock's command line says that the node has answered."""
+    method, *arguments = command.split()
+    ended = both.stock("control", "-d", name, "-t", str(SECONDS), "-j", method, *arguments)
+    assert ended.code == 0, (ended.out, ended.err)
+    [answer] = json.loads(ended.out)
+    return answer[name]
+
+
+def same(both, commands):
+    for command in commands:
+        stock, rust = (order(both, name, command) for name in (STOCK, RUST))
+        assert rust == stock, command
+
+
+def test_what_is_ordered_is_answered_as_stock_answers(both, start):
+    start("stock", "stock", STOCK)
+    start("rust", "rust", RUST, "-c", "2")
+    same(both, ORDERS)
+
+
+def test_what_is_ordered_of_a_pool_that_scales_is_answered_as_stock_answers(both, start):
+    start("stock", "stock", STOCK, "--autoscale", "5,1")
+    rust = start("rust", "rust", RUST, "--autoscale", "5,1")
+    same(both, SCALED)
+    rust.output.wait_for(r"INFO/.* Scaling up 1 processes\.")
+
+
+def sleepers(app, queue, count, seconds):
+    """Tasks that take so long."""
+    return [app.send_task("rust.sleep", (seconds,), queue=queue) for _ in range(count)]
+
+
+def started(results):
+    return sum(result.state in ("STARTED", "SUCCESS") for result in results)
+
+
+@pytest.fixture
+def app(each_broker):
+    with each_broker.application() as app:
+        yield app
+
+
+def test_a_pool_is_as_large_as_it_is_told(both, start, app):
+    start("rust", "pool", RUST, "-c", "1", task_track_started=True)
+    results = sleepers(app, "pool", 3, 60)
+    eventually(lambda: started(results) == 1, "one runs")
+    assert order(both, RUST, "pool_grow 1") == {"ok": "pool will grow"}
+    eventually(lambda: started(results) == 2, "two run")
+    assert order(both, RUST, "pool_shrink 1") == {"ok": "pool will shrink"}
+    running = [result for result in results if result.state == "STARTED"]
+    app.control.terminate(running[0].id)
+    eventually(lambda: running[0].state == "REVOKED", "one is ended")
+    assert sum(result.state == "STARTED" for result in results) == 1, "no other has begun in its place"
+    app.control.terminate(running[1].id)
+    eventually(lambda: sum(result.state == "STARTED" for result in results) == 1, "the last one runs")
+
+
+def test_a_worker_is_stopped_from_afar(both, start, app):
+    worker = start("rust", "stopped", RUST, "-c", "1", task_track_started=True)
+    running, waiting = sleepers(app, "stopped", 2, 1)
+    eventually(lambda: started([running]) == 1, "it runs")
+    ended = both.stock("control", "-d", RUST, "-t", "0.3", "shutdown")
+    assert ended.code == 69, "nobody answers, as from a stock worker"
+    assert worker.ended() == 0, worker.output.text()
+    assert "WARNING/" in worker.output.wait_for(r".*Got shutdown from remote").group(), worker.output.text()
+    assert running.get(timeout=SECONDS) is None or running.state == "SUCCESS"
+    assert waiting.state == "PENDING"
