@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tracing::info;
 
 use super::execute::Limits;
+use super::inspect::Content;
 use super::malformed::{Fault, Malformed};
 use super::parking;
 use super::policy::Policy;
@@ -174,16 +175,6 @@ impl Tasks {
         {
             work.limits = task.policy.limits_with(headers.time_limit, headers.soft_time_limit);
         }
-    }
-}
-
-impl KnownTask {
-    /// Decodes the body of a message of this task.
-    ///
-    /// # Errors
-    /// `Decode` or `Refused`.
-    pub(crate) fn decode(&self, message: &Message) -> Result<Body> {
-        decode(message, &self.accept).map_err(Fault::into_error)
     }
 }
 
@@ -373,9 +364,17 @@ fn request(headers: TaskHeaders, message: &mut Message, queue: &QueueName, hostn
 }
 
 impl Work {
+    /// Decodes the body once more.
+    ///
+    /// # Errors
+    /// `Decode` or `Refused`, which they were not when the message came.
+    pub(crate) fn decode(&self) -> Result<Body> {
+        Content::of(&self.message).body(&self.request.headers, &self.task.accept)
+    }
+
     /// The arguments of the call, decoded once more: the handler has had them.
     pub(crate) fn arguments(&self) -> Arguments {
-        let body = self.task.decode(&self.message).unwrap_or_default();
+        let body = self.decode().unwrap_or_default();
         Arguments { args: body.args, kwargs: body.kwargs }
     }
 }

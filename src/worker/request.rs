@@ -96,7 +96,7 @@ impl Work {
     pub(crate) fn begin(&mut self) -> Result<Arguments> {
         let body = match self.body.take() {
             Some(body) => body,
-            None => self.task.decode(&self.message)?,
+            None => self.decode()?,
         };
         self.is_begun = true;
         self.embed = (!body.embed.is_empty()).then(|| Arc::new(body.embed));

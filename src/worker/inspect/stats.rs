@@ -42,13 +42,22 @@ impl Consumer {
             ("prefetch_count", self.prefetch.limit().into()),
             ("rusage", rusage()),
         ]);
-        // celery/worker/autoscale.py `Autoscaler.info`
-        if let Some((max, min)) = self.pool.bounds() {
-            let (current, qty) = (self.pool.size(), self.load());
-            let autoscaler = [("max", max), ("min", min), ("current", current), ("qty", qty)];
-            stats.insert("autoscaler".to_owned(), Value::Map(Map::from(autoscaler)));
+        if let Some(autoscaler) = self.autoscaler() {
+            stats.insert("autoscaler", autoscaler);
         }
-        stats.into()
+        Value::Map(stats)
+    }
+
+    /// celery/worker/autoscale.py `Autoscaler.info`; `None`: the pool does not grow by itself.
+    fn autoscaler(&self) -> Option<Value> {
+        let (max, min) = self.pool.bounds()?;
+        let rows = [
+            ("max", max),
+            ("min", min),
+            ("current", self.pool.size()),
+            ("qty", self.running.len() + self.reserved.len()),
+        ];
+        Some(Value::Map(rows.into_iter().collect()))
     }
 }
 
