@@ -71,6 +71,7 @@ async fn serve(
             None => worker,
         },
     };
+    let worker = worker.with_mingle(!arguments.features.without_mingle).with_gossip(!arguments.features.without_gossip);
     if arguments.queues.purge
         && let Some(ending) = supervisor.purge(&worker).await?
     {

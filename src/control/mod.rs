@@ -18,7 +18,7 @@ mod signal;
 
 pub use call::{ControlCall, Wanted, answer};
 pub use clock::LamportClock;
-pub use command::{Command, TimeLimit, is_celerys, is_order};
+pub use command::{Command, TimeLimit, is_celerys, is_order, revoked_ids};
 pub use rate::Rate;
 pub use reply::{Reply, error, ok};
 pub use request::{ControlRequest, ReplyTo};

@@ -19,12 +19,14 @@ mod dead_letter;
 mod delays;
 mod dispatcher;
 mod duplicates;
+mod ear;
 mod errback;
 mod event;
 mod execute;
 mod farewell;
 mod finish;
 mod frozen;
+mod gossip;
 mod held;
 mod intake;
 mod limited_set;
@@ -32,6 +34,7 @@ mod link;
 mod mailbox;
 mod malformed;
 mod metas;
+mod mingle;
 mod parking;
 mod patience;
 mod poison;
@@ -64,7 +67,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Result;
-use crate::app::{App, parts};
+use crate::app::{App, Control, parts};
 use crate::backend::{ResultBackend, ResultWriter, WriterOptions};
 use crate::config::QueueDefinition;
 use crate::control::{LamportClock, Rate};
@@ -88,15 +91,17 @@ use event::Event;
 pub use event::Shutdown;
 use finish::Finisher;
 use frozen::Freezer;
+use gossip::{Gossip, GossipParts};
 use intake::Tasks;
 use limited_set::Bounds;
 use link::{Connector, Link};
 use mailbox::{Mailbox, MailboxDoor};
 use metas::Metas;
+use mingle::Mingle;
 use parking::Parking;
 use poison::{Poison, Quarantine};
 use publisher::{Current, Publisher};
-use remote::Remote;
+use remote::{Neighbours, Remote};
 use results::Results;
 use revoked::Revoked;
 use sender::{Broadcasts, Sender};
@@ -143,6 +148,8 @@ pub struct Worker {
     rates: Vec<(String, Rate)>,
     /// From one heartbeat to the next.
     heartbeat: Option<Duration>,
+    mingles: bool,
+    gossips: bool,
 }
 
 /// Steers a worker from elsewhere; cheap to clone, and harmless when the worker has ended.
@@ -204,6 +211,8 @@ impl Worker {
             events: receiver,
             state_file,
             heartbeat: Some(HEARTBEAT),
+            mingles: true,
+            gossips: true,
         })
     }
 
@@ -212,6 +221,20 @@ impl Worker {
     #[must_use]
     pub fn with_heartbeat(self, interval: Option<Duration>) -> Self {
         Worker { heartbeat: interval, ..self }
+    }
+
+    /// Whether it asks other workers, whenever it is connected, which tasks were revoked: it does unless told otherwise, where
+    /// the broker is one that workers in other processes can be met at.
+    #[must_use]
+    pub fn with_mingle(self, mingles: bool) -> Self {
+        Worker { mingles, ..self }
+    }
+
+    /// Whether it hears what other workers tell of themselves, and takes part in elections: it does unless told otherwise,
+    /// as with [`Worker::with_mingle`].
+    #[must_use]
+    pub fn with_gossip(self, gossips: bool) -> Self {
+        Worker { gossips, ..self }
     }
 
     /// A handle to steer the worker with.
@@ -264,7 +287,9 @@ impl Worker {
         let tally = Arc::<Tally>::default();
         let (dispatcher, dispatching) = self.dispatcher(current.subscribe(), &clock, &tally, rng.u64(..))?;
         let witness = Arc::new(Witness::new(vec![Arc::clone(&dispatcher) as _], tally));
-        let remote = self.remote(writer.clone(), current.subscribe(), Arc::clone(&clock), dispatcher)?;
+        let (neighbours, gossip) =
+            self.neighbours(&current.subscribe(), &clock, &dispatcher, &stop_consuming, rng.u64(..))?;
+        let remote = self.remote(writer.clone(), current.subscribe(), Arc::clone(&clock), dispatcher, neighbours)?;
         let broadcasts = Broadcasts { connection: current.subscribe(), clock: Arc::clone(&clock) };
         let (delays, parking, patient) = self.delays();
         self.tasks.delay(delays.queues());
@@ -280,6 +305,8 @@ impl Worker {
         };
         let link = tokio::spawn(link.run(self.connector("consumer", rng.u64(..))));
         let sender = self.sender(publisher, broadcasts, rng.u64(..))?;
+        // It ends when the link does.
+        gossip.map(|gossip| tokio::spawn(gossip.run(Arc::clone(&sender))));
         let finisher = self.finisher(sender, writer.clone(), Arc::clone(&witness), rng);
         let parts = self.parts(finisher, remote, poison, parking, patient, disable_prefetch)?;
         let consumer = Consumer::new(parts, prefetch, self.concurrency(), stop_consuming, &self.handle);
@@ -449,6 +476,7 @@ impl Worker {
             serializer: Serializer::from_name(&config.event_serializer)?,
             task_events: config.worker_send_task_events,
             heartbeat: self.heartbeat,
+            gossips: self.gossips,
             lamport: Arc::clone(clock),
             clock: self.clock.clone(),
             tally: Arc::clone(tally),
@@ -463,8 +491,10 @@ impl Worker {
         connection: Current,
         clock: Arc<LamportClock>,
         dispatcher: Arc<Dispatcher>,
+        neighbours: Neighbours,
     ) -> Result<Remote> {
         Ok(Remote {
+            neighbours,
             dispatcher,
             metas: self.metas.clone(),
             writer,
@@ -473,6 +503,47 @@ impl Worker {
             clock,
             serializer: Serializer::from_name(&self.app.config().task_serializer)?,
         })
+    }
+
+    /// How it talks to other workers, and what hears them.
+    fn neighbours(
+        &self,
+        connection: &Current,
+        clock: &Arc<LamportClock>,
+        dispatcher: &Arc<Dispatcher>,
+        stop: &CancellationToken,
+        seed: u64,
+    ) -> Result<(Neighbours, Option<Gossip>)> {
+        let (config, hostname) = (self.app.config(), &self.options.hostname);
+        let mut neighbours = Neighbours::default();
+        if !self.transport.capabilities().has_neighbours {
+            return Ok((neighbours, None));
+        }
+        if self.mingles {
+            let (transport, lamport) = (Arc::clone(&self.transport), Arc::clone(clock));
+            neighbours.mingle = Some(Mingle {
+                hostname: hostname.clone(),
+                control: Control::with_parts(config, transport, self.clock.clone(), lamport)?,
+                clock: Arc::clone(clock),
+                connection: connection.clone(),
+                events: self.handle.events.clone(),
+                stop: stop.clone(),
+            });
+        }
+        if !self.gossips {
+            return Ok((neighbours, None));
+        }
+        let parts = GossipParts {
+            hostname: hostname.clone(),
+            lamport: Arc::clone(clock),
+            clock: self.clock.clone(),
+            connection: connection.clone(),
+            dispatcher: Arc::clone(dispatcher),
+            seed,
+        };
+        let (gossip, door) = Gossip::new(config, parts)?;
+        neighbours.gossip = Some(door);
+        Ok((neighbours, Some(gossip)))
     }
 
     /// Begins to hear commands, unless `worker_enable_remote_control` is off.
