@@ -234,11 +234,11 @@ pub(super) struct QueueOptions {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Features")]
 pub(super) struct FeatureOptions {
-    /// Accepted: this worker does not gossip yet.
-    #[arg(long)]
+    /// Do not listen to other workers, and take no part in elections.
+    #[arg(long, env = "CELERY_WORKER_WITHOUT_GOSSIP", hide_env = true, value_parser = BoolishValueParser::new())]
     pub(super) without_gossip: bool,
-    /// Accepted: this worker does not mingle yet.
-    #[arg(long)]
+    /// Do not ask other workers at the start which tasks were revoked.
+    #[arg(long, env = "CELERY_WORKER_WITHOUT_MINGLE", hide_env = true, value_parser = BoolishValueParser::new())]
     pub(super) without_mingle: bool,
     /// Let the pool grow and shrink between these with what there is to do [default of MIN: 0].
     #[arg(long, value_name = "MAX,MIN", value_parser = autoscale::bounds, env = "CELERY_WORKER_AUTOSCALE", hide_env = true)]

@@ -278,6 +278,7 @@ impl Consumer {
             Event::Left => self.left(),
             Event::Freed(place) => self.running.freed(place),
             Event::Control(request) => self.control(*request),
+            Event::RevokedElsewhere(ids) => self.take_revoked(&ids),
             Event::Connected => self.connected(),
             Event::Disconnected => self.disconnected(),
             Event::Shutdown(how) => self.shut_down(how),
@@ -290,11 +291,16 @@ impl Consumer {
         Ok(())
     }
 
-    fn connected(&self) {
+    fn connected(&mut self) {
         self.pulse.iter().for_each(|pulse| pulse.connected(true));
         self.handle.is_ready();
         self.finisher.witness.online();
         info!("{} ready.", self.finisher.hostname());
+        if let (Some(mingle), None) = (self.remote.neighbours.mingle.clone(), self.stopping) {
+            let (revoked, _) = self.revoked.remembered(Instant::now());
+            // Not stopped before it has taken back what it has declared at the broker.
+            self.spawn(|_| mingle.sync(revoked));
+        }
     }
 
     fn log_state(&self) {

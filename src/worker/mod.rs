@@ -20,12 +20,14 @@ mod dead_letter;
 mod delays;
 mod dispatcher;
 mod duplicates;
+mod ear;
 mod errback;
 mod event;
 mod execute;
 mod farewell;
 mod finish;
 mod frozen;
+mod gossip;
 mod held;
 mod inspect;
 mod intake;
@@ -34,6 +36,7 @@ mod link;
 mod mailbox;
 mod malformed;
 mod metas;
+mod mingle;
 mod page;
 mod parking;
 mod patience;
@@ -72,7 +75,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Result;
-use crate::app::{App, parts};
+use crate::app::{App, Control, parts};
 use crate::backend::{ResultBackend, ResultWriter, WriterOptions};
 use crate::config::QueueDefinition;
 use crate::control::{LamportClock, Rate};
@@ -98,19 +101,21 @@ use event::Event;
 pub use event::Shutdown;
 use finish::Finisher;
 use frozen::Freezer;
+use gossip::{Gossip, GossipParts};
 use inspect::About;
 use intake::Tasks;
 use limited_set::Bounds;
 use link::{Connector, Link};
 use mailbox::{Mailbox, MailboxDoor};
 use metas::Metas;
+use mingle::Mingle;
 use parking::Parking;
 use poison::{Poison, Quarantine};
 pub use pool::Autoscale;
 use pool::Pool;
 use publisher::{Current, Publisher};
 use pulse::Pulse;
-use remote::Remote;
+use remote::{Neighbours, Remote};
 use results::Results;
 use revoked::Revoked;
 use sender::{Broadcasts, Sender};
@@ -161,6 +166,8 @@ pub struct Worker {
     autoscale: Option<Autoscale>,
     /// Where it is watched; `None`: nowhere.
     http: Option<Listening>,
+    mingles: bool,
+    gossips: bool,
 }
 
 /// Steers a worker from elsewhere; cheap to clone, and harmless when the worker has ended.
@@ -226,6 +233,8 @@ impl Worker {
             heartbeat: Some(HEARTBEAT),
             autoscale: None,
             http,
+            mingles: true,
+            gossips: true,
         })
     }
 
@@ -240,6 +249,20 @@ impl Worker {
     #[must_use]
     pub fn with_autoscale(self, autoscale: Option<Autoscale>) -> Self {
         Worker { autoscale, ..self }
+    }
+
+    /// Whether it asks other workers, whenever it is connected, which tasks were revoked: it does unless told otherwise, where
+    /// the broker is one that workers in other processes can be met at.
+    #[must_use]
+    pub fn with_mingle(self, mingles: bool) -> Self {
+        Worker { mingles, ..self }
+    }
+
+    /// Whether it hears what other workers tell of themselves, and takes part in elections: it does unless told otherwise,
+    /// as with [`Worker::with_mingle`].
+    #[must_use]
+    pub fn with_gossip(self, gossips: bool) -> Self {
+        Worker { gossips, ..self }
     }
 
     /// A handle to steer the worker with.
@@ -301,7 +324,9 @@ impl Worker {
         let counts = watching.iter().map(|watching| Arc::clone(&watching.counts) as _);
         let listeners = iter::once(Arc::clone(&dispatcher) as _).chain(counts);
         let witness = Arc::new(Witness::new(listeners.collect(), tally));
-        let remote = self.remote(writer.clone(), current.subscribe(), Arc::clone(&clock), dispatcher)?;
+        let (neighbours, gossip) =
+            self.neighbours(&current.subscribe(), &clock, &dispatcher, &stop_consuming, rng.u64(..))?;
+        let remote = self.remote(writer.clone(), current.subscribe(), Arc::clone(&clock), dispatcher, neighbours)?;
         let broadcasts = Broadcasts { connection: current.subscribe(), clock: Arc::clone(&clock) };
         let (delays, parking, patient) = self.delays();
         self.tasks.delay(delays.queues());
@@ -317,6 +342,8 @@ impl Worker {
         };
         let link = tokio::spawn(link.run(self.connector("consumer", rng.u64(..))));
         let sender = self.sender(publisher, broadcasts, Arc::clone(&witness), rng.u64(..))?;
+        // It ends when the link does.
+        gossip.map(|gossip| tokio::spawn(gossip.run(Arc::clone(&sender))));
         let finisher = self.finisher(sender, writer.clone(), Arc::clone(&witness), rng);
         let pulse = watching.as_ref().map(|watching| Arc::clone(&watching.pulse));
         let parts = Parts { pulse, ..self.parts(finisher, remote, poison, parking, patient, disable_prefetch)? };
@@ -506,6 +533,7 @@ impl Worker {
             serializer: Serializer::from_name(&config.event_serializer)?,
             task_events: config.worker_send_task_events,
             heartbeat: self.heartbeat,
+            gossips: self.gossips,
             lamport: Arc::clone(clock),
             clock: self.clock.clone(),
             tally: Arc::clone(tally),
@@ -544,8 +572,10 @@ impl Worker {
         connection: Current,
         clock: Arc<LamportClock>,
         dispatcher: Arc<Dispatcher>,
+        neighbours: Neighbours,
     ) -> Result<Remote> {
         Ok(Remote {
+            neighbours,
             dispatcher,
             metas: self.metas.clone(),
             writer,
@@ -554,6 +584,47 @@ impl Worker {
             clock,
             serializer: Serializer::from_name(&self.app.config().task_serializer)?,
         })
+    }
+
+    /// How it talks to other workers, and what hears them.
+    fn neighbours(
+        &self,
+        connection: &Current,
+        clock: &Arc<LamportClock>,
+        dispatcher: &Arc<Dispatcher>,
+        stop: &CancellationToken,
+        seed: u64,
+    ) -> Result<(Neighbours, Option<Gossip>)> {
+        let (config, hostname) = (self.app.config(), &self.options.hostname);
+        let mut neighbours = Neighbours::default();
+        if !self.transport.capabilities().has_neighbours {
+            return Ok((neighbours, None));
+        }
+        if self.mingles {
+            let (transport, lamport) = (Arc::clone(&self.transport), Arc::clone(clock));
+            neighbours.mingle = Some(Mingle {
+                hostname: hostname.clone(),
+                control: Control::with_parts(config, transport, self.clock.clone(), lamport)?,
+                clock: Arc::clone(clock),
+                connection: connection.clone(),
+                events: self.handle.events.clone(),
+                stop: stop.clone(),
+            });
+        }
+        if !self.gossips {
+            return Ok((neighbours, None));
+        }
+        let parts = GossipParts {
+            hostname: hostname.clone(),
+            lamport: Arc::clone(clock),
+            clock: self.clock.clone(),
+            connection: connection.clone(),
+            dispatcher: Arc::clone(dispatcher),
+            seed,
+        };
+        let (gossip, door) = Gossip::new(config, parts)?;
+        neighbours.gossip = Some(door);
+        Ok((neighbours, Some(gossip)))
     }
 
     /// Begins to hear commands, unless `worker_enable_remote_control` is off.

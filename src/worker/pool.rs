@@ -146,11 +146,6 @@ impl Pool {
         self.scaler.as_ref().map_or(self.size, |scaler| load.max(scaler.min).min(self.size))
     }
 
-    /// The most and the least places that it takes by itself; `None`: it does not.
-    pub(crate) fn bounds(&self) -> Option<(usize, usize)> {
-        self.scaler.as_ref().map(|scaler| (scaler.max, scaler.min))
-    }
-
     /// Whether it grows and shrinks by itself.
     pub(crate) fn is_autoscaled(&self) -> bool {
         self.scaler.is_some()
