@@ -68,6 +68,14 @@ fn block(seconds: f64) -> Result<f64, Interrupt> {
     Ok(seconds)
 }
 
+/// Holds a thread that is not its own, as no async task should.
+#[celeriac::task(name = "rust.hog")]
+#[expect(clippy::disallowed_methods, reason = "blocking a thread of the runtime is what this task is for")]
+async fn hog(seconds: f64) -> Result<f64, Interrupt> {
+    std::thread::sleep(Duration::try_from_secs_f64(seconds)?);
+    Ok(seconds)
+}
+
 /// Fails `failures` times, each time asking to be run again; then returns the number of the attempt.
 #[celeriac::task(name = "rust.flaky", max_retries = 10, retry_backoff, retry_jitter = false)]
 async fn flaky(ctx: TaskContext, key: String, failures: u32) -> Result<u32, Interrupt> {
@@ -200,6 +208,7 @@ fn app() -> App {
         .task(panic)
         .task(sleep)
         .task(block)
+        .task(hog)
         .task(flaky)
         .task(progress)
         .task(ids)

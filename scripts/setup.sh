@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Puts in place what the other commands need, and nothing that is there already.
 #
-#   scripts/setup.sh [compiler] [lint] [redis] [rabbitmq] [python] [old-client] [old-worker]
+#   scripts/setup.sh [compiler] [lint] [redis] [rabbitmq] [python] [old-client] [old-worker] [flower]
 #
 # compiler    a C compiler and pkg-config, for the compression and TLS libraries
 # lint        rustfmt and clippy
@@ -10,6 +10,7 @@
 # python      .build/venv: Celery 5.7, Django and pytest, with pinned versions
 # old-client  .build/venv-5.3: an older Celery, to prove that its messages and results work too
 # old-worker  .build/venv-5.5: an older Celery, whose workers stand beside ours in mixed fleets
+# flower      .build/venv-flower, and Chromium with its driver, in which Flower's pages are looked at
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -139,9 +140,17 @@ old_worker() {
     [ ! -e "$file" ] || venv .build/venv-5.5 "$file"
 }
 
+flower() {
+    venv .build/venv-flower tests/python/requirements-flower.txt
+    local missing=()
+    command -v chromium >/dev/null || missing+=(chromium)
+    command -v chromedriver >/dev/null || missing+=(chromium-driver)
+    [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
+}
+
 for part in "$@"; do
     case $part in
-        compiler | lint | redis | rabbitmq | python) "$part" ;;
+        compiler | lint | redis | rabbitmq | python | flower) "$part" ;;
         old-client) old_client ;;
         old-worker) old_worker ;;
         *) die "no part is called $part" ;;

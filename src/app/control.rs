@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use super::{App, new_id, parts};
 use crate::Result;
+use crate::config::Config;
 use crate::control::{self, ControlCall, LamportClock, ReplyTo, Wanted};
 use crate::protocol::{AcceptContent, Map, Serializer, Value};
 use crate::time::Clock;
@@ -92,8 +93,17 @@ impl Control {
     /// `Configuration`: a setting or a URL that cannot be used.
     pub fn new(app: &App) -> Result<Self> {
         let clock = Clock::system();
-        let config = app.config();
-        let transport = parts::write_transport(config, clock.clone(), fastrand::u64(..))?;
+        let transport = parts::write_transport(app.config(), clock.clone(), fastrand::u64(..))?;
+        Control::with_parts(app.config(), transport, clock, Arc::default())
+    }
+
+    /// One of a node that has parts of its own.
+    pub(crate) fn with_parts(
+        config: &Config,
+        transport: Arc<dyn Transport>,
+        clock: Clock,
+        lamport: Arc<LamportClock>,
+    ) -> Result<Self> {
         let exchange = config.control_exchange.clone();
         let inbox = Queue {
             exchange: format!("reply.{exchange}.pidbox"),
@@ -101,7 +111,7 @@ impl Control {
             ..parts::control_queue("", config)
         };
         let accept = AcceptContent::new(&config.accept_content)?;
-        Ok(Control { transport, clock, lamport: Arc::default(), accept, exchange, inbox })
+        Ok(Control { transport, clock, lamport, accept, exchange, inbox })
     }
 
     /// A command for all workers, by its name, to be narrowed and then told or asked.
@@ -135,16 +145,19 @@ impl Control {
     /// As [`Control::tell`].
     pub async fn ask_each(&self, call: Call, each: impl FnMut(&str, &Value)) -> Result<Vec<(String, Value)>> {
         let connection = self.transport.connect().await?;
-        let answers = self.ask_over(&*connection, call, each).await;
+        let answers = self.ask_over(&*connection, call, each, std::future::pending()).await;
         let closed = connection.close().await;
         answers.and_then(|answers| closed.map(|()| answers))
     }
 
-    async fn ask_over(
+    /// The same over a connection that is there, and no longer than until `enough`: then there are no answers but those
+    /// that were shown.
+    pub(crate) async fn ask_over(
         &self,
         connection: &dyn Connection,
         call: Call,
         each: impl FnMut(&str, &Value),
+        enough: impl Future<Output = ()>,
     ) -> Result<Vec<(String, Value)>> {
         let (oid, ticket) = (new_id(), new_id());
         let name = format!("{oid}.{}", self.inbox.exchange);
@@ -159,7 +172,10 @@ impl Control {
             expires: Some(self.clock.epoch_seconds() + timeout.as_secs_f64()),
         };
         let answers = match self.send(connection, call, Some(wanted)).await {
-            Ok(()) => self.collect(&mut *subscription, &ticket, timeout, limit, each).await,
+            Ok(()) => tokio::select! {
+                answers = self.collect(&mut *subscription, &ticket, timeout, limit, each) => answers,
+                () = enough => Ok(Vec::new()),
+            },
             Err(error) => Err(error),
         };
         let closed = subscription.close().await;

@@ -42,6 +42,17 @@ pub struct Outgoing {
     pub queue: Option<Queue>,
 }
 
+impl Outgoing {
+    /// The queue that it goes to, where that is known: the default exchange routes by the queue's name.
+    pub(crate) fn queue_name(&self) -> Option<&str> {
+        match &self.queue {
+            Some(queue) => Some(queue.name.as_str()),
+            None if self.publication.exchange.is_empty() => Some(self.publication.routing_key.as_str()),
+            None => None,
+        }
+    }
+}
+
 /// One step of a plan, with everything encoded.
 pub(crate) enum Prepared {
     /// Messages that leave together.

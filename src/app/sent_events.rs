@@ -61,14 +61,9 @@ impl SentEvents {
     }
 }
 
-fn of(Outgoing { publication, queue }: &Outgoing) -> Sent {
+fn of(outgoing: &Outgoing) -> Sent {
+    let (publication, queue) = (&outgoing.publication, outgoing.queue_name());
     let header = |name| publication.message.headers.get(name).cloned().unwrap_or_default();
-    // The default exchange routes by the queue's name.
-    let queue = match queue {
-        Some(queue) => Some(queue.name.as_str()),
-        None if publication.exchange.is_empty() => Some(publication.routing_key.as_str()),
-        None => None,
-    };
     let text = |name| header(name).as_str().map(str::to_owned).unwrap_or_default();
     Sent {
         task: Task {

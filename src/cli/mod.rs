@@ -22,6 +22,7 @@ pub mod log;
 mod node;
 mod options;
 mod pidfile;
+mod probe;
 mod refused;
 mod settings;
 mod signals;
@@ -104,6 +105,7 @@ fn run_client(app: App, global: &GlobalOptions, command: Command) -> Result<Exit
         Command::Events(arguments) => client::events(app, global, &arguments),
         Command::Top(arguments) => client::top(app, global, &arguments),
         Command::List(arguments) => client::list(app, global, &arguments),
+        Command::Probe(arguments) => probe::run(app, global, &arguments),
         Command::Report => client::report(app, global),
         Command::DeadLetters(arguments) => dead_letters::run(app, global, &arguments),
     }

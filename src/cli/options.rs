@@ -13,6 +13,7 @@ use super::client::{
 };
 use super::dead_letters::DeadLettersArguments;
 use super::log::Level;
+use super::probe::ProbeArguments;
 use crate::config::LogLines;
 
 /// Runs Celery tasks that are written in Rust.
@@ -54,6 +55,8 @@ pub(super) enum Command {
     Top(TopArguments),
     /// Show what the broker knows.
     List(ListArguments),
+    /// Ask a worker on this machine how it is, over HTTP.
+    Probe(ProbeArguments),
     /// Show what a bug report should say.
     Report,
     /// Look at messages that workers gave up; put them back, or throw them away.
@@ -231,11 +234,11 @@ pub(super) struct QueueOptions {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Features")]
 pub(super) struct FeatureOptions {
-    /// Accepted: this worker does not gossip yet.
-    #[arg(long)]
+    /// Do not listen to other workers, and take no part in elections.
+    #[arg(long, env = "CELERY_WORKER_WITHOUT_GOSSIP", hide_env = true, value_parser = BoolishValueParser::new())]
     pub(super) without_gossip: bool,
-    /// Accepted: this worker does not mingle yet.
-    #[arg(long)]
+    /// Do not ask other workers at the start which tasks were revoked.
+    #[arg(long, env = "CELERY_WORKER_WITHOUT_MINGLE", hide_env = true, value_parser = BoolishValueParser::new())]
     pub(super) without_mingle: bool,
     /// Let the pool grow and shrink between these with what there is to do [default of MIN: 0].
     #[arg(long, value_name = "MAX,MIN", value_parser = autoscale::bounds, env = "CELERY_WORKER_AUTOSCALE", hide_env = true)]
@@ -246,6 +249,9 @@ pub(super) struct FeatureOptions {
     /// Send a heartbeat so often, in seconds [default: 2].
     #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true, env = "CELERY_WORKER_HEARTBEAT_INTERVAL", hide_env = true)]
     pub(super) heartbeat_interval: Option<Duration>,
+    /// Show metrics and probes over HTTP: at 127.0.0.1:9808, for example.
+    #[arg(long, value_name = "HOST:PORT", value_parser = http_address, env = "CELERY_WORKER_HTTP", hide_env = true)]
+    pub(super) http: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -284,6 +290,15 @@ fn pool(text: &str) -> Result<String, String> {
 
 fn log_lines(text: &str) -> Result<LogLines, String> {
     LogLines::named(text).ok_or_else(|| "expected text or json".to_owned())
+}
+
+/// An empty one, in the environment, is none.
+pub(super) fn http_address(text: &str) -> Result<String, String> {
+    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+    if text.is_empty() || matches!(port, Some(Ok(_))) {
+        return Ok(text.to_owned());
+    }
+    Err("expected host:port".to_owned())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

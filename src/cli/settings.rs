@@ -76,6 +76,9 @@ fn apply_options(config: &mut Config, arguments: &WorkerArguments) {
     if let Some(lines) = arguments.worker.log_format {
         config.worker_log_lines = lines;
     }
+    if let Some(address) = arguments.features.http.as_ref().filter(|address| !address.is_empty()) {
+        config.worker_http = Some(address.clone());
+    }
     if arguments.worker.disable_prefetch {
         config.worker_disable_prefetch = true;
     }

@@ -95,6 +95,7 @@ async fn serve(
     };
     let autoscale = arguments.features.autoscale.map(Bounds::autoscale).transpose()?;
     let worker = worker.with_autoscale(autoscale);
+    let worker = worker.with_mingle(!arguments.features.without_mingle).with_gossip(!arguments.features.without_gossip);
     if arguments.queues.purge
         && let Some(ending) = supervisor.purge(&worker).await?
     {

@@ -258,6 +258,8 @@ settings! {
         dead_letter_queue: Option<String> = Some("celeriac.dead-letters".to_owned()), OPTIONAL_TEXT;
         /// What becomes of a message whose task this worker does not know. Not one of Celery's settings.
         unknown_tasks: UnknownTasks = UnknownTasks::Fail, UNKNOWN_TASKS;
+        /// Where the worker shows metrics and probes over HTTP, as `host:port`; `None`: nowhere. Not one of Celery's settings.
+        worker_http: Option<String> = None, OPTIONAL_TEXT;
         /// How far away a task's ETA may be for it to be held here: what is to run later is handed to RabbitMQ, to be
         /// delivered again at its time; `None`: everything is held, as in Celery. Not one of Celery's settings.
         worker_park_eta_after: Option<Duration> = None, SECONDS_OR_OFF;

@@ -24,6 +24,15 @@ pub enum Command {
         /// The ids that it knows of, the oldest first.
         revoked: Vec<String>,
     },
+    /// One of all nodes is to do something.
+    Election {
+        /// The election.
+        id: Value,
+        /// What kind of action it is: `task`.
+        topic: Value,
+        /// What is to be done.
+        action: Value,
+    },
     /// Tasks by id are not to run, or with a signal are to be ended.
     Revoke {
         /// The tasks, each once, in the order in which they were named.
@@ -84,6 +93,7 @@ impl Command {
             "disable_events" => without_arguments("disable_events", arguments, Command::DisableEvents),
             "heartbeat" => without_arguments("heartbeat", arguments, Command::Heartbeat),
             "hello" => hello(arguments),
+            "election" => election(arguments),
             "revoke" => revoke(arguments),
             "terminate" => terminate(arguments),
             "revoke_by_stamped_headers" => revoke_by_stamped_headers(arguments),
@@ -112,7 +122,7 @@ pub fn is_order(method: &str) -> bool {
 const ORDERS: &[&str] = &["add_consumer", "cancel_consumer"];
 
 /// Of celery/worker/control.py, those that neither [`Command::read`] nor [`Inspection::read`](super::Inspection::read) reads.
-const CELERYS: &[&str] = &["add_consumer", "cancel_consumer", "election"];
+const CELERYS: &[&str] = &["add_consumer", "cancel_consumer"];
 
 /// A handler that takes no arguments, which most of Celery's do not mind.
 pub(super) fn without_arguments<T>(function: &str, arguments: &Map, command: T) -> Result<T> {
@@ -122,15 +132,25 @@ pub(super) fn without_arguments<T>(function: &str, arguments: &Map, command: T) 
     }
 }
 
-/// Workers before 5.7 tell a map of ids.
-fn hello(arguments: &Map) -> Result<Command> {
-    require("hello", arguments, &["from_node"])?;
-    let revoked = match argument(arguments, "revoked") {
+/// What nodes tell each other was revoked, the oldest first. Workers before 5.7 tell a map of ids.
+pub fn revoked_ids(revoked: &Value) -> Vec<String> {
+    match revoked {
         Value::Map(revoked) => revoked.keys().map(str::to_owned).collect(),
         Value::List(revoked) => revoked.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
         _ => Vec::new(),
-    };
+    }
+}
+
+fn hello(arguments: &Map) -> Result<Command> {
+    require("hello", arguments, &["from_node"])?;
+    let revoked = revoked_ids(argument(arguments, "revoked"));
     Ok(Command::Hello { from_node: name(argument(arguments, "from_node")), revoked })
+}
+
+fn election(arguments: &Map) -> Result<Command> {
+    require("election", arguments, &["id", "topic"])?;
+    let value = |name| argument(arguments, name).clone();
+    Ok(Command::Election { id: value("id"), topic: value("topic"), action: value("action") })
 }
 
 fn revoke(arguments: &Map) -> Result<Command> {
@@ -279,6 +299,11 @@ mod tests {
             ("enable_events", "{}", Command::EnableEvents),
             ("disable_events", "{}", Command::DisableEvents),
             ("heartbeat", "{}", Command::Heartbeat),
+            (
+                "election",
+                r#"{"id": "e", "topic": "task"}"#,
+                Command::Election { id: "e".into(), topic: "task".into(), action: Value::Null },
+            ),
             ("revoke", r#"{"task_id": "a"}"#, revoked(&["a"], None)),
             ("revoke", r#"{"task_id": ["a", "b", "a"], "terminate": false}"#, revoked(&["a", "b"], None)),
             ("revoke", r#"{"task_id": null}"#, revoked(&[], None)),

@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use crate::protocol::{Map, Value};
 
 /// How many workers and tasks are remembered at most: those of which least was heard lately are forgotten first.
-const WORKERS: usize = 5_000;
+pub(super) const WORKERS: usize = 5_000;
 const TASKS: usize = 10_000;
 /// How many times of tasks the medians are made from.
 const SAMPLES: usize = 500;
@@ -72,6 +72,11 @@ pub struct SeenTask {
 }
 
 impl SeenWorker {
+    /// One of whom nothing is known yet (celery/events/state.py `Worker.__init__`).
+    pub(super) fn new(hostname: &str) -> Self {
+        SeenWorker { hostname: hostname.to_owned(), freq: 60.0, ..SeenWorker::default() }
+    }
+
     /// Whether it is there (celery/events/state.py `Worker.alive`).
     pub fn is_alive(&self, now: f64) -> bool {
         self.heard.is_some_and(|heard| now < heard + self.freq * MISSED)
@@ -197,9 +202,7 @@ impl Cluster {
         if !self.workers.contains_key(hostname) && self.workers.len() >= WORKERS {
             self.workers.shift_remove_index(0);
         }
-        // celery/events/state.py `Worker.__init__`: until it says how often its heart beats.
-        let new = || SeenWorker { hostname: hostname.to_owned(), freq: 60.0, ..SeenWorker::default() };
-        self.workers.entry(hostname.to_owned()).or_insert_with(new)
+        self.workers.entry(hostname.to_owned()).or_insert_with(|| SeenWorker::new(hostname))
     }
 }
 
@@ -238,11 +241,11 @@ fn percentiles(samples: &VecDeque<f64>) -> Option<(f64, f64)> {
     Some((at(50), at(95)))
 }
 
-fn text<'a>(event: &'a Map, name: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(event: &'a Map, name: &str) -> Option<&'a str> {
     event.get(name).and_then(Value::as_str)
 }
 
-fn number(event: &Map, name: &str) -> Option<f64> {
+pub(super) fn number(event: &Map, name: &str) -> Option<f64> {
     event.get(name).and_then(Value::as_f64).filter(|number| number.is_finite())
 }
 

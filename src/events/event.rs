@@ -33,6 +33,17 @@ pub enum Kind {
     WorkerHeartbeat(Heartbeat),
     /// `worker-offline`.
     WorkerOffline(Heartbeat),
+    /// `worker-elect`: a node wants to be elected.
+    WorkerElect {
+        /// The election.
+        id: Value,
+        /// What kind of action it is.
+        topic: Value,
+        /// What the elected node is to do.
+        action: Value,
+    },
+    /// `worker-elect-ack`: a node has heard who wants to be elected in this election.
+    WorkerElectAck(Value),
     /// `task-sent`, by a producer.
     TaskSent(Box<Sent>),
     /// `task-received`.
@@ -156,6 +167,8 @@ impl Event {
             Kind::WorkerOnline(_) => "worker-online",
             Kind::WorkerHeartbeat(_) => "worker-heartbeat",
             Kind::WorkerOffline(_) => "worker-offline",
+            Kind::WorkerElect { .. } => "worker-elect",
+            Kind::WorkerElectAck(_) => "worker-elect-ack",
             Kind::TaskSent(_) => "task-sent",
             Kind::TaskReceived(_) => "task-received",
             Kind::TaskStarted(_) => "task-started",
@@ -172,7 +185,12 @@ impl Event {
     pub(super) fn is_buffered(&self) -> bool {
         !matches!(
             self.kind,
-            Kind::WorkerOnline(_) | Kind::WorkerHeartbeat(_) | Kind::WorkerOffline(_) | Kind::TaskSent(_)
+            Kind::WorkerOnline(_)
+                | Kind::WorkerHeartbeat(_)
+                | Kind::WorkerOffline(_)
+                | Kind::WorkerElect { .. }
+                | Kind::WorkerElectAck(_)
+                | Kind::TaskSent(_)
         )
     }
 
@@ -200,6 +218,10 @@ impl Kind {
             Kind::WorkerOnline(heartbeat) | Kind::WorkerHeartbeat(heartbeat) | Kind::WorkerOffline(heartbeat) => {
                 heartbeat.put_into(fields, origin);
             }
+            Kind::WorkerElect { id, topic, action } => {
+                fields.extend([("id", id), ("topic", topic), ("action", action), ("cver", 1.into())]);
+            }
+            Kind::WorkerElectAck(id) => fields.extend([("id", id)]),
             Kind::TaskSent(sent) => sent.put_into(fields),
             Kind::TaskReceived(task) => task.put_into(fields),
             Kind::TaskStarted(uuid) | Kind::TaskCancelled(uuid) => fields.extend([("uuid", Value::from(uuid))]),
@@ -312,6 +334,12 @@ mod tests {
             (Kind::WorkerOnline(Heartbeat { freq: 2.0.into(), load: Some(load) }), &online, "worker-online"),
             (Kind::WorkerOffline(Heartbeat { freq: 2.0.into(), load: Some(load) }), &online, "worker-offline"),
             (Kind::WorkerHeartbeat(Heartbeat { freq: 5.into(), load: None }), &asked, "worker-heartbeat"),
+            (
+                Kind::WorkerElect { id: "e".into(), topic: "task".into(), action: Value::Null },
+                r#""id": "e", "topic": "task", "action": null, "cver": 1"#,
+                "worker-elect",
+            ),
+            (Kind::WorkerElectAck("e".into()), r#""id": "e""#, "worker-elect-ack"),
             (
                 Kind::TaskReceived(Box::new(task.clone())),
                 r#""uuid": "i", "name": "t", "args": "(1,)", "kwargs": "{}", "root_id": "i", "parent_id": null, "retries": 0, "eta": "2026-11-28T00:00:00+00:00", "expires": null"#,

@@ -6,15 +6,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// those of tasks while somebody wants them.
 #[derive(Debug)]
 pub struct Groups {
-    /// The worker was started with task events: Celery's empty set, which remote control does not change.
-    everything: bool,
+    /// Remote control does not change what is sent: all, Celery's empty set, or nothing at all.
+    is_fixed: bool,
     task: AtomicBool,
 }
 
 impl Groups {
     /// The groups of a worker that was started with `-E`, or without it.
     pub fn new(task_events: bool) -> Self {
-        Groups { everything: task_events, task: AtomicBool::new(task_events) }
+        Groups { is_fixed: task_events, task: AtomicBool::new(task_events) }
+    }
+
+    /// Those of a worker that nobody is to hear: it has no heartbeat, no gossip and no task events
+    /// (celery/worker/consumer/events.py `Events.__init__`).
+    pub fn none() -> Self {
+        Groups { is_fixed: true, task: AtomicBool::new(false) }
     }
 
     /// Whether task events are wanted.
@@ -24,13 +30,13 @@ impl Groups {
 
     /// Wants task events; whether that is news (celery/worker/control.py `enable_events`).
     pub fn enable_task(&self) -> bool {
-        !self.everything && !self.task.swap(true, Ordering::Relaxed)
+        !self.is_fixed && !self.task.swap(true, Ordering::Relaxed)
     }
 
     /// Wants them no more; whether that is news. A worker that was started with `-E` goes on, and so it does in Celery
     /// (celery/worker/control.py `disable_events`).
     pub fn disable_task(&self) -> bool {
-        !self.everything && self.task.swap(false, Ordering::Relaxed)
+        !self.is_fixed && self.task.swap(false, Ordering::Relaxed)
     }
 }
 
@@ -53,5 +59,7 @@ mod tests {
         assert!(steps.iter().all(|(is, expected)| is == expected), "{steps:?}");
         let all = Groups::new(true);
         assert!(!all.enable_task() && !all.disable_task() && all.has_task());
+        let none = Groups::none();
+        assert!(!none.enable_task() && !none.disable_task() && !none.has_task());
     }
 }

@@ -180,6 +180,9 @@ pub struct Capabilities {
     pub sends_ahead: bool,
     /// The broker can keep a message until its time ([`Connection::arrange`]).
     pub delays_natively: bool,
+    /// Workers in other processes meet there, as Celery's do: they mingle and gossip
+    /// (celery/worker/consumer/mingle.py `Mingle.compatible_transports`).
+    pub has_neighbours: bool,
     /// A login that was refused may be accepted later: Celery tries again (Redis), or gives up (AMQP).
     pub retries_refused_logins: bool,
 }

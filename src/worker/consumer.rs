@@ -25,6 +25,7 @@ use super::parking::Parking;
 use super::poison::Quarantine;
 use super::pool::Pool;
 use super::pools::Pools;
+use super::pulse::{self, Load, Pulse};
 use super::rate_limit::RateLimits;
 use super::remote::Remote;
 use super::request::Work;
@@ -97,6 +98,8 @@ pub(crate) struct Consumer {
     pub(super) parking: Parking,
     /// Until when the broker waits.
     pub(super) patient: ConsumerTimeout,
+    /// Shows whoever watches that the loop moves; `None`: nobody does.
+    pulse: Option<Arc<Pulse>>,
     /// Nothing is left to settle.
     is_done: bool,
 }
@@ -131,6 +134,7 @@ pub(crate) struct Parts {
     pub(crate) lost: Lost,
     pub(super) parking: Parking,
     pub(super) patient: ConsumerTimeout,
+    pub(super) pulse: Option<Arc<Pulse>>,
 }
 
 impl Consumer {
@@ -157,6 +161,7 @@ impl Consumer {
             lost,
             parking,
             patient,
+            pulse,
         } = parts;
         let (unsettled, settled) = mpsc::channel(1);
         Consumer {
@@ -191,6 +196,7 @@ impl Consumer {
             lost,
             parking,
             patient,
+            pulse,
             is_done: false,
         }
     }
@@ -198,6 +204,7 @@ impl Consumer {
     /// Runs until the worker has been told to stop, nothing runs any more, and what ran is settled.
     pub(crate) async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>) -> Result<()> {
         let ended = self.take_events(&mut events).await;
+        self.pulse.iter().for_each(|pulse| pulse.ended());
         self.remember().await;
         if !self.is_done {
             self.wait_until_settled().await;
@@ -208,6 +215,7 @@ impl Consumer {
     async fn take_events(&mut self, events: &mut mpsc::UnboundedReceiver<Event>) -> Result<()> {
         let mut batch = Vec::with_capacity(EVENTS);
         while !self.is_done && self.stopping != Some(Shutdown::Cold) {
+            self.beat();
             let chore = [self.next_chore(), self.next_suspect(), self.next_scaling()].into_iter().flatten().min();
             let eta = self.next_eta();
             tokio::select! {
@@ -217,6 +225,7 @@ impl Consumer {
                 () = until(eta, &self.clock) => {}
                 () = at(chore) => {}
                 () = sleep(farewell::LOOK), if self.stopping.is_some() => self.look_around(),
+                () = sleep(pulse::BEAT), if self.pulse.is_some() => {}
             }
             for event in batch.drain(..) {
                 self.on(event)?;
@@ -227,6 +236,18 @@ impl Consumer {
             self.look_up();
         }
         Ok(())
+    }
+
+    fn beat(&self) {
+        let Some(pulse) = &self.pulse else { return };
+        let load = Load {
+            running: self.running.len(),
+            reserved: self.reserved.len(),
+            scheduled: self.held.len(),
+            limited: self.limits.waiting(),
+            concurrency: self.pool.size(),
+        };
+        pulse.beat(Instant::now(), load);
     }
 
     /// A warm shutdown does not wait for ever for a broker or a backend that is away.
@@ -263,6 +284,7 @@ impl Consumer {
             Event::Left => self.left(),
             Event::Freed(place) => self.running.freed(place),
             Event::Control(request) => self.control(*request),
+            Event::RevokedElsewhere(ids) => self.take_revoked(&ids),
             Event::Connected => self.connected(),
             Event::Disconnected => self.disconnected(),
             Event::Shutdown(how) => self.shut_down(how),
@@ -275,10 +297,16 @@ impl Consumer {
         Ok(())
     }
 
-    fn connected(&self) {
+    fn connected(&mut self) {
+        self.pulse.iter().for_each(|pulse| pulse.connected(true));
         self.handle.is_ready();
         self.finisher.witness.online();
         info!("{} ready.", self.finisher.hostname());
+        if let (Some(mingle), None) = (self.remote.neighbours.mingle.clone(), self.stopping) {
+            let (revoked, _) = self.revoked.remembered(Instant::now());
+            // Not stopped before it has taken back what it has declared at the broker.
+            self.spawn(|_| mingle.sync(revoked));
+        }
     }
 
     fn log_state(&self) {
@@ -401,6 +429,7 @@ impl Consumer {
     /// forgotten. What runs goes on, or is ended if that is wanted and it would be run again
     /// (celery/worker/consumer/consumer.py `Consumer.on_connection_error_after_connected`).
     fn disconnected(&mut self) {
+        self.pulse.iter().for_each(|pulse| pulse.connected(false));
         let Lost::Deliveries { cancel } = self.lost else { return };
         self.drop_waiting();
         let orphans = self.running.iter().filter(|run| cancel && self.tasks.acks_late(&run.request.task));
@@ -419,6 +448,7 @@ impl Consumer {
             return;
         }
         self.stopping = Some(how);
+        self.pulse.iter().for_each(|pulse| pulse.stopping());
         self.stop_consuming.cancel();
         // What has not begun goes back to its queue at once, as each delivery drops.
         self.drop_waiting();

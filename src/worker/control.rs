@@ -70,6 +70,7 @@ impl Consumer {
                 Value::Null.into()
             }
             Command::Hello { from_node, revoked } => self.hello(&from_node, &revoked).into(),
+            Command::Election { id, topic, action } => self.hold_election(id, topic, action).into(),
             Command::Revoke { ids, terminate } => self.revoke(&ids, terminate),
             Command::RevokeByStampedHeaders { headers, terminate } => self.revoke_by_stamps(headers, terminate).into(),
             Command::RateLimit { task_name, rate, given } => self.limit_rate(&task_name, rate, &given).into(),
@@ -96,15 +97,29 @@ impl Consumer {
             return Value::Null;
         }
         info!("sync with {from_node}");
-        let now = Instant::now();
-        if !revoked.is_empty() {
-            self.revoked.merge(revoked, &[], now);
+        self.take_revoked(revoked);
+        let (ids, _) = self.revoked.remembered(Instant::now());
+        let clock = self.remote.clock.forward();
+        Value::Map(Map::from([("revoked", Value::from(ids)), ("clock", clock.into())]))
+    }
+
+    /// Takes in what another worker knows.
+    pub(super) fn take_revoked(&mut self, ids: &[String]) {
+        if !ids.is_empty() {
+            let now = Instant::now();
+            self.revoked.merge(ids, &[], now);
             self.chores.remember.soon(now);
             self.chores.discard.soon(now);
         }
-        let (ids, _) = self.revoked.remembered(now);
-        let clock = self.remote.clock.forward();
-        Value::Map(Map::from([("revoked", Value::from(ids)), ("clock", clock.into())]))
+    }
+
+    /// celery/worker/control.py `election`.
+    fn hold_election(&self, id: Value, topic: Value, action: Value) -> Value {
+        match &self.remote.neighbours.gossip {
+            Some(gossip) => gossip.hold(id, topic, action),
+            None => warn!("this worker does not gossip, and takes no part in the election {}", repr::repr(&id)),
+        }
+        Value::Null
     }
 
     /// celery/worker/control.py `_revoke`.

@@ -41,6 +41,8 @@ const ASKED_FREQ: i64 = 5;
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
     groups: Groups,
+    /// Nothing is ever sent.
+    is_mute: bool,
     lamport: Arc<LamportClock>,
     clock: Clock,
     events: mpsc::Sender<Event>,
@@ -51,12 +53,16 @@ pub(crate) struct Dispatcher {
 }
 
 /// What the background part is told beside events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 enum Order {
     /// The worker consumes.
     Online,
     /// Somebody asks for a heartbeat.
     Heartbeat,
+    /// The worker tells others something that is not to wait.
+    Say(Kind),
+    /// The same at each of these logical times, together.
+    SayAt(&'static [u64], Kind),
 }
 
 /// What a dispatcher is made from.
@@ -69,11 +75,19 @@ pub(crate) struct DispatcherParts {
     pub(crate) task_events: bool,
     /// From one heartbeat to the next; `None`: the worker tells nothing of itself.
     pub(crate) heartbeat: Option<Duration>,
+    /// The worker talks to others.
+    pub(crate) gossips: bool,
     pub(crate) lamport: Arc<LamportClock>,
     pub(crate) clock: Clock,
     pub(crate) tally: Arc<Tally>,
     pub(crate) connection: Current,
     pub(crate) seed: u64,
+}
+
+impl DispatcherParts {
+    fn is_mute(&self) -> bool {
+        !self.task_events && !self.gossips && self.heartbeat.is_none()
+    }
 }
 
 impl Dispatcher {
@@ -82,7 +96,11 @@ impl Dispatcher {
         let (events, received) = mpsc::channel(BUFFER);
         let (orders, ordered) = mpsc::unbounded_channel();
         let dispatcher = Arc::new(Dispatcher {
-            groups: Groups::new(parts.task_events),
+            groups: match parts.is_mute() {
+                true => Groups::none(),
+                false => Groups::new(parts.task_events),
+            },
+            is_mute: parts.is_mute(),
             lamport: Arc::clone(&parts.lamport),
             clock: parts.clock.clone(),
             events,
@@ -107,7 +125,24 @@ impl Dispatcher {
 
     /// Sends a heartbeat at once (celery/worker/control.py `heartbeat`).
     pub(crate) fn heartbeat(&self) {
-        self.order(Order::Heartbeat);
+        if !self.is_mute {
+            self.order(Order::Heartbeat);
+        }
+    }
+
+    /// Tells others something at once.
+    pub(crate) fn say(&self, kind: Kind) {
+        self.order(Order::Say(kind));
+    }
+
+    /// The same at each of these logical times, together.
+    pub(crate) fn say_at(&self, clocks: &'static [u64], kind: Kind) {
+        self.order(Order::SayAt(clocks, kind));
+    }
+
+    /// How many events were dropped.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
     }
 
     fn order(&self, order: Order) {
@@ -152,12 +187,8 @@ impl Listener for Dispatcher {
         }
     }
 
-    /// Of what cannot be run only the task that nobody knows has an event
-    /// (celery/worker/consumer/consumer.py `Consumer.on_unknown_task`).
     fn refused(&self, malformed: &Malformed) {
-        if let (true, true, Some(request)) =
-            (self.groups.has_task(), malformed.is_unregistered(), malformed.request.as_ref())
-        {
+        if let (true, true, Some(request)) = (self.groups.has_task(), malformed.is_told(), malformed.request.as_ref()) {
             let exception = malformed.exception.to_string();
             self.send(Kind::TaskFailed { uuid: request.id.clone(), exception, traceback: None });
         }
@@ -169,7 +200,7 @@ impl Listener for Dispatcher {
 
     fn offline(&self) {
         self.ending.cancel();
-        match self.dropped.load(Ordering::Relaxed) {
+        match self.dropped() {
             0 => {}
             dropped => warn!("{dropped} event(s) were dropped, for the broker took them too slowly"),
         }
@@ -199,6 +230,12 @@ impl Sending {
                 order = orders.recv() => match order {
                     Some(Order::Online) => self.online(&mut batch),
                     Some(Order::Heartbeat) => batch.push(self.asked()),
+                    Some(Order::Say(kind)) => batch.push(self.event(kind)),
+                    Some(Order::SayAt(clocks, kind)) => {
+                        let event = self.event(kind);
+                        let at = |clock: &u64| Event { stamp: Stamp { clock: *clock, ..event.stamp }, ..event.clone() };
+                        batch.extend(clocks.iter().map(at));
+                    }
                     None => break,
                 },
                 () = due(self.next_beat) => self.beat(&mut batch),
@@ -342,6 +379,7 @@ mod tests {
             serializer: Serializer::Json,
             task_events: true,
             heartbeat: Some(Duration::from_secs(2)),
+            gossips: true,
             lamport: Arc::default(),
             clock: Clock::system(),
             tally: Arc::default(),

@@ -27,6 +27,8 @@ pub(crate) enum Event {
     Freed(usize),
     /// A client asks for something.
     Control(Box<ControlRequest>),
+    /// Another worker tells what was revoked.
+    RevokedElsewhere(Vec<String>),
     /// Somebody asked the worker to stop.
     Shutdown(Shutdown),
     /// Somebody asked what the worker is doing.

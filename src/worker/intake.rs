@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tracing::info;
 
 use super::execute::Limits;
+use super::inspect::Content;
 use super::malformed::{Fault, Malformed};
 use super::parking;
 use super::policy::Policy;
@@ -187,14 +188,6 @@ impl Tasks {
 }
 
 impl KnownTask {
-    /// Decodes the body of a message of this task.
-    ///
-    /// # Errors
-    /// `Decode` or `Refused`.
-    pub(crate) fn decode(&self, message: &Message) -> Result<Body> {
-        decode(message, &self.accept).map_err(Fault::into_error)
-    }
-
     /// A message of this task whose body, as was found elsewhere, cannot be decoded.
     pub(crate) fn undecodable(&self, delivery: Receipt, message: Message, id: String, error: Error) -> Malformed {
         let followed = followed(&message, &self.accept);
@@ -390,9 +383,17 @@ fn request(headers: TaskHeaders, message: &mut Message, queue: &QueueName, hostn
 }
 
 impl Work {
+    /// Decodes the body once more.
+    ///
+    /// # Errors
+    /// `Decode` or `Refused`, which they were not when the message came.
+    pub(crate) fn decode(&self) -> Result<Body> {
+        Content::of(&self.message).body(&self.request.headers, &self.task.accept)
+    }
+
     /// The arguments of the call, decoded once more: the handler has had them.
     pub(crate) fn arguments(&self) -> Arguments {
-        let body = self.task.decode(&self.message).unwrap_or_default();
+        let body = self.decode().unwrap_or_default();
         Arguments { args: body.args, kwargs: body.kwargs }
     }
 }

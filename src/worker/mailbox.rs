@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout};
-use tracing::{debug, error, warn};
+use tokio::time::{sleep, timeout};
+use tracing::{debug, error};
 
+use super::ear::{Ear, Setbacks};
 use super::event::Event;
 use crate::config::Config;
 use crate::control::{ControlRequest, LamportClock};
@@ -19,12 +20,6 @@ use crate::{Error, ErrorKind, Result};
 
 /// A worker that cannot subscribe within this is ready all the same.
 const FIRST_TRY: Duration = Duration::from_secs(2);
-
-/// A subscription that lasted so long was a good one.
-const STEADY: Duration = Duration::from_secs(5);
-
-/// Before so long a pause what is said already is said again.
-const LONG: Duration = Duration::from_secs(30);
 
 /// Where the link hands over each new connection.
 #[derive(Debug, Clone)]
@@ -77,7 +72,7 @@ impl Mailbox {
     ) -> (Self, MailboxDoor) {
         let (sender, connections) = mpsc::unbounded_channel();
         let door = MailboxDoor { queue: queue.clone(), connections: sender };
-        let setbacks = Setbacks { backoff, said: None };
+        let setbacks = Setbacks::new("pidbox: commands", backoff);
         (Mailbox { hostname: hostname.to_owned(), accept, clock, events, setbacks, queue, connections }, door)
     }
 
@@ -85,7 +80,7 @@ impl Mailbox {
     pub(crate) async fn run(mut self) {
         let mut opened = self.connections.recv().await;
         while let Some((connection, first)) = opened {
-            let mut ear = Ear { subscription: Some(first), since: Instant::now() };
+            let mut ear = Ear::from(first);
             opened = loop {
                 let heard = tokio::select! {
                     biased;
@@ -94,7 +89,7 @@ impl Mailbox {
                         debug!("pidbox: {lost}");
                         break self.connections.recv().await;
                     }
-                    heard = ear.hear(&connection, &self.queue) => heard,
+                    heard = ear.hear(&*connection, &self.queue) => heard,
                 };
                 match heard {
                     Ok(broadcast) => {
@@ -102,10 +97,7 @@ impl Mailbox {
                         self.handle(broadcast);
                     }
                     Err(error) => {
-                        if ear.since.elapsed() > STEADY {
-                            self.setbacks.end();
-                        }
-                        let pause = self.setbacks.pause_after(&error);
+                        let pause = self.setbacks.pause_after(&error, &ear);
                         tokio::select! {
                             opened = self.connections.recv() => break opened,
                             () = sleep(pause) => {}
@@ -141,66 +133,6 @@ impl Mailbox {
     }
 }
 
-/// What broadcasts are heard with.
-struct Ear {
-    /// Its error is the next to be told.
-    subscription: Option<Result<Box<dyn Subscription>>>,
-    /// When it was made, or could not be.
-    since: Instant,
-}
-
-impl Ear {
-    /// The next broadcast, over a new subscription if there is none. An error ends the subscription. Cancel safe: what
-    /// is heard is heard by [`Subscription::next`].
-    async fn hear(&mut self, connection: &Arc<dyn Connection>, queue: &Queue) -> Result<Broadcast> {
-        if self.subscription.is_none() {
-            let subscription = connection.subscribe(queue).await;
-            *self = Ear { subscription: Some(subscription), since: Instant::now() };
-        }
-        let heard = match &mut self.subscription {
-            Some(Ok(open)) => open.next().await,
-            failed => failed.take().and_then(Result::err).map_or_else(unsubscribed, Err),
-        };
-        if heard.is_err() {
-            self.subscription = None;
-        }
-        heard
-    }
-}
-
-/// What goes wrong again and again: it is tried after growing pauses, and does not fill the log.
-struct Setbacks {
-    backoff: Backoff,
-    said: Option<String>,
-}
-
-impl Setbacks {
-    fn end(&mut self) {
-        self.backoff.reset();
-        self.said = None;
-    }
-
-    /// Says why, unless that is known, and how long to wait.
-    fn pause_after(&mut self, error: &Error) -> Duration {
-        let (pause, reason) = (self.backoff.next_pause(), error.to_string());
-        if self.is_news(&reason, pause) {
-            warn!("pidbox: commands are not heard, subscribing again: {reason}");
-        } else {
-            debug!("pidbox: commands are still not heard: {reason}");
-        }
-        self.said = Some(reason);
-        pause
-    }
-
-    fn is_news(&self, reason: &str, pause: Duration) -> bool {
-        pause >= LONG || self.said.as_deref() != Some(reason)
-    }
-}
-
-fn unsubscribed() -> Result<Broadcast> {
-    Err(Error::new(ErrorKind::Connection, "there is no subscription"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,23 +153,5 @@ mod tests {
             assert_eq!(check(&config).is_err(), is_refused);
             assert!(check(&Config { worker_enable_remote_control: false, ..config }).is_ok(), "it has no such queue");
         }
-    }
-
-    #[test]
-    fn what_goes_wrong_again_and_again_is_said_once_and_then_once_a_minute() {
-        let mut setbacks = Setbacks { backoff: Backoff::patient(1), said: None };
-        let locked = Error::new(ErrorKind::Connection, "RESOURCE_LOCKED");
-        let (mut waited, mut lines, mut tries) = (Duration::ZERO, 0, 0);
-        while waited < Duration::from_secs(600) {
-            let said = setbacks.said.clone();
-            let pause = setbacks.pause_after(&locked);
-            lines += u32::from(Setbacks { said, backoff: Backoff::new(0) }.is_news("RESOURCE_LOCKED", pause));
-            (waited, tries) = (waited + pause, tries + 1);
-        }
-        assert!((5..=21).contains(&lines) && tries <= 32, "{lines} lines for {tries} tries in ten minutes");
-        assert!(setbacks.is_news("something else", Duration::ZERO));
-        setbacks.end();
-        assert!(setbacks.is_news("RESOURCE_LOCKED", Duration::ZERO));
-        assert!(setbacks.pause_after(&locked) <= Duration::from_millis(50), "from the shortest pause again");
     }
 }

@@ -139,6 +139,12 @@ impl Malformed {
         self.class == Class::NotRegistered
     }
 
+    /// Whether monitors are told: of what cannot be run only the task that nobody knows has an event
+    /// (celery/worker/consumer/consumer.py `Consumer.on_unknown_task`).
+    pub(crate) fn is_told(&self) -> bool {
+        self.is_unregistered() && self.request.is_some()
+    }
+
     /// The words of celery/worker/consumer/consumer.py: `UNKNOWN_FORMAT`, `UNKNOWN_TASK_ERROR`, `INVALID_TASK_ERROR`,
     /// `MESSAGE_DECODE_ERROR`; the message is not "discarded" here but kept.
     pub(crate) fn log(&self) {

@@ -15,16 +15,19 @@ mod consumer;
 mod consumer_timeout;
 mod continuations;
 mod control;
+mod counts;
 mod dead_letter;
 mod delays;
 mod dispatcher;
 mod duplicates;
+mod ear;
 mod errback;
 mod event;
 mod execute;
 mod farewell;
 mod finish;
 mod frozen;
+mod gossip;
 mod held;
 mod inspect;
 mod intake;
@@ -33,6 +36,8 @@ mod link;
 mod mailbox;
 mod malformed;
 mod metas;
+mod mingle;
+mod page;
 mod parking;
 mod patience;
 mod poison;
@@ -40,6 +45,7 @@ mod policy;
 mod pool;
 mod pools;
 mod publisher;
+mod pulse;
 mod rate_limit;
 mod remote;
 mod report;
@@ -57,8 +63,10 @@ mod suspects;
 mod told;
 mod unknown;
 mod waiting;
+mod watched;
 mod witness;
 
+use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,11 +76,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Result;
-use crate::app::{App, parts};
+use crate::app::{App, Control, parts};
 use crate::backend::{ResultBackend, ResultWriter, WriterOptions};
 use crate::config::QueueDefinition;
 use crate::control::{LamportClock, Rate};
 use crate::events::Origin;
+use crate::http::{Listening, Serving};
 use crate::protocol::{AcceptContent, Serializer};
 use crate::time::Clock;
 use crate::transport::{Backoff, Prefetch, Queue, Transport};
@@ -83,6 +92,7 @@ use cold::Cold;
 use consumer::{Consumer, Lost, Parts};
 use consumer_timeout::ConsumerTimeout;
 use continuations::Continuations;
+use counts::Counts;
 use dead_letter::DeadLetters;
 pub(crate) use dead_letter::{HEADER as DEATH_HEADER, Note as DeathNote, revived};
 use delays::Delays;
@@ -92,22 +102,26 @@ use event::Event;
 pub use event::Shutdown;
 use finish::Finisher;
 use frozen::Freezer;
+use gossip::{Gossip, GossipParts};
 use inspect::About;
 use intake::Tasks;
 use limited_set::Bounds;
 use link::{Connector, Link};
 use mailbox::{Mailbox, MailboxDoor};
 use metas::Metas;
+use mingle::Mingle;
 use parking::Parking;
 use poison::{Poison, Quarantine};
 pub use pool::Autoscale;
 use pool::Pool;
 use publisher::{Current, Publisher};
-use remote::Remote;
+use pulse::Pulse;
+use remote::{Neighbours, Remote};
 use results::Results;
 use revoked::Revoked;
 use sender::{Broadcasts, Sender};
 use state_file::{Remembered, StateFile};
+use watched::Watched;
 use witness::{Tally, Witness};
 
 /// How many handlers run at a time unless `worker_concurrency` says otherwise. Handlers on Tokio cost a few kilobytes
@@ -151,6 +165,10 @@ pub struct Worker {
     /// From one heartbeat to the next.
     heartbeat: Option<Duration>,
     autoscale: Option<Autoscale>,
+    /// Where it is watched; `None`: nowhere.
+    http: Option<Listening>,
+    mingles: bool,
+    gossips: bool,
 }
 
 /// Steers a worker from elsewhere; cheap to clone, and harmless when the worker has ended.
@@ -166,7 +184,8 @@ impl Worker {
     /// # Errors
     /// `Configuration`: two tasks of one name, a broker or backend URL that cannot be used, a time zone that there is
     /// not, content that cannot be accepted, a rate limit that is none, a dead letter queue that is consumed, a control
-    /// queue that is durable and exclusive, a state file of somebody else. `Io`: the state file cannot be read or written.
+    /// queue that is durable and exclusive, a state file of somebody else. `Io`: the state file cannot be read or written,
+    /// the port of `worker_http` is taken.
     pub fn new(app: App, options: WorkerOptions) -> Result<Self> {
         let clock = Clock::system();
         let transport = parts::transport(app.config(), Some(&options.hostname), clock.clone(), options.seed)?;
@@ -188,6 +207,7 @@ impl Worker {
         app.check()?;
         dead_letter::check(app.config(), &options.queues)?;
         mailbox::check(app.config())?;
+        let http = app.config().worker_http.as_deref().map(Listening::at).transpose()?;
         let tasks = Tasks::new(&app, &options.hostname)?;
         let metas = Metas {
             hostname: options.hostname.clone(),
@@ -213,6 +233,9 @@ impl Worker {
             state_file,
             heartbeat: Some(HEARTBEAT),
             autoscale: None,
+            http,
+            mingles: true,
+            gossips: true,
         })
     }
 
@@ -227,6 +250,20 @@ impl Worker {
     #[must_use]
     pub fn with_autoscale(self, autoscale: Option<Autoscale>) -> Self {
         Worker { autoscale, ..self }
+    }
+
+    /// Whether it asks other workers, whenever it is connected, which tasks were revoked: it does unless told otherwise, where
+    /// the broker is one that workers in other processes can be met at.
+    #[must_use]
+    pub fn with_mingle(self, mingles: bool) -> Self {
+        Worker { mingles, ..self }
+    }
+
+    /// Whether it hears what other workers tell of themselves, and takes part in elections: it does unless told otherwise,
+    /// as with [`Worker::with_mingle`].
+    #[must_use]
+    pub fn with_gossip(self, gossips: bool) -> Self {
+        Worker { gossips, ..self }
     }
 
     /// A handle to steer the worker with.
@@ -284,8 +321,13 @@ impl Worker {
         let clock = Arc::new(LamportClock::new(self.remembered.clock));
         let tally = Arc::<Tally>::default();
         let (dispatcher, dispatching) = self.dispatcher(current.subscribe(), &clock, &tally, rng.u64(..))?;
-        let witness = Arc::new(Witness::new(vec![Arc::clone(&dispatcher) as _], tally));
-        let remote = self.remote(writer.clone(), current.subscribe(), Arc::clone(&clock), dispatcher)?;
+        let watching = self.watch(&tally, &prefetch, &dispatcher)?;
+        let counts = watching.iter().map(|watching| Arc::clone(&watching.counts) as _);
+        let listeners = iter::once(Arc::clone(&dispatcher) as _).chain(counts);
+        let witness = Arc::new(Witness::new(listeners.collect(), tally));
+        let (neighbours, gossip) =
+            self.neighbours(&current.subscribe(), &clock, &dispatcher, &stop_consuming, rng.u64(..))?;
+        let remote = self.remote(writer.clone(), current.subscribe(), Arc::clone(&clock), dispatcher, neighbours)?;
         let broadcasts = Broadcasts { connection: current.subscribe(), clock: Arc::clone(&clock) };
         let (delays, parking, patient) = self.delays();
         self.tasks.delay(delays.queues());
@@ -300,11 +342,14 @@ impl Worker {
             stop: stop.clone(),
         };
         let link = tokio::spawn(link.run(self.connector("consumer", rng.u64(..))));
-        let sender = self.sender(publisher, broadcasts, rng.u64(..))?;
+        let sender = self.sender(publisher, broadcasts, Arc::clone(&witness), rng.u64(..))?;
+        // It ends when the link does.
+        gossip.map(|gossip| tokio::spawn(gossip.run(Arc::clone(&sender))));
         let finisher = self.finisher(sender, writer.clone(), Arc::clone(&witness), rng);
         let pools = self.tasks.pools();
         pools.start(pool.size());
-        let parts = self.parts(finisher, remote, poison, parking, patient, disable_prefetch)?;
+        let pulse = watching.as_ref().map(|watching| Arc::clone(&watching.pulse));
+        let parts = Parts { pulse, ..self.parts(finisher, remote, poison, parking, patient, disable_prefetch)? };
         let consumer = Consumer::new(parts, prefetch, pool, stop_consuming, &self.handle);
         let ended = consumer.run(self.events).await;
         pools.stop().await;
@@ -312,6 +357,15 @@ impl Worker {
         Background { writer, recording, dispatching, link, publishing, stop }.end().await;
         ended
     }
+}
+
+/// What a worker is watched by.
+struct Watching {
+    /// The loop shows here how it is.
+    pulse: Arc<Pulse>,
+    /// Listens to the witness.
+    counts: Arc<Counts>,
+    _serving: Serving,
 }
 
 /// What runs beside the loop, and is ended after it.
@@ -342,10 +396,17 @@ impl Background {
 
 /// What a run is made of.
 impl Worker {
-    fn sender(&self, publisher: Publisher, broadcasts: Broadcasts, seed: u64) -> Result<Arc<Sender>> {
+    fn sender(
+        &self,
+        publisher: Publisher,
+        broadcasts: Broadcasts,
+        witness: Arc<Witness>,
+        seed: u64,
+    ) -> Result<Arc<Sender>> {
         let (backend, clock) = (Arc::clone(&self.backend), self.clock.clone());
         let delays = self.transport.capabilities().delays_natively;
-        Sender::new(&self.app, publisher, backend, clock, broadcasts, delays, seed).map(Arc::new)
+        let sender = Sender::new(&self.app, publisher, backend, clock, broadcasts, delays, seed)?;
+        Ok(Arc::new(sender.watched_by(witness)))
     }
 
     /// What ends tasks; the tasks that every worker has are made with it, for they send and store as it does.
@@ -399,6 +460,7 @@ impl Worker {
             parking,
             patient,
             quarantine: poison.map(|poison| Quarantine::new(poison, self.handle.events.clone())),
+            pulse: None,
         })
     }
 }
@@ -476,6 +538,7 @@ impl Worker {
             serializer: Serializer::from_name(&config.event_serializer)?,
             task_events: config.worker_send_task_events,
             heartbeat: self.heartbeat,
+            gossips: self.gossips,
             lamport: Arc::clone(clock),
             clock: self.clock.clone(),
             tally: Arc::clone(tally),
@@ -484,14 +547,40 @@ impl Worker {
         }))
     }
 
+    /// Shows the worker to whoever watches, if that is wanted.
+    fn watch(
+        &mut self,
+        tally: &Arc<Tally>,
+        prefetch: &Arc<Prefetch>,
+        dispatcher: &Arc<Dispatcher>,
+    ) -> Result<Option<Watching>> {
+        let Some(listening) = self.http.take() else { return Ok(None) };
+        let queues: Vec<String> = self.options.queues.iter().map(|queue| queue.name.clone()).collect();
+        let pulse = Arc::new(Pulse::new(Instant::now()));
+        let counts = Arc::new(Counts::new(self.app.tasks().names().len(), queues.len()));
+        tracing::info!("Serving http://{}/metrics", listening.address()?);
+        let site = Watched {
+            node: self.options.hostname.clone(),
+            queues,
+            counts: Arc::clone(&counts),
+            pulse: Arc::clone(&pulse),
+            tally: Arc::clone(tally),
+            prefetch: Arc::clone(prefetch),
+            dispatcher: Arc::clone(dispatcher),
+        };
+        Ok(Some(Watching { pulse, counts, _serving: listening.serve(Arc::new(site))? }))
+    }
+
     fn remote(
         &self,
         writer: ResultWriter,
         connection: Current,
         clock: Arc<LamportClock>,
         dispatcher: Arc<Dispatcher>,
+        neighbours: Neighbours,
     ) -> Result<Remote> {
         Ok(Remote {
+            neighbours,
             dispatcher,
             metas: self.metas.clone(),
             writer,
@@ -500,6 +589,47 @@ impl Worker {
             clock,
             serializer: Serializer::from_name(&self.app.config().task_serializer)?,
         })
+    }
+
+    /// How it talks to other workers, and what hears them.
+    fn neighbours(
+        &self,
+        connection: &Current,
+        clock: &Arc<LamportClock>,
+        dispatcher: &Arc<Dispatcher>,
+        stop: &CancellationToken,
+        seed: u64,
+    ) -> Result<(Neighbours, Option<Gossip>)> {
+        let (config, hostname) = (self.app.config(), &self.options.hostname);
+        let mut neighbours = Neighbours::default();
+        if !self.transport.capabilities().has_neighbours {
+            return Ok((neighbours, None));
+        }
+        if self.mingles {
+            let (transport, lamport) = (Arc::clone(&self.transport), Arc::clone(clock));
+            neighbours.mingle = Some(Mingle {
+                hostname: hostname.clone(),
+                control: Control::with_parts(config, transport, self.clock.clone(), lamport)?,
+                clock: Arc::clone(clock),
+                connection: connection.clone(),
+                events: self.handle.events.clone(),
+                stop: stop.clone(),
+            });
+        }
+        if !self.gossips {
+            return Ok((neighbours, None));
+        }
+        let parts = GossipParts {
+            hostname: hostname.clone(),
+            lamport: Arc::clone(clock),
+            clock: self.clock.clone(),
+            connection: connection.clone(),
+            dispatcher: Arc::clone(dispatcher),
+            seed,
+        };
+        let (gossip, door) = Gossip::new(config, parts)?;
+        neighbours.gossip = Some(door);
+        Ok((neighbours, Some(gossip)))
     }
 
     /// Begins to hear commands, unless `worker_enable_remote_control` is off.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use tracing::{debug, warn};
 
 use super::dispatcher::Dispatcher;
+use super::gossip::GossipDoor;
 use super::metas::Metas;
+use super::mingle::Mingle;
 use super::publisher::Current;
 use crate::Result;
 use crate::backend::{ResultBackend, ResultWriter};
@@ -25,6 +27,14 @@ pub(crate) struct Remote {
     pub(crate) clock: Arc<LamportClock>,
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) serializer: Serializer,
+    pub(crate) neighbours: Neighbours,
+}
+
+/// How the worker talks to others of its kind, where that is wanted.
+#[derive(Default)]
+pub(crate) struct Neighbours {
+    pub(crate) mingle: Option<Mingle>,
+    pub(crate) gossip: Option<GossipDoor>,
 }
 
 impl Remote {

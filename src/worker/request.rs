@@ -8,6 +8,7 @@ use super::execute::Limits;
 use super::intake::KnownTask;
 use super::malformed::Malformed;
 use super::poison::Record;
+use super::witness::Waiting;
 use crate::canvas::Parent;
 use crate::protocol::{Body, Embed, Message, Value};
 use crate::task::{Arguments, Request};
@@ -44,6 +45,8 @@ pub(crate) struct Work {
     pub(crate) delayed_as: Option<Arc<str>>,
     /// Of its runs that did not end; `None`: nobody counts them.
     pub(crate) record: Option<Record>,
+    /// Counts it as waiting, if anybody counts those.
+    pub(crate) waiting: Option<Waiting>,
 }
 
 impl Work {
@@ -66,6 +69,7 @@ impl Work {
             ignore_result: task.policy.ignore_result,
             delayed_as: None,
             record: None,
+            waiting: None,
             task,
             request: Arc::new(request),
             name,
@@ -93,7 +97,7 @@ impl Work {
     pub(crate) fn begin(&mut self) -> Result<Arguments> {
         let body = match self.body.take() {
             Some(body) => body,
-            None => self.task.decode(&self.message)?,
+            None => self.decode()?,
         };
         self.is_begun = true;
         self.embed = (!body.embed.is_empty()).then(|| Arc::new(body.embed));

@@ -76,7 +76,7 @@ fn set_expiration(message: &mut Message, work: &Work, now: Timestamp) {
 }
 
 fn replace_arguments(message: &mut Message, work: &Work, retry: &Retry) -> Result<()> {
-    let mut body = work.task.decode(&work.message)?;
+    let mut body = work.decode()?;
     let original = crate::task::Arguments { args: body.args, kwargs: body.kwargs };
     let changed = retry.arguments(&original, work.task.task.signature());
     (body.args, body.kwargs) = (changed.args, changed.kwargs);

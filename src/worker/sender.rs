@@ -9,12 +9,13 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::publisher::{Current, Publisher};
+use super::witness::Witness;
 use crate::app::{App, Messages, Outgoing, Prepared, SentEvents, chords, new_id, origin, reply_to, revoke};
 use crate::backend::{ChordClaim, NativeChords, ResultBackend};
 use crate::canvas::{Given, Parent, Plan, Planner, Rules};
 use crate::config::RetryPolicy;
 use crate::control::LamportClock;
-use crate::protocol::{ResultTuple, Signature};
+use crate::protocol::{ResultTuple, Signature, Value};
 use crate::time::Clock;
 use crate::transport::Backoff;
 use crate::{Error, ErrorKind, Result};
@@ -40,6 +41,8 @@ pub(crate) struct Sender {
     broadcasts: Broadcasts,
     /// Tells of what is sent, if anybody wants that.
     sent_events: Option<SentEvents>,
+    /// Is told of what is sent.
+    witness: Option<Arc<Witness>>,
 }
 
 /// A plan of which all is routed and encoded.
@@ -86,7 +89,13 @@ impl Sender {
             control_exchange: config.control_exchange.clone(),
             broadcasts,
             sent_events: SentEvents::new(config)?,
+            witness: None,
         })
+    }
+
+    /// Tells the witness of what it sends.
+    pub(crate) fn watched_by(self, witness: Arc<Witness>) -> Self {
+        Sender { witness: Some(witness), ..self }
     }
 
     /// What sending a signature comes to; `parent` is the task that sends it.
@@ -144,9 +153,14 @@ impl Sender {
     /// # Errors
     /// As [`Publisher::publish`].
     pub(crate) async fn publish(&self, messages: Vec<Outgoing>) -> Result<()> {
-        let Some(events) = &self.sent_events else { return self.publisher.publish(messages).await };
-        let told = events.of(&messages);
+        let witness = self.witness.as_ref().filter(|witness| witness.wants_sent());
+        let named = witness.map(|witness| (witness, messages.iter().map(named).collect::<Vec<_>>()));
+        let told = self.sent_events.as_ref().map(|events| (events, events.of(&messages)));
         self.publisher.publish(messages).await?;
+        if let Some((witness, named)) = named {
+            named.iter().for_each(|(name, queue)| witness.sent(name, queue));
+        }
+        let Some((events, told)) = told else { return Ok(()) };
         let told = events.publications(told, &self.broadcasts.clock, self.clock.now())?;
         let connection = self.broadcasts.connection.borrow().clone();
         if let Some(connection) = connection {
@@ -194,6 +208,12 @@ impl Sender {
             }
         }
     }
+}
+
+/// The task that a message calls, and the queue that it is for.
+fn named(message: &Outgoing) -> (String, String) {
+    let name = message.publication.message.headers.get("task").and_then(Value::as_str).unwrap_or_default();
+    (name.to_owned(), message.queue_name().unwrap_or_default().to_owned())
 }
 
 fn unsendable(why: &str) -> Error {

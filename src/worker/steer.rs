@@ -67,7 +67,7 @@ impl Consumer {
     }
 
     /// What is reserved, and what was held and is due: of the latter one is enough to make room for the next.
-    fn load(&self) -> usize {
+    pub(super) fn load(&self) -> usize {
         let is_due = self.held.next_eta().is_some_and(|eta| eta <= self.clock.now());
         self.running.len() + self.reserved.len() + usize::from(is_due)
     }

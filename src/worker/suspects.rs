@@ -58,9 +58,13 @@ impl Consumer {
         if is_late {
             self.patient.begin(Instant::now());
         }
-        self.about.count(&work.name);
+        let at = self.clock.now();
+        // What expired while it was held is met in the pool, and does not run there.
+        if !work.is_expired(at) {
+            self.about.count(&work.name);
+        }
         let (request, content) = (Arc::clone(&work.request), Content::of(&work.message));
-        let slot = self.running.begin(Start { request, content, at: self.clock.now(), is_late }, credit);
+        let slot = self.running.begin(Start { request, content, at, is_late }, credit);
         match &self.quarantine {
             Some(quarantine) if work.record.is_some() => {
                 let poison = quarantine.poison.clone();

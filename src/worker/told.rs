@@ -1,5 +1,5 @@
-//! What task events tell: from what a worker knows to the events that a stock worker would send, decided without sending
-//! any (celery/worker/strategy.py `default`, celery/worker/request.py `Request`).
+//! What is told of tasks: from what a worker knows to the events that a stock worker would send, decided without sending
+//! any. Who counts counts the same ([`tales`]) (celery/worker/strategy.py `default`, celery/worker/request.py `Request`).
 
 use std::time::Duration;
 
@@ -28,31 +28,58 @@ pub(super) fn received(work: &Work) -> Task {
     }
 }
 
+/// What is told of a task's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tale {
+    Succeeded,
+    Failed,
+    Retried,
+    Rejected { requeue: bool },
+    Revoked,
+    Cancelled,
+}
+
+/// What is told of a task's end, in Celery's order.
+pub(super) fn tales(end: &Ended<'_>, policy: &Policy) -> impl Iterator<Item = Tale> + use<> {
+    let rejected = |requeue| end.was_unsettled.then_some(Tale::Rejected { requeue });
+    let returned = |is_done: bool, requeue| if policy.acks_late && !is_done { rejected(requeue) } else { None };
+    let tales = match end.ending {
+        Ending::Success => [Some(Tale::Succeeded), None],
+        Ending::Failure => [returned(policy.acks_on_failure, false), Some(Tale::Failed)],
+        Ending::TimeLimit => [Some(Tale::Failed), returned(policy.acks_on_timeout, true)],
+        Ending::Lost if policy.requeues_lost() => [rejected(true), None],
+        Ending::Lost => [returned(policy.acks_on_failure, false), Some(Tale::Failed)],
+        Ending::WorkerLost => [Some(Tale::Failed), None],
+        Ending::Reject { requeue: false } => [Some(Tale::Failed), rejected(false)],
+        Ending::Reject { requeue: true } => [rejected(true), None],
+        Ending::Retry => [Some(Tale::Retried), None],
+        Ending::Revoked => [Some(Tale::Revoked), None],
+        Ending::Cancelled => [Some(Tale::Cancelled), None],
+        // Celery tells nothing of these: to monitors they go on.
+        Ending::Ignore | Ending::Replaced => [None, None],
+    };
+    tales.into_iter().flatten()
+}
+
 /// The events of a task's end, in Celery's order.
 pub(super) fn ended(uuid: &str, end: &Ended<'_>, policy: &Policy) -> Vec<Kind> {
-    let uuid = || uuid.to_owned();
-    let rejected = |requeue| end.was_unsettled.then(|| Kind::TaskRejected { uuid: uuid(), requeue });
-    let returned = |is_done: bool, requeue| if policy.acks_late && !is_done { rejected(requeue) } else { None };
-    match end.ending {
-        Ending::Success => {
+    tales(end, policy).map(|tale| event(tale, uuid.to_owned(), end)).collect()
+}
+
+fn event(tale: Tale, uuid: String, end: &Ended<'_>) -> Kind {
+    match tale {
+        Tale::Succeeded => {
             let runtime = end.runtime.as_ref().map(Duration::as_secs_f64).into();
-            vec![Kind::TaskSucceeded { uuid: uuid(), result: end.result.unwrap_or_default().to_owned(), runtime }]
+            Kind::TaskSucceeded { uuid, result: end.result.unwrap_or_default().to_owned(), runtime }
         }
-        Ending::Failure => returned(policy.acks_on_failure, false).into_iter().chain([failed(uuid(), end)]).collect(),
-        Ending::TimeLimit => [failed(uuid(), end)].into_iter().chain(returned(policy.acks_on_timeout, true)).collect(),
-        Ending::Lost if policy.requeues_lost() => rejected(true).into_iter().collect(),
-        Ending::Lost => returned(policy.acks_on_failure, false).into_iter().chain([failed(uuid(), end)]).collect(),
-        Ending::WorkerLost => vec![failed(uuid(), end)],
-        Ending::Reject { requeue: false } => [failed(uuid(), end)].into_iter().chain(rejected(false)).collect(),
-        Ending::Reject { requeue: true } => rejected(true).into_iter().collect(),
-        Ending::Retry => vec![Kind::TaskRetried { uuid: uuid(), exception: exception(end), traceback: traceback(end) }],
-        Ending::Revoked => {
+        Tale::Failed => failed(uuid, end),
+        Tale::Retried => Kind::TaskRetried { uuid, exception: exception(end), traceback: traceback(end) },
+        Tale::Rejected { requeue } => Kind::TaskRejected { uuid, requeue },
+        Tale::Revoked => {
             let how = Revocation { signum: end.terminated.map(|signal| signal.number()), expired: end.is_expired };
-            vec![Kind::TaskRevoked { uuid: uuid(), how }]
+            Kind::TaskRevoked { uuid, how }
         }
-        Ending::Cancelled => vec![Kind::TaskCancelled(uuid())],
-        // Celery tells nothing of these: to monitors they go on.
-        Ending::Ignore | Ending::Replaced => Vec::new(),
+        Tale::Cancelled => Kind::TaskCancelled(uuid),
     }
 }
 

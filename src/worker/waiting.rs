@@ -20,11 +20,11 @@ use crate::trace::Scope;
 const THAWS: usize = 500;
 
 impl Consumer {
-    pub(super) fn accept(&mut self, eta: Option<Timestamp>, work: Box<Work>) {
+    pub(super) fn accept(&mut self, eta: Option<Timestamp>, mut work: Box<Work>) {
         match (self.reason(&work), eta) {
             (Some(reason), _) => self.discard(work, reason),
             (None, eta) => {
-                self.finisher.witness.received(&work);
+                self.finisher.witness.received(&mut work);
                 match eta {
                     Some(eta) => self.hold(eta, *work),
                     None => self.reserve(work),

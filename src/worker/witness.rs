@@ -20,10 +20,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::malformed::Malformed;
 use super::request::Work;
 use super::settle::Ending;
 use crate::control::Signal;
+use crate::metrics::Counted;
 use crate::protocol::{Exception, MetaResult, Value, repr};
 
 /// Hears what happens. What it does not ask for costs nothing.
@@ -36,11 +39,26 @@ pub(crate) trait Listener: Send + Sync + fmt::Debug {
     /// A message was accepted: it will be run, perhaps later.
     fn received(&self, _work: &Work) {}
 
+    /// What counts the message as waiting, until its handler begins or it is given up. Asked for right after
+    /// [`Listener::received`].
+    fn waits(&self, _work: &Work) -> Option<Waiting> {
+        None
+    }
+
     /// The handler begins.
     fn started(&self, _work: &Work) {}
 
     /// What a task came to: it has run, or was not to be run.
     fn ended(&self, _work: &Work, _ended: &Ended<'_>) {}
+
+    /// Whether it wants to hear of [`Listener::sent`].
+    fn wants_sent(&self) -> bool {
+        false
+    }
+
+    /// The broker has accepted a message that a task of this name sends, or that follows it, for this queue; `""`: an exchange
+    /// decides where it goes.
+    fn sent(&self, _name: &str, _queue: &str) {}
 
     /// A message that cannot be run.
     fn refused(&self, _malformed: &Malformed) {}
@@ -106,6 +124,13 @@ pub(crate) struct Tally {
     processed: AtomicU64,
 }
 
+/// A message that was received and waits; dropping it ends that.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) since: Instant,
+    pub(crate) _counted: Counted,
+}
+
 /// A run that has begun; dropping it ends it for [`Tally::active`].
 #[derive(Debug)]
 pub(crate) struct Active<'a>(&'a AtomicUsize);
@@ -132,15 +157,26 @@ impl Witness {
         &self.tally
     }
 
-    pub(crate) fn received(&self, work: &Work) {
+    pub(crate) fn received(&self, work: &mut Work) {
         self.listeners.iter().for_each(|listener| listener.received(work));
+        work.waiting = self.listeners.iter().find_map(|listener| listener.waits(work));
     }
 
-    pub(crate) fn started(&self, work: &Work) -> Active<'_> {
+    pub(crate) fn started(&self, work: &mut Work) -> Active<'_> {
         self.tally.processed.fetch_add(1, Ordering::Relaxed);
         self.tally.active.fetch_add(1, Ordering::AcqRel);
         self.listeners.iter().for_each(|listener| listener.started(work));
+        work.waiting = None;
         Active(&self.tally.active)
+    }
+
+    /// Whether anybody wants to hear of what is sent.
+    pub(crate) fn wants_sent(&self) -> bool {
+        self.listeners.iter().any(|listener| listener.wants_sent())
+    }
+
+    pub(crate) fn sent(&self, name: &str, queue: &str) {
+        self.listeners.iter().for_each(|listener| listener.sent(name, queue));
     }
 
     /// The repr of a result that is about to be given away, if anybody wants it (celery/app/trace.py `Rstr`).

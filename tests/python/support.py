@@ -88,6 +88,14 @@ class Process:
             self._process.wait()
             raise AssertionError("it did not end by itself:\n" + self.output.text()) from None
 
+    def terminate(self):
+        """Asks it to end, and waits for nothing."""
+        self._process.terminate()
+
+    @property
+    def pid(self):
+        return self._process.pid
+
     def kill(self):
         self.is_stopped = True
         self._process.kill()

@@ -9,11 +9,12 @@ import json
 import re
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from command_lines import Both
-from faults import RustWorker, StockWorker, eventually
+from faults import DEADLINE, Messages, RustWorker, StockWorker, eventually
 from support import SECONDS
 
 STOCK, RUST = "stock@test", "rust@test"
@@ -250,3 +251,33 @@ def test_the_report_has_celerys_shape(fleet):
 def test_wrong_questions_are_refused_alike(fleet, command, arguments):
     stock, ours = (fleet.renamed(fleet.ask(command, node, **arguments)) for node in (STOCK, RUST))
     assert differences(command, stock, ours) == []
+
+
+@pytest.mark.only("redis", "what a large answer costs the worker is the same on both")
+def test_a_large_answer_keeps_nobody_waiting(each_broker, folder):
+    """The loop copies what the answer is made of, and answers others while it is made."""
+    app, count, node = each_broker.application(), 10_000, "large@test"
+    messages = Messages(each_broker, app, "rust.echo")
+    messages.envelope["headers"]["eta"] = "2100-01-01T00:00:00+00:00"
+    sent = dict(messages.message("large", number, "x" * 100) for number in range(count))
+    each_broker.push("large", *sent.values())
+    worker = RustWorker(each_broker, folder, "large", {}, "-n", node)
+
+    def ask(method):
+        since = time.monotonic()
+        [reply] = app.control.broadcast(method, destination=[node], reply=True, limit=1, timeout=DEADLINE)
+        return reply[node], time.monotonic() - since
+
+    try:
+        eventually(lambda: worker.output.text().count("] received\n") == count, "all are held")
+        with ThreadPoolExecutor(1) as pool:
+            asked, times = pool.submit(ask, "scheduled"), []
+            while not asked.done() or not times:
+                times.append(ask("ping")[1])
+            scheduled, _ = asked.result()
+        assert {entry["request"]["id"] for entry in scheduled} == set(sent)
+        assert {entry["request"]["args"][0] for entry in scheduled} == set(range(count))
+        assert max(times) < 1, times
+    finally:
+        worker.kill()
+        app.close()

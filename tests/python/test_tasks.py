@@ -275,8 +275,10 @@ def test_started_is_stored_where_it_is_asked_for(tasks, extended):
     assert [meta["status"] for meta in tasks.stored("noop")[0]] == ["SUCCESS"]
 
 
-def test_extended_results(extended):
-    result = extended.send_with("echo", (1, "two"), {"three": 3}, headers={"tenant": "acme"})
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_extended_results(extended, compression):
+    options = {"headers": {"tenant": "acme"}, "compression": compression}
+    result = extended.send_with("echo", (1, "two"), {"three": 3}, **options)
     assert extended.value(result) == [[1, "two"], {"three": 3}]
     assert (result.name, result.args, result.kwargs) == ("rust.echo", [1, "two"], {"three": 3})
     assert (result.queue, result.retries) == ("extended", 0)

@@ -8,7 +8,7 @@ use crate::source::{Source, has_word, paths_from};
 /// Imports point down only, and neighbours in a band do not see each other.
 pub(crate) const BANDS: &[&[&str]] = &[
     &["error", "time"],
-    &["protocol", "config", "url", "tls"],
+    &["protocol", "config", "url", "tls", "metrics", "http"],
     &["redis_client", "amqp_client", "routing", "canvas", "trace"],
     &["transport", "backend", "task", "control", "events"],
     &["app"],
@@ -26,6 +26,8 @@ const CLIENTS: &[(&str, &[&str])] = &[
     ("redis", &["src/redis_client", "src/transport/redis", "src/backend/redis"]),
     ("lapin", &["src/amqp_client", "src/transport/amqp", "src/backend/rpc"]),
     ("opentelemetry", &["src/trace"]),
+    ("hyper", &["src/http"]),
+    ("hyper_util", &["src/http"]),
 ];
 /// What a pure room may not name, and why it would.
 const IMPURE: &[&str] =
@@ -101,7 +103,7 @@ pub(crate) fn foreign_crates(source: &Source) -> Vec<String> {
 
 /// These rooms are values: no runtime, no sockets, no reading of clocks.
 pub(crate) fn purity(source: &Source) -> Vec<String> {
-    if !matches!(source.room(), Some("protocol" | "config" | "url" | "routing" | "canvas" | "events")) {
+    if !matches!(source.room(), Some("protocol" | "config" | "url" | "routing" | "canvas" | "events" | "metrics")) {
         return Vec::new();
     }
     let code = source.code();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -123,9 +124,7 @@ async fn read(desk: &Arc<Desk>, index: u32, mut reader: OwnedReadHalf, gone: &Go
             how = gone.known() => Some(how),
         };
         if how.is_some() {
-            while let Ok(1..) = reader.try_read_buf(&mut buffer) {
-                buffer.reserve(ROOM);
-            }
+            drain(reader.as_ref(), &mut buffer);
         }
         if hear(desk, index, &mut buffer).is_err() {
             error!("a child says what is no frame, and is ended");
@@ -135,6 +134,14 @@ async fn read(desk: &Arc<Desk>, index: u32, mut reader: OwnedReadHalf, gone: &Go
         if let Some(how) = how {
             return how;
         }
+    }
+}
+
+/// Reads what is there. Tokio may not have heard of it yet: a child says its last words and is gone.
+fn drain(stream: &UnixStream, buffer: &mut BytesMut) {
+    let mut room = vec![0; ROOM];
+    while let Ok((_, length @ 1..)) = recv(stream, room.as_mut_slice(), RecvFlags::DONTWAIT) {
+        buffer.extend_from_slice(&room[..length]);
     }
 }
 

@@ -60,6 +60,7 @@ impl Transport for AmqpTransport {
             browses_in_place: false,
             sends_ahead: true,
             delays_natively: true,
+            has_neighbours: true,
             retries_refused_logins: false,
         }
     }

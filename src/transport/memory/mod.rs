@@ -90,6 +90,7 @@ impl Transport for MemoryTransport {
             browses_in_place: true,
             sends_ahead: false,
             delays_natively: false,
+            has_neighbours: false,
             retries_refused_logins: true,
         }
     }

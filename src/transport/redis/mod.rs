@@ -86,6 +86,7 @@ impl Transport for RedisTransport {
             browses_in_place: true,
             sends_ahead: false,
             delays_natively: false,
+            has_neighbours: true,
             retries_refused_logins: true,
         }
     }

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use crate::Result;
 use crate::protocol::{AcceptContent, Body, Map, Message, Serializer, Value, repr};
 use crate::task::Request;
+use crate::worker::malformed::Fault;
 use crate::worker::request::Work;
 use crate::worker::running::Run;
 
@@ -53,19 +54,20 @@ impl Content {
         }
     }
 
-    /// The arguments by position and by name.
-    fn arguments(&self, headers: &Map, accept: &AcceptContent) -> Result<(Value, Value)> {
+    /// Decodes it; the headers say how it is compressed.
+    ///
+    /// # Errors
+    /// `Decode` or `Refused`, which they were not when the message came.
+    pub(crate) fn body(self, headers: &Map, accept: &AcceptContent) -> Result<Body> {
         let compression = headers.get("compression").cloned();
         let message = Message {
             headers: compression.map(|compression| ("compression", compression)).into_iter().collect(),
-            content_type: self.content_type.clone(),
-            content_encoding: self.content_encoding.clone(),
-            body: self.body.clone(),
+            content_type: self.content_type,
+            content_encoding: self.content_encoding,
+            body: self.body,
             ..Message::default()
         };
-        // What is no body was refused when it came.
-        let body = Body::read(message.payload(accept)?).unwrap_or_default();
-        Ok((body.args.into(), body.kwargs.into()))
+        Body::read(message.payload(accept)?).map_err(|error| Fault::Body(error).into_error())
     }
 }
 
@@ -109,7 +111,8 @@ impl Item {
     fn arguments(&self, how: Arguments<'_>) -> (Value, Value) {
         let text = |name| self.request.headers.get(name).cloned().unwrap_or_else(|| "".into());
         let texts = || (text("argsrepr"), text("kwargsrepr"));
-        let values = |accept| self.content.arguments(&self.request.headers, accept).unwrap_or_else(|_| texts());
+        let body = |accept| self.content.clone().body(&self.request.headers, accept);
+        let values = |accept| body(accept).map_or_else(|_| texts(), |body| (body.args.into(), body.kwargs.into()));
         match how {
             Arguments::Texts => texts(),
             Arguments::Values(accept) => values(accept),
@@ -125,5 +128,46 @@ fn encodable(value: Value, serializer: Serializer) -> Value {
     match serializer.encode(&value) {
         Ok(_) => value,
         Err(_) => repr::saferepr(&value, repr::Limits::default()).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use num_bigint::BigInt;
+
+    use super::*;
+    use crate::protocol::Compression;
+
+    fn item(body: &Body, compression: Option<Compression>) -> Item {
+        let mut message = Message { content_type: Some("application/json".to_owned()), ..Message::default() };
+        let headers = Map::from([
+            ("compression", Value::from(compression.map(|_| "application/x-gzip"))),
+            ("argsrepr", "(1,)".into()),
+            ("kwargsrepr", "{}".into()),
+        ]);
+        message.headers = headers.clone();
+        message.set_body(body).unwrap();
+        let request = Request { id: "i".into(), task: "t".into(), headers, ..Request::default() };
+        Item::thawed(request, &message)
+    }
+
+    fn args(item: &Item, how: Arguments<'_>) -> Value {
+        item.info(how).as_map().and_then(|info| info.get("args")).cloned().unwrap_or_default()
+    }
+
+    #[test]
+    fn arguments_are_values_or_texts() {
+        let accept = AcceptContent::default();
+        let one = Body { args: vec![1.into()], ..Body::default() };
+        for compression in [None, Some(Compression::Zlib)] {
+            let item = item(&one, compression);
+            assert_eq!(args(&item, Arguments::Values(&accept)), [1].into());
+            assert_eq!(args(&item, Arguments::Texts), "(1,)".into());
+        }
+        // No number of MessagePack's.
+        let large = BigInt::from(2).pow(70);
+        let item = item(&Body { args: vec![large.clone().into()], ..Body::default() }, None);
+        assert_eq!(args(&item, Arguments::Encodable(&accept, Serializer::Json)), [large].into());
+        assert_eq!(args(&item, Arguments::Encodable(&accept, Serializer::Msgpack)), "[1180591620717411303424]".into());
     }
 }

@@ -32,7 +32,7 @@ impl Consumer {
             ("put-guarded-by-semaphore", true.into()),
             ("timeouts", limits.map(|limit| limit.map_or(Value::from(0), |limit| limit.as_secs_f64().into())).into()),
         ]);
-        Value::Map(Map::from([
+        let mut stats = Map::from([
             ("total", Value::from(total)),
             ("pid", std::process::id().into()),
             ("clock", self.remote.clock.value().to_string().into()),
@@ -41,7 +41,23 @@ impl Consumer {
             ("broker", broker_info(&transport.uri(), config).into()),
             ("prefetch_count", self.prefetch.limit().into()),
             ("rusage", rusage()),
-        ]))
+        ]);
+        if let Some(autoscaler) = self.autoscaler() {
+            stats.insert("autoscaler", autoscaler);
+        }
+        Value::Map(stats)
+    }
+
+    /// celery/worker/autoscale.py `Autoscaler.info`; `None`: the pool does not grow by itself.
+    fn autoscaler(&self) -> Option<Value> {
+        let (max, min) = self.pool.bounds()?;
+        let rows = [
+            ("max", max),
+            ("min", min),
+            ("current", self.pool.size()),
+            ("qty", self.running.len() + self.reserved.len()),
+        ];
+        Some(Value::Map(rows.into_iter().collect()))
     }
 }
 
