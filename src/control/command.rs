@@ -103,20 +103,10 @@ pub fn is_celerys(method: &str) -> bool {
     CELERYS.binary_search(&method).is_ok()
 }
 
-/// Whether such a command is to change something. Whoever sends it may not ask for an answer, and looks into the log.
-pub fn is_order(method: &str) -> bool {
-    ORDERS.contains(&method)
-}
-
-/// Of [`CELERYS`], those that change what a worker does, but for the events that monitors switch on and off.
-const ORDERS: &[&str] = &["add_consumer", "cancel_consumer"];
-
 /// Of celery/worker/control.py, those that [`Command::read`] does not read.
 const CELERYS: &[&str] = &[
     "active",
     "active_queues",
-    "add_consumer",
-    "cancel_consumer",
     "clock",
     "conf",
     "dump_active",
@@ -225,7 +215,7 @@ fn name(value: &Value) -> String {
 }
 
 /// Python's error for arguments without a default that were not given.
-fn require(function: &str, arguments: &Map, names: &[&str]) -> Result<()> {
+pub(super) fn require(function: &str, arguments: &Map, names: &[&str]) -> Result<()> {
     let missing: Vec<_> =
         names.iter().filter(|name| !arguments.contains_key(name)).map(|name| format!("'{name}'")).collect();
     match missing.as_slice() {
@@ -349,7 +339,6 @@ mod tests {
     #[test]
     fn celerys_commands_are_sorted_and_not_ours() {
         assert!(CELERYS.is_sorted());
-        assert!(ORDERS.iter().all(|name| is_celerys(name)));
         assert!(is_celerys("stats") && !is_celerys("nocmd"));
         for name in CELERYS {
             assert!(read(name, "{}").is_err_and(|error| error.starts_with("KeyError")), "{name}");
