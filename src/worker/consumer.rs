@@ -25,6 +25,7 @@ use super::parking::Parking;
 use super::poison::Quarantine;
 use super::pool::Pool;
 use super::pulse::{self, Load, Pulse};
+use super::queues::Queues;
 use super::rate_limit::RateLimits;
 use super::remote::Remote;
 use super::request::Work;
@@ -71,6 +72,8 @@ pub(crate) struct Consumer {
     pub(super) running: Running,
     /// How much may run at a time.
     pub(super) pool: Pool,
+    /// What is consumed.
+    pub(super) queues: Queues,
     pub(super) revoked: Revoked,
     pub(super) remote: Arc<Remote>,
     /// What it tells of itself.
@@ -131,6 +134,7 @@ pub(crate) struct Parts {
     pub(super) parking: Parking,
     pub(super) patient: ConsumerTimeout,
     pub(super) pulse: Option<Arc<Pulse>>,
+    pub(super) queues: Queues,
 }
 
 impl Consumer {
@@ -157,6 +161,7 @@ impl Consumer {
             parking,
             patient,
             pulse,
+            queues,
         } = parts;
         let (unsettled, settled) = mpsc::channel(1);
         Consumer {
@@ -175,6 +180,7 @@ impl Consumer {
             disable_prefetch,
             running: Running::new(handle.events.clone()),
             pool,
+            queues,
             revoked,
             remote: Arc::new(remote),
             about,

@@ -45,6 +45,7 @@ mod policy;
 mod pool;
 mod publisher;
 mod pulse;
+mod queues;
 mod rate_limit;
 mod remote;
 mod report;
@@ -115,6 +116,7 @@ pub use pool::Autoscale;
 use pool::Pool;
 use publisher::{Current, Publisher};
 use pulse::Pulse;
+use queues::{Consumed, Queues};
 use remote::{Neighbours, Remote};
 use results::Results;
 use revoked::Revoked;
@@ -330,8 +332,9 @@ impl Worker {
         let broadcasts = Broadcasts { connection: current.subscribe(), clock: Arc::clone(&clock) };
         let (delays, parking, patient) = self.delays();
         self.tasks.delay(delays.queues());
+        let consumed: Consumed = Arc::new(watch::Sender::new(self.queues()));
         let link = Link {
-            queues: self.queues(),
+            queues: Arc::clone(&consumed),
             delays,
             prefetch: Arc::clone(&prefetch),
             events: self.handle.events.clone(),
@@ -346,7 +349,8 @@ impl Worker {
         gossip.map(|gossip| tokio::spawn(gossip.run(Arc::clone(&sender))));
         let finisher = self.finisher(sender, writer.clone(), Arc::clone(&witness), rng);
         let pulse = watching.as_ref().map(|watching| Arc::clone(&watching.pulse));
-        let parts = Parts { pulse, ..self.parts(finisher, remote, poison, parking, patient, disable_prefetch)? };
+        let parts =
+            Parts { pulse, ..self.parts(finisher, remote, poison, (parking, patient), disable_prefetch, &consumed)? };
         let consumer = Consumer::new(parts, prefetch, pool, stop_consuming, &self.handle);
         let ended = consumer.run(self.events).await;
         witness.offline();
@@ -431,9 +435,9 @@ impl Worker {
         finisher: Finisher,
         remote: Remote,
         poison: Option<Poison>,
-        parking: Parking,
-        patient: ConsumerTimeout,
+        (parking, patient): (Parking, ConsumerTimeout),
         disable_prefetch: bool,
+        consumed: &Consumed,
     ) -> Result<Parts> {
         let config = self.app.config();
         let lost = match self.transport.capabilities().settles_across_connections {
@@ -454,6 +458,7 @@ impl Worker {
             freezer: Freezer::new()?,
             parking,
             patient,
+            queues: Queues::new(&self.app, consumed),
             quarantine: poison.map(|poison| Quarantine::new(poison, self.handle.events.clone())),
             pulse: None,
         })

@@ -118,7 +118,7 @@ impl Consumer {
             Inspection::Registered { attributes, builtins } => {
                 Snapshot::Value(tasks::registered(&self.tasks, attributes, *builtins))
             }
-            Inspection::ActiveQueues => Snapshot::Value(self.about.queues.iter().map(queues::as_dict).collect()),
+            Inspection::ActiveQueues => Snapshot::Value(self.active_queues()),
             Inspection::Stats => Snapshot::Value(self.stats()),
             Inspection::Conf { with_defaults } => {
                 Snapshot::Value(conf::table(self.about.app.config(), *with_defaults).into())
