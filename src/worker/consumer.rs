@@ -24,6 +24,7 @@ use super::intake::{self, Intake, Tasks};
 use super::parking::Parking;
 use super::poison::Quarantine;
 use super::pool::Pool;
+use super::queues::Queues;
 use super::rate_limit::RateLimits;
 use super::remote::Remote;
 use super::request::Work;
@@ -70,6 +71,8 @@ pub(crate) struct Consumer {
     pub(super) running: Running,
     /// How much may run at a time.
     pub(super) pool: Pool,
+    /// What is consumed.
+    pub(super) queues: Queues,
     pub(super) revoked: Revoked,
     pub(super) remote: Arc<Remote>,
     /// What it tells of itself.
@@ -127,6 +130,7 @@ pub(crate) struct Parts {
     pub(crate) lost: Lost,
     pub(super) parking: Parking,
     pub(super) patient: ConsumerTimeout,
+    pub(super) queues: Queues,
 }
 
 impl Consumer {
@@ -152,6 +156,7 @@ impl Consumer {
             lost,
             parking,
             patient,
+            queues,
         } = parts;
         let (unsettled, settled) = mpsc::channel(1);
         Consumer {
@@ -170,6 +175,7 @@ impl Consumer {
             disable_prefetch,
             running: Running::new(handle.events.clone()),
             pool,
+            queues,
             revoked,
             remote: Arc::new(remote),
             about,

@@ -202,14 +202,10 @@ impl Consumer {
     }
 }
 
-/// The answer to a command that stock workers know and this one does not. Of those that are to change something the log
-/// tells, too; for the others monitors ask again and again.
+/// The answer to a command that stock workers know and this one does not. Monitors ask again and again.
 fn unsupported(method: &str) -> Value {
     let text = format!("the control command {method} is not supported yet");
-    match control::is_order(method) {
-        true => warn!("{text}, and nothing is done"),
-        false => debug!("{text}"),
-    }
+    debug!("{text}");
     control::error(text)
 }
 

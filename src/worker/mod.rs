@@ -39,6 +39,7 @@ mod poison;
 mod policy;
 mod pool;
 mod publisher;
+mod queues;
 mod rate_limit;
 mod remote;
 mod report;
@@ -102,6 +103,7 @@ use poison::{Poison, Quarantine};
 pub use pool::Autoscale;
 use pool::Pool;
 use publisher::{Current, Publisher};
+use queues::{Consumed, Queues};
 use remote::Remote;
 use results::Results;
 use revoked::Revoked;
@@ -288,8 +290,9 @@ impl Worker {
         let broadcasts = Broadcasts { connection: current.subscribe(), clock: Arc::clone(&clock) };
         let (delays, parking, patient) = self.delays();
         self.tasks.delay(delays.queues());
+        let consumed: Consumed = Arc::new(watch::Sender::new(self.queues()));
         let link = Link {
-            queues: self.queues(),
+            queues: Arc::clone(&consumed),
             delays,
             prefetch: Arc::clone(&prefetch),
             events: self.handle.events.clone(),
@@ -301,7 +304,7 @@ impl Worker {
         let link = tokio::spawn(link.run(self.connector("consumer", rng.u64(..))));
         let sender = self.sender(publisher, broadcasts, rng.u64(..))?;
         let finisher = self.finisher(sender, writer.clone(), Arc::clone(&witness), rng);
-        let parts = self.parts(finisher, remote, poison, parking, patient, disable_prefetch)?;
+        let parts = self.parts(finisher, remote, poison, (parking, patient), disable_prefetch, &consumed)?;
         let consumer = Consumer::new(parts, prefetch, pool, stop_consuming, &self.handle);
         let ended = consumer.run(self.events).await;
         witness.offline();
@@ -370,9 +373,9 @@ impl Worker {
         finisher: Finisher,
         remote: Remote,
         poison: Option<Poison>,
-        parking: Parking,
-        patient: ConsumerTimeout,
+        (parking, patient): (Parking, ConsumerTimeout),
         disable_prefetch: bool,
+        consumed: &Consumed,
     ) -> Result<Parts> {
         let config = self.app.config();
         let lost = match self.transport.capabilities().settles_across_connections {
@@ -393,6 +396,7 @@ impl Worker {
             freezer: Freezer::new()?,
             parking,
             patient,
+            queues: Queues::new(&self.app, consumed),
             quarantine: poison.map(|poison| Quarantine::new(poison, self.handle.events.clone())),
         })
     }

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::browse::RedisBrowser;
-use super::consumer::{RedisConsumer, start};
+use super::consumer::{RedisConsumer, consumable, start};
 use super::fanout::{self, Announcer, RedisSubscription};
 use super::flush::flush;
 use super::inbox::RedisInbox;
@@ -131,10 +131,7 @@ impl Connection for RedisConnection {
     }
 
     async fn consume(&self, queues: &[Queue], prefetch: Arc<Prefetch>) -> Result<Box<dyn Consumer>> {
-        if let Some(queue) = queues.iter().find(|queue| queue.exchange_type == ExchangeType::Fanout) {
-            let message = format!("cannot consume from {}: fanout queues are not supported yet", queue.name);
-            return Err(Error::new(ErrorKind::Configuration, message));
-        }
+        consumable(queues)?;
         let (consumer, driver): (RedisConsumer, _) =
             start(Arc::clone(&self.link), queues, prefetch, self.stop_consuming.child_token()).await?;
         let mut drivers = self.drivers.lock().unwrap_or_else(PoisonError::into_inner);
