@@ -6,7 +6,7 @@ import re
 import pytest
 
 from faults import eventually
-from monitored import FATES, OURS, QUEUES, STOCK, Fleet, masked, send_everywhere
+from monitored import FATES, OURS, QUEUES, STOCK, masked, same
 
 # Where a task's detail differs, and why.
 DIFFERENT_VALUES = {
@@ -25,27 +25,8 @@ COMMANDS = {
 
 
 @pytest.fixture(scope="module")
-def fleet(broker, folder):
-    fleet = Fleet(broker, folder)
-    yield fleet
-    fleet.close()
-
-
-@pytest.fixture(scope="module")
 def flower(fleet):
     return fleet.flower
-
-
-@pytest.fixture(scope="module")
-def sent(fleet):
-    """The ids of one task of each fate, by node."""
-    return send_everywhere(fleet)
-
-
-def same(answers):
-    """What is said of the stock worker, of which is said the same of ours."""
-    assert answers[OURS] == answers[STOCK]
-    return answers[STOCK]
 
 
 def test_workers_are_listed(flower, sent):

@@ -9,7 +9,7 @@ import pytest
 
 from browser import Browser
 from faults import eventually
-from monitored import FATES, OURS, QUEUES, STOCK, Fleet, masked, send_everywhere
+from monitored import FATES, OURS, QUEUES, STOCK, masked, same
 from support import ROOT
 
 SCREENSHOTS = ROOT / ".build" / "flower"
@@ -90,29 +90,12 @@ class Pages(Browser):
 
 
 @pytest.fixture(scope="module")
-def fleet(broker, folder):
-    fleet = Fleet(broker, folder)
-    yield fleet
-    fleet.close()
-
-
-@pytest.fixture(scope="module")
-def sent(fleet):
-    return send_everywhere(fleet)
-
-
-@pytest.fixture(scope="module")
 def pages(fleet, folder):
     pages = Pages(fleet.flower, folder)
     yield pages
     complaints = pages.complaints()
     pages.close()
     assert not complaints
-
-
-def same(answers):
-    assert answers[OURS] == answers[STOCK]
-    return answers[STOCK]
 
 
 def test_the_list_of_workers(pages, sent):
