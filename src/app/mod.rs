@@ -59,6 +59,9 @@
 //!
 //! Nothing here decides what a canvas comes to (that is `canvas`) or where a message goes (that is `routing`).
 
+mod broker_info;
+mod bug_report;
+pub(crate) mod conf;
 pub(crate) mod control;
 mod group_result;
 mod messages;
@@ -75,6 +78,8 @@ mod sent_events;
 
 use std::sync::{Arc, OnceLock};
 
+pub(crate) use broker_info::broker_info;
+pub(crate) use bug_report::bug_report;
 pub use control::{Call, Control, by_node};
 pub use group_result::GroupResult;
 pub(crate) use messages::Prepared;

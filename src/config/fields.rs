@@ -34,6 +34,13 @@ macro_rules! settings {
                 Ok(true)
             }
 
+            fn shown(&self, name: &str) -> Option<toml::Value> {
+                match name {
+                    $( stringify!($field) => $crate::config::shown::Show::show(&self.$field), )*
+                    _ => None,
+                }
+            }
+
             fn is_default(&self, name: &str) -> bool {
                 match name {
                     $( stringify!($field) => self.$field == $default, )*

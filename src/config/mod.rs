@@ -16,6 +16,7 @@ mod parser;
 mod queues;
 mod routes;
 mod settings;
+mod shown;
 
 pub use annotations::{Annotation, TaskAttributes};
 pub use merge::Warning;

@@ -54,6 +54,11 @@ const NOT_YET: &[&str] = &[
 
 const NOT_YET_BROKER_OPTIONS: &[&str] = &["max_connections", "socket_keepalive"];
 
+/// Whether the numbers of that setting are milliseconds, and not seconds.
+pub(super) fn is_in_milliseconds(name: &str) -> bool {
+    name.ends_with("_ms")
+}
+
 /// Whether Celery's documentation or ours names that setting, or that key of a table.
 pub(super) fn is_known(name: &str) -> bool {
     match name.split_once('.') {

@@ -44,6 +44,9 @@ pub(crate) trait Settings {
     /// Sets the field of that name; `false` when there is none.
     fn assign(&mut self, name: &str, value: &Value) -> Result<bool, Mismatch>;
 
+    /// The field of that name as a project would write it; `None` is null.
+    fn shown(&self, name: &str) -> Option<Value>;
+
     /// Whether the field of that name is as Celery has it by default.
     fn is_default(&self, name: &str) -> bool;
 }

@@ -1,8 +1,8 @@
 //! Remote control as values: what a client asks of workers, and what a worker answers.
 //!
 //! A [`ControlRequest`] is one message of the mailbox (kombu/pidbox.py), which may be meant for others; a [`Command`] is
-//! what it asks for, its arguments checked as Celery's handlers check theirs (celery/worker/control.py); a [`Reply`] is
-//! the answer's message. A client's side of it are [`ControlCall`] and [`answer`]. [`Rate`], [`Signal`] and [`LamportClock`] are what commands are made of.
+//! what it asks for, its arguments checked as Celery's handlers check theirs (celery/worker/control.py), or an
+//! [`Inspection`] if it only wants to know something; a [`Reply`] is the answer's message. A client's side of it are [`ControlCall`] and [`answer`]. [`Rate`], [`Signal`] and [`LamportClock`] are what commands are made of.
 //!
 //! Nothing here carries a command out, sends, receives, or knows a worker's state. Answers and errors are Celery's to the
 //! letter, because people and tools compare them.
@@ -10,6 +10,7 @@
 mod call;
 mod clock;
 mod command;
+mod inspection;
 mod matcher;
 mod rate;
 mod reply;
@@ -20,6 +21,7 @@ mod steer;
 pub use call::{ControlCall, Wanted, answer};
 pub use clock::LamportClock;
 pub use command::{Command, TimeLimit, is_celerys};
+pub use inspection::Inspection;
 pub use rate::Rate;
 pub use reply::{Reply, error, ok};
 pub use request::{ControlRequest, ReplyTo};

@@ -19,6 +19,7 @@ use super::farewell::{self, Farewell};
 use super::finish::Finisher;
 use super::frozen::{Freezer, Frozen};
 use super::held::Held;
+use super::inspect::About;
 use super::intake::{self, Intake, Tasks};
 use super::parking::Parking;
 use super::poison::Quarantine;
@@ -74,6 +75,8 @@ pub(crate) struct Consumer {
     pub(super) queues: Queues,
     pub(super) revoked: Revoked,
     pub(super) remote: Arc<Remote>,
+    /// What it tells of itself.
+    pub(super) about: About,
     pub(super) state_file: Option<StateFile>,
     /// Writes the state file at this moment, or did: two writes at a time would be in each other's way.
     pub(super) writing: Option<JoinHandle<()>>,
@@ -112,6 +115,7 @@ pub(crate) enum Lost {
 
 /// What a loop is made from.
 pub(crate) struct Parts {
+    pub(crate) about: About,
     pub(crate) tasks: Tasks,
     pub(crate) finisher: Finisher,
     pub(crate) remote: Remote,
@@ -138,6 +142,7 @@ impl Consumer {
         handle: &WorkerHandle,
     ) -> Self {
         let Parts {
+            about,
             tasks,
             finisher,
             remote,
@@ -173,6 +178,7 @@ impl Consumer {
             queues,
             revoked,
             remote: Arc::new(remote),
+            about,
             state_file,
             writing: None,
             chores: Chores::default(),

@@ -91,12 +91,10 @@ impl ConsumerTimeout {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::task::Request;
+    use crate::worker::running::Start;
 
     const MINUTE: Duration = Duration::from_secs(60);
 
@@ -114,9 +112,9 @@ mod tests {
     #[test]
     fn a_long_run_is_named_once() {
         let (events, _freed) = mpsc::unbounded_channel();
-        let (mut running, request) = (Running::new(events), Arc::new(Request::default()));
+        let mut running = Running::new(events);
         let mut timeout = ConsumerTimeout::new(Some(10 * MINUTE));
-        let _slots = [true, false].map(|is_late| running.begin(&request, None, is_late));
+        let _slots = [true, false].map(|is_late| running.begin(Start { is_late, ..Start::default() }, None));
         let began = Instant::now();
         timeout.begin(began);
         timeout.look(&mut running, began + 7 * MINUTE);

@@ -11,7 +11,7 @@ use super::event::Shutdown;
 use super::execute::Limits;
 use super::revoked::{stamps_of, values};
 use super::running::Run;
-use crate::control::{self, Command, ControlRequest, Rate, Signal, Steering, TimeLimit};
+use crate::control::{self, Command, ControlRequest, Inspection, Rate, Signal, Steering, TimeLimit};
 use crate::protocol::{Exception, Map, Value, repr};
 
 /// What a command comes to.
@@ -30,6 +30,9 @@ impl From<Value> for Answer {
 impl Consumer {
     /// Does what a client asks for, and has it answered (kombu/pidbox.py `Node.dispatch`).
     pub(super) fn control(&mut self, request: ControlRequest) {
+        if let Some(inspection) = Inspection::read(&request) {
+            return self.inspect(request, inspection);
+        }
         debug!("pidbox received method {} [ticket:{}]", request.call(), repr::repr(&request.ticket));
         let answer = match Command::read(&request) {
             Ok(Command::Steer(Steering::Shutdown(message))) => {
@@ -179,6 +182,7 @@ impl Consumer {
             return control::error("unknown task");
         }
         self.set_rate_limit(task_name, rate);
+        self.tasks.set_rate_limit(task_name, (!given.is_null()).then(|| text(given)));
         if !given.is_truthy() {
             info!("Rate limits disabled for tasks of type {task_name}");
             return control::ok("rate limit disabled successfully");

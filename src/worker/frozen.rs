@@ -5,6 +5,8 @@
 //! others are compressed, to about a tenth of what they are decoded.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use zstd::bulk::{Compressor, Decompressor};
@@ -13,7 +15,7 @@ use super::intake::{self, Intake, Tasks};
 use super::malformed::Malformed;
 use super::request::Work;
 use crate::protocol::{Message, Value, envelope};
-use crate::transport::{Growth, Receipt, Undecodable};
+use crate::transport::{Growth, QueueName, Receipt, Undecodable};
 use crate::{Error, ErrorKind, Result};
 
 /// The fastest of zstd's levels: higher ones find nothing more in so little.
@@ -34,12 +36,26 @@ pub(crate) struct Frozen {
     stamped: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Kept {
     /// The message, and its size when it is not compressed.
     Compressed { bytes: Box<[u8]>, size: u32, dictionary: u8 },
     /// What cannot be written, or is too large to be compressed in one piece.
     Whole(Box<Message>),
+}
+
+/// A held message for who only wants to read it, still compressed.
+#[derive(Debug)]
+pub(super) struct FrozenCopy {
+    kept: Kept,
+    queue: QueueName,
+}
+
+/// Decodes copies of held messages, away from the loop.
+pub(super) struct Thawer {
+    dictionaries: Vec<Arc<[u8]>>,
+    /// Made when they are needed.
+    decompressors: HashMap<u8, Decompressor<'static>>,
 }
 
 /// Freezes messages and thaws them.
@@ -52,6 +68,7 @@ pub(crate) struct Freezer {
 }
 
 struct Book {
+    dictionary: Arc<[u8]>,
     compressor: Compressor<'static>,
     decompressor: Decompressor<'static>,
 }
@@ -97,6 +114,12 @@ impl Freezer {
         self.hasher.hash_one(id)
     }
 
+    /// What reads copies of the messages that are frozen now.
+    pub(super) fn thawer(&self) -> Thawer {
+        let dictionaries = self.books.iter().map(|book| Arc::clone(&book.dictionary)).collect();
+        Thawer { dictionaries, decompressors: HashMap::new() }
+    }
+
     fn compress(&mut self, task: &str, message: &mut Message) -> Result<Kept> {
         self.buffer.clear();
         write(message, &mut self.buffer)?;
@@ -140,6 +163,37 @@ impl Frozen {
     pub(crate) fn is_stamped(&self) -> bool {
         self.stamped
     }
+
+    /// A copy that holds nothing of the broker's.
+    pub(super) fn copy(&self) -> FrozenCopy {
+        FrozenCopy { kept: self.kept.clone(), queue: self.receipt.queue().clone() }
+    }
+}
+
+impl FrozenCopy {
+    /// The queue that it was taken from.
+    pub(super) fn queue(&self) -> &QueueName {
+        &self.queue
+    }
+}
+
+impl Thawer {
+    /// The message that a copy is of.
+    pub(super) fn message(&mut self, copy: &FrozenCopy) -> Result<Message> {
+        let (bytes, size, dictionary) = match &copy.kept {
+            Kept::Whole(message) => return Ok(Message::clone(message)),
+            Kept::Compressed { bytes, size, dictionary } => (bytes, *size as usize, *dictionary),
+        };
+        let decompressor = match self.decompressors.entry(dictionary) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(vacant) => {
+                let dictionary = self.dictionaries.get(usize::from(dictionary));
+                let dictionary = dictionary.ok_or_else(|| failed("no dictionary"))?;
+                vacant.insert(Decompressor::with_dictionary(dictionary).map_err(failed)?)
+            }
+        };
+        read(decompressor.decompress(bytes, size).map_err(failed)?)
+    }
 }
 
 impl std::fmt::Debug for Freezer {
@@ -151,6 +205,7 @@ impl std::fmt::Debug for Freezer {
 impl Book {
     fn new(dictionary: &[u8]) -> Result<Self> {
         Ok(Book {
+            dictionary: dictionary.into(),
             compressor: Compressor::with_dictionary(LEVEL, dictionary).map_err(failed)?,
             decompressor: Decompressor::with_dictionary(dictionary).map_err(failed)?,
         })

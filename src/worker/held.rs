@@ -62,6 +62,27 @@ impl<T> Held<T> {
         self.heap.peek().map(|Reverse(entry)| entry.eta)
     }
 
+    /// The earliest, `most` of them, in their order.
+    pub(crate) fn earliest(&self, most: usize) -> Vec<(Timestamp, &T)> {
+        // In a heap nothing is earlier than what stands at half its place, so that only few are looked at.
+        let all = self.heap.as_slice();
+        let mut next: BinaryHeap<_> = all.first().map(|first| (first, 0)).into_iter().collect();
+        let mut earliest = Vec::with_capacity(most.min(all.len()));
+        while earliest.len() < most
+            && let Some((Reverse(entry), at)) = next.pop()
+        {
+            earliest.push((entry.eta, &entry.item));
+            next.extend([2 * at + 1, 2 * at + 2].into_iter().filter_map(|child| Some((all.get(child)?, child))));
+        }
+        earliest
+    }
+
+    /// Those whose ids have these hashes.
+    pub(crate) fn named(&self, ids: &HashSet<u64>) -> impl Iterator<Item = (Timestamp, &T)> {
+        let named = self.heap.iter().filter(|Reverse(entry)| ids.contains(&entry.id));
+        named.map(|Reverse(entry)| (entry.eta, &entry.item))
+    }
+
     /// How many things wait.
     pub(crate) fn len(&self) -> usize {
         self.heap.len()
@@ -152,6 +173,20 @@ mod tests {
         assert_eq!(unwanted.iter().map(|(_, name)| *name).collect::<Vec<_>>(), ["unwanted"]);
         assert_eq!(held.drain().collect::<Vec<_>>(), ["b", "c", "d"]);
         assert_eq!(held.len(), 0);
+    }
+
+    #[test]
+    fn the_earliest_are_found_whatever_came_first() {
+        let mut held = Held::new();
+        for place in 0..1000 {
+            let eta = place * 7919 % 1000;
+            held.hold(second(eta), eta.unsigned_abs(), eta);
+        }
+        let earliest: Vec<_> = held.earliest(300).into_iter().map(|(eta, item)| (eta.as_second(), *item)).collect();
+        assert_eq!(earliest, (0..300).map(|eta| (eta, eta)).collect::<Vec<_>>());
+        assert_eq!((held.earliest(5000).len(), held.len()), (1000, 1000));
+        assert_eq!(held.named(&HashSet::from([7, 5000])).map(|(_, item)| *item).collect::<Vec<_>>(), [7]);
+        assert_eq!(Held::<u8>::new().earliest(5), []);
     }
 
     #[test]

@@ -16,8 +16,8 @@ use crate::app::App;
 use crate::config::{Config, UnknownTasks};
 use crate::control::Rate;
 use crate::protocol::{AcceptContent, Body, Embed, HeaderError, Map, Message, TaskHeaders, Value};
-use crate::task::{Arguments, Request, RetryPolicy, Task};
-use crate::transport::{Delivery, Receipt};
+use crate::task::{Arguments, Request, RetryPolicy, Task, TaskOptions};
+use crate::transport::{Delivery, QueueName, Receipt};
 use crate::{Error, ErrorKind, Result};
 
 /// What is to be done with a message.
@@ -68,6 +68,8 @@ pub(crate) struct KnownTask {
     pub(crate) task: Arc<dyn Task>,
     pub(crate) policy: Policy,
     pub(crate) retries: RetryPolicy,
+    /// What its declaration and the annotations say.
+    pub(crate) options: TaskOptions,
     accept: Arc<AcceptContent>,
 }
 
@@ -101,9 +103,19 @@ impl Tasks {
             let name = task.name().to_owned();
             let options = task.options().annotated(&name, &config.task_annotations);
             let (policy, retries) = (Policy::new(&options, config), RetryPolicy::from(&options));
-            let known = KnownTask { task, policy, retries, accept: Arc::clone(&self.accept) };
+            let known = KnownTask { task, policy, retries, options, accept: Arc::clone(&self.accept) };
             self.known.entry(name).or_insert_with(|| Arc::new(known));
         }
+    }
+
+    /// The tasks by name.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &KnownTask)> {
+        self.known.iter().map(|(name, task)| (name.as_str(), &**task))
+    }
+
+    /// What may be decoded.
+    pub(crate) fn accept(&self) -> Arc<AcceptContent> {
+        Arc::clone(&self.accept)
     }
 
     /// Whether a task's messages are acknowledged when it is done.
@@ -141,6 +153,15 @@ impl Tasks {
         *task = Arc::new(changed);
         self.has_new_limits = true;
         true
+    }
+
+    /// Tells, from now on, that a task has this rate limit.
+    pub(crate) fn set_rate_limit(&mut self, name: &str, text: Option<String>) {
+        if let Some(task) = self.known.get_mut(name) {
+            let mut changed = KnownTask::clone(task);
+            changed.policy.rate_limit = text;
+            *task = Arc::new(changed);
+        }
     }
 
     /// Gives work that is about to start the limits of its task as they are now, unless its message has its own.
@@ -311,19 +332,25 @@ fn work(
     let limits = task.policy.limits_with(headers.time_limit, headers.soft_time_limit);
     let ignore_result = headers.ignore_result.unwrap_or(task.policy.ignore_result);
     let name = headers.shadow.clone().unwrap_or_else(|| headers.task.clone());
-    let (eta, request) = (headers.eta, request(headers, &mut message, &delivery, &tasks.hostname));
+    let (eta, request) = (headers.eta, request(headers, &mut message, delivery.queue(), &tasks.hostname));
     let mut work = Box::new(Work::new(delivery, message, body, task, request, name));
     (work.limits, work.ignore_result) = (limits, ignore_result);
     work.delayed_as = tasks.delayed.get(work.queue.as_str()).cloned();
     Ok((eta, work))
 }
 
+/// What a handler could know of a message that was accepted before.
+pub(super) fn request_of(message: &mut Message, queue: &QueueName, hostname: &str) -> Option<Request> {
+    let headers = TaskHeaders::read(&message.headers).ok()?;
+    Some(request(headers, message, queue, hostname))
+}
+
 /// What the handler can know. It takes the message's headers: [`Work::message`] puts them back together.
-fn request(headers: TaskHeaders, message: &mut Message, delivery: &Receipt, hostname: &str) -> Request {
+fn request(headers: TaskHeaders, message: &mut Message, queue: &QueueName, hostname: &str) -> Request {
     let properties = &message.properties;
     let delivery_info = Map::from([
         ("exchange", Value::from(properties.exchange.clone())),
-        ("routing_key", Value::from(properties.routing_key.clone().unwrap_or_else(|| delivery.queue().to_string()))),
+        ("routing_key", Value::from(properties.routing_key.clone().unwrap_or_else(|| queue.to_string()))),
         ("priority", Value::from(properties.priority)),
         ("redelivered", Value::from(properties.redelivered)),
     ]);

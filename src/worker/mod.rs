@@ -26,6 +26,7 @@ mod farewell;
 mod finish;
 mod frozen;
 mod held;
+mod inspect;
 mod intake;
 mod limited_set;
 mod link;
@@ -91,6 +92,7 @@ use event::Event;
 pub use event::Shutdown;
 use finish::Finisher;
 use frozen::Freezer;
+use inspect::About;
 use intake::Tasks;
 use limited_set::Bounds;
 use link::{Connector, Link};
@@ -381,6 +383,7 @@ impl Worker {
             false => Lost::Deliveries { cancel: config.worker_cancel_long_running_tasks_on_connection_loss },
         };
         Ok(Parts {
+            about: About::new(Arc::clone(&self.app), Arc::clone(&self.transport), self.options.queues.clone()),
             lost,
             remote,
             revoked: self.revoked(),

@@ -349,6 +349,11 @@ impl Quarantine {
         self.occupied || !self.suspects.is_empty()
     }
 
+    /// All that wait.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Box<Work>> {
+        self.asked.iter().chain(&self.suspects)
+    }
+
     /// How many wait.
     pub(crate) fn len(&self) -> usize {
         self.suspects.len() + self.asked.len()

@@ -79,6 +79,11 @@ impl Pool {
         }
     }
 
+    /// The most and the least that may run at a time; `None`: the pool does not grow by itself.
+    pub(crate) fn bounds(&self) -> Option<(usize, usize)> {
+        self.scaler.as_ref().map(|scaler| (scaler.max, scaler.min))
+    }
+
     pub(crate) fn grow(&mut self, places: i64) {
         self.size = self.size.saturating_add(unsigned(places));
     }

@@ -10,7 +10,7 @@ use super::publisher::Current;
 use crate::Result;
 use crate::backend::{ResultBackend, ResultWriter};
 use crate::control::{LamportClock, Reply, ReplyTo};
-use crate::protocol::{Exception, MetaResult, Serializer, State, TaskMeta, Value};
+use crate::protocol::{Exception, Message, MetaResult, Serializer, State, TaskMeta, Value};
 use crate::transport::Publication;
 
 /// How many stored states are asked for at a time.
@@ -63,11 +63,23 @@ impl Remote {
 
     /// Answers a client. One that does not wait any more is not told.
     pub(crate) async fn reply(&self, reply_to: ReplyTo, ticket: Value, value: Value) {
+        match self.message(ticket, value) {
+            Ok(message) => self.send(reply_to, message).await,
+            Err(error) => warn!("cannot write the answer to a command: {error}"),
+        }
+    }
+
+    /// The message of an answer.
+    ///
+    /// # Errors
+    /// `Encode`: the serializer has no form for it.
+    pub(crate) fn message(&self, ticket: Value, value: Value) -> Result<Message> {
         let reply = Reply { hostname: &self.metas.hostname, value, ticket, clock: self.clock.forward() };
-        let message = match reply.into_message(self.serializer) {
-            Ok(message) => message,
-            Err(error) => return warn!("cannot write the answer to a command: {error}"),
-        };
+        reply.into_message(self.serializer)
+    }
+
+    /// Sends the message of an answer.
+    pub(crate) async fn send(&self, reply_to: ReplyTo, message: Message) {
         let Some(connection) = self.connection.borrow().clone() else {
             return debug!("no connection is up: a command is not answered");
         };

@@ -2,10 +2,12 @@
 
 use std::sync::{Arc, OnceLock};
 
+use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use super::event::Event;
+use super::inspect::Content;
 use crate::control::Signal;
 use crate::task::Request;
 use crate::transport::Credit;
@@ -24,11 +26,26 @@ pub(crate) struct Run {
     pub(crate) request: Arc<Request>,
     /// When it began.
     pub(crate) since: Instant,
+    /// The same by the wall clock.
+    pub(crate) at: Timestamp,
+    /// What its arguments can be read from.
+    pub(crate) content: Content,
     /// Its message is acknowledged when it is done.
-    is_late: bool,
+    pub(crate) is_late: bool,
     /// It was said that it takes long.
     pub(crate) is_named: bool,
     leash: Arc<Leash>,
+}
+
+/// What begins.
+#[derive(Debug, Default)]
+pub(crate) struct Start {
+    pub(crate) request: Arc<Request>,
+    pub(crate) content: Content,
+    /// By the wall clock.
+    pub(crate) at: Timestamp,
+    /// Its message is acknowledged when it is done.
+    pub(crate) is_late: bool,
 }
 
 /// A place in the pool; dropping it frees it.
@@ -64,10 +81,12 @@ impl Running {
     }
 
     /// Takes a place. The unit of the prefetch window that comes with it, if one does, is given back with the place.
-    pub(crate) fn begin(&mut self, request: &Arc<Request>, credit: Option<Credit>, is_late: bool) -> Slot {
+    pub(crate) fn begin(&mut self, start: Start, credit: Option<Credit>) -> Slot {
         let leash = Arc::<Leash>::default();
-        let (request, leash_of_run) = (Arc::clone(request), Arc::clone(&leash));
-        let run = Some(Run { request, since: Instant::now(), is_late, is_named: false, leash: leash_of_run });
+        let Start { request, content, at, is_late } = start;
+        let leash_of_run = Arc::clone(&leash);
+        let since = Instant::now();
+        let run = Some(Run { request, since, at, content, is_late, is_named: false, leash: leash_of_run });
         let place = match self.free.pop() {
             Some(place) => {
                 self.places[place] = run;
@@ -156,8 +175,7 @@ mod tests {
     async fn places_are_used_again_and_runs_are_ended() {
         let (events, mut freed) = mpsc::unbounded_channel();
         let mut running = Running::new(events);
-        let request = Arc::new(Request::default());
-        let (one, two) = (running.begin(&request, None, false), running.begin(&request, None, false));
+        let (one, two) = (running.begin(Start::default(), None), running.begin(Start::default(), None));
         assert_eq!(running.len(), 2);
         running.iter().for_each(|run| run.terminate(Signal::default()));
         running.iter().for_each(|run| run.terminate(Signal::default()));
@@ -167,7 +185,7 @@ mod tests {
         running.freed(place);
         running.freed(place);
         assert_eq!(running.len(), 1);
-        let three = running.begin(&request, None, false);
+        let three = running.begin(Start::default(), None);
         assert_eq!((running.len(), running.places.len()), (2, 2));
         assert!(three.leash().end.get().is_none());
     }

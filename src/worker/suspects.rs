@@ -1,12 +1,16 @@
 //! What begins next, and how the loop keeps apart what may have killed a worker: see [`super::poison`].
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::consumer::Consumer;
 use super::event::Event;
+use super::inspect::Content;
 use super::poison::{Alone, Judgement, Quarantine, Turn};
 use super::request::Work;
+use super::running::Start;
 
 impl Consumer {
     /// What is to begin now; with it, that it is to be alone.
@@ -54,7 +58,13 @@ impl Consumer {
         if is_late {
             self.patient.begin(Instant::now());
         }
-        let slot = self.running.begin(&work.request, credit, is_late);
+        let at = self.clock.now();
+        // What expired while it was held is met in the pool, and does not run there.
+        if !work.is_expired(at) {
+            self.about.count(&work.name);
+        }
+        let (request, content) = (Arc::clone(&work.request), Content::of(&work.message));
+        let slot = self.running.begin(Start { request, content, at, is_late }, credit);
         match &self.quarantine {
             Some(quarantine) if work.record.is_some() => {
                 let poison = quarantine.poison.clone();

@@ -10,7 +10,7 @@ import gc
 
 import pytest
 
-pytest.register_assert_rewrite("canvas", "canvas_cases", "client", "faults", "rabbit", "support", "tracing")
+pytest.register_assert_rewrite("canvas", "canvas_cases", "client", "command_lines", "faults", "rabbit", "support", "tracing")
 
 import client  # noqa: E402
 from faults import Broker, current  # noqa: E402

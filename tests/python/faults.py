@@ -205,7 +205,9 @@ def supervise(start, done):
 
 
 class StockWorker(Faulty):
-    """A stock Celery worker, ready."""
+    """A stock Celery worker, ready; it says nothing of itself, unless a kind of its own does."""
+
+    quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
 
     def __init__(self, broker, queues, transport_options, *arguments, hangs=False, python=PYTHON_5_7, **settings):
         # One that is killed while it restores would otherwise keep all others from it for five minutes.
@@ -216,8 +218,7 @@ class StockWorker(Faulty):
             "STOCK_TRANSPORT_OPTIONS": json.dumps(transport_options), **({"STOCK_HANGS": "1"} if hangs else {}),
             "STOCK_SETTINGS": json.dumps(settings),
         }
-        quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-        command = [python, "-m", "celery", "-A", "stock", "worker", "-l", "info", "-Q", queues, "-c", "2", *quiet]
+        command = [python, "-m", "celery", "-A", "stock", "worker", "-l", "info", "-Q", queues, "-c", "2", *self.quiet]
         super().__init__([*command, *arguments], env)
         self.output.wait_for(r"ready\.", timeout=DEADLINE)
 
