@@ -27,7 +27,7 @@ use crate::app::{App, bug_report, conf};
 use crate::config::QueueDefinition;
 use crate::control::{self, ControlRequest, Inspection};
 use crate::protocol::{AcceptContent, Exception, Map, Message, Serializer, Value, repr};
-use crate::transport::Transport;
+use crate::transport::{Queue, Transport};
 
 /// How many tasks one answer tells of.
 const MOST: usize = 20_000;
@@ -40,7 +40,7 @@ const NAMES: usize = 10_000;
 pub(crate) struct About {
     pub(super) app: Arc<App>,
     pub(super) transport: Arc<dyn Transport>,
-    /// The queues that are consumed, every field filled in.
+    /// The queues that were consumed from the start, every field filled in.
     pub(super) queues: Vec<QueueDefinition>,
     /// Since when it runs.
     since: Instant,
@@ -108,6 +108,15 @@ impl Consumer {
         });
     }
 
+    fn active_queues(&self) -> Value {
+        let defined = &self.about.queues;
+        let shown = |queue: &Queue| {
+            let definition = defined.iter().find(|other| other.name == queue.name.as_str());
+            queues::as_dict(queue, definition.and_then(|definition| definition.delivery_mode))
+        };
+        self.queues.consumed().iter().map(shown).collect()
+    }
+
     fn snapshot(&mut self, inspection: &Inspection) -> Snapshot {
         match inspection {
             Inspection::Active { safe } => Snapshot::Items { items: self.active(), safe: *safe },
@@ -118,7 +127,7 @@ impl Consumer {
             Inspection::Registered { attributes, builtins } => {
                 Snapshot::Value(tasks::registered(&self.tasks, attributes, *builtins))
             }
-            Inspection::ActiveQueues => Snapshot::Value(self.about.queues.iter().map(queues::as_dict).collect()),
+            Inspection::ActiveQueues => Snapshot::Value(self.active_queues()),
             Inspection::Stats => Snapshot::Value(self.stats()),
             Inspection::Conf { with_defaults } => {
                 Snapshot::Value(conf::table(self.about.app.config(), *with_defaults).into())
