@@ -10,9 +10,9 @@ import json
 import pytest
 from kombu import Exchange, Queue
 
+from command_lines import Both
 from faults import RustWorker, StockWorker, eventually
 from support import SECONDS
-from test_client_commands import Both
 
 STOCK, RUST = "stock@steering", "rust@steering"
 
@@ -59,6 +59,13 @@ def order(both, name, command, run=None):
     return answer[name]
 
 
+def consumed(both, name):
+    """What the node says that it consumes, by name."""
+    ended = both.stock("inspect", "-d", name, "-t", str(SECONDS), "-j", "active_queues")
+    assert ended.code == 0, (ended.out, ended.err)
+    return {queue["name"]: queue for queue in json.loads(ended.out)[name]}
+
+
 def same(both, commands):
     for command in commands:
         stock, rust = (order(both, name, command) for name in (STOCK, RUST))
@@ -69,6 +76,9 @@ def test_what_is_ordered_is_answered_as_stock_answers(both, start):
     start("stock", "stock", STOCK)
     start("rust", "rust", RUST, "-c", "2")
     same(both, ORDERS)
+    stock, rust = (consumed(both, name) for name in (STOCK, RUST))
+    assert (stock.keys(), rust.keys()) == ({"stock", "other"}, {"rust", "other"})
+    assert rust["other"] == stock["other"]
 
 
 def test_what_is_ordered_of_a_pool_that_scales_is_answered_as_stock_answers(both, start):
@@ -120,8 +130,27 @@ def test_a_worker_is_stopped_from_afar(both, start, app):
     assert waiting.state == "PENDING"
 
 
+def test_a_queue_is_bound_as_the_client_says(both, start, app):
+    """Through its exchange, which only a binding leads from."""
+    start("rust", "bound", RUST, "-c", "2")
+    order(both, RUST, "add_consumer by.topic topics topic jobs.#")
+    bound = Queue("by.topic", Exchange("topics", "topic"), routing_key="jobs.#")
+    sent = app.send_task("rust.add", (1, 1), exchange="topics", routing_key="jobs.small", declare=[bound])
+    assert sent.get(timeout=SECONDS) == 2
+
+
+@pytest.mark.only("rabbitmq", "on Redis nothing is declared that another could have declared otherwise")
+def test_a_queue_that_the_broker_refuses_harms_no_other(both, start, app, each_broker):
+    each_broker.vhost.declare("limited", **{"x-max-length": 3})
+    worker = start("rust", "unharmed", RUST, "-c", "2")
+    order(both, RUST, "add_consumer limited")
+    worker.output.wait_for("ERROR/.* cannot consume from limited: .*PreconditionFailed")
+    assert app.send_task("rust.add", (1, 2), queue="unharmed").get(timeout=SECONDS) == 3
+    assert worker.output.text().count("ready.") == 1, "over the same connection"
+
+
 def test_a_queue_is_consumed_from_when_it_is_added_until_it_is_cancelled(both, start, app, each_broker):
-    """By our own command line, for stock's is one process here, whose connections are cut too."""
+    """By our own command line, for stock's is one process here, whose connections are cut too. This is the last, for that."""
     worker = start("rust", "kept", RUST, "-c", "2")
     waiting = app.send_task("rust.add", (1, 2), queue="more")
     assert order(both, RUST, "add_consumer more", both.ours) == {"ok": "add consumer more"}
@@ -142,22 +171,3 @@ def test_a_queue_is_consumed_from_when_it_is_added_until_it_is_cancelled(both, s
     assert stays.state == "PENDING" and len(each_broker.waiting("more")) == 1
     order(both, RUST, "add_consumer more", both.ours)
     assert stays.get(timeout=SECONDS) == 5
-
-
-def test_a_queue_is_bound_as_the_client_says(both, start, app):
-    """Through its exchange, which only a binding leads from."""
-    start("rust", "bound", RUST, "-c", "2")
-    order(both, RUST, "add_consumer by.topic topics topic jobs.#")
-    bound = Queue("by.topic", Exchange("topics", "topic"), routing_key="jobs.#")
-    sent = app.send_task("rust.add", (1, 1), exchange="topics", routing_key="jobs.small", declare=[bound])
-    assert sent.get(timeout=SECONDS) == 2
-
-
-@pytest.mark.only("rabbitmq", "on Redis nothing is declared that another could have declared otherwise")
-def test_a_queue_that_the_broker_refuses_harms_no_other(both, start, app, each_broker):
-    each_broker.vhost.declare("limited", **{"x-max-length": 3})
-    worker = start("rust", "unharmed", RUST, "-c", "2")
-    order(both, RUST, "add_consumer limited")
-    worker.output.wait_for("ERROR/.* cannot consume from limited: .*PreconditionFailed")
-    assert app.send_task("rust.add", (1, 2), queue="unharmed").get(timeout=SECONDS) == 3
-    assert worker.output.text().count("ready.") == 1, "over the same connection"

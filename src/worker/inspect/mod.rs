@@ -27,7 +27,7 @@ use crate::app::{App, bug_report, conf};
 use crate::config::QueueDefinition;
 use crate::control::{self, ControlRequest, Inspection};
 use crate::protocol::{AcceptContent, Exception, Map, Message, Serializer, Value, repr};
-use crate::transport::Transport;
+use crate::transport::{Queue, Transport};
 
 /// How many tasks one answer tells of.
 const MOST: usize = 20_000;
@@ -40,7 +40,7 @@ const NAMES: usize = 10_000;
 pub(crate) struct About {
     pub(super) app: Arc<App>,
     pub(super) transport: Arc<dyn Transport>,
-    /// The queues that are consumed, every field filled in.
+    /// The queues that were consumed from the start, every field filled in.
     pub(super) queues: Vec<QueueDefinition>,
     /// Since when it runs.
     since: Instant,
