@@ -281,7 +281,7 @@ impl Worker {
         let link = tokio::spawn(link.run(self.connector("consumer", rng.u64(..))));
         let sender = self.sender(publisher, broadcasts, rng.u64(..))?;
         let finisher = self.finisher(sender, writer.clone(), Arc::clone(&witness), rng);
-        let parts = self.parts(finisher, remote, poison, parking, patient, disable_prefetch)?;
+        let parts = self.parts(finisher, remote, poison, parking, patient, disable_prefetch);
         let consumer = Consumer::new(parts, prefetch, self.concurrency(), stop_consuming, &self.handle);
         let ended = consumer.run(self.events).await;
         witness.offline();
@@ -353,13 +353,13 @@ impl Worker {
         parking: Parking,
         patient: ConsumerTimeout,
         disable_prefetch: bool,
-    ) -> Result<Parts> {
+    ) -> Parts {
         let config = self.app.config();
         let lost = match self.transport.capabilities().settles_across_connections {
             true => Lost::Nothing,
             false => Lost::Deliveries { cancel: config.worker_cancel_long_running_tasks_on_connection_loss },
         };
-        Ok(Parts {
+        Parts {
             lost,
             remote,
             revoked: self.revoked(),
@@ -369,11 +369,11 @@ impl Worker {
             tasks: self.tasks.clone(),
             rates: std::mem::take(&mut self.rates),
             state_file: self.state_file.clone(),
-            freezer: Freezer::new()?,
+            freezer: Freezer::new(),
             parking,
             patient,
             quarantine: poison.map(|poison| Quarantine::new(poison, self.handle.events.clone())),
-        })
+        }
     }
 }
 
