@@ -25,6 +25,7 @@ mod settings;
 mod signals;
 mod supervisor;
 mod worker;
+mod zone;
 
 use std::env;
 use std::ffi::OsString;

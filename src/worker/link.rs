@@ -16,7 +16,7 @@ use super::event::Event;
 use super::mailbox::MailboxDoor;
 use super::patience::Patience;
 use crate::config::Config;
-use crate::transport::{Backoff, Connection, Prefetch, Queue, Transport};
+use crate::transport::{Backoff, Connection, Consumer, Prefetch, Queue, Transport};
 use crate::{Error, ErrorKind, Result};
 
 /// A connection that lasted so long was a good one: the next is sought with the shortest pauses again.
@@ -170,12 +170,7 @@ impl Link {
             self.current.send_replace(Some(Arc::clone(connection)));
             return Ok(());
         }
-        connection.declare(&self.queues).await?;
-        self.delays.arrange(&**connection).await?;
-        let mut consumer = connection.consume(&self.queues, Arc::clone(&self.prefetch)).await?;
-        if let Some(mailbox) = &self.mailbox {
-            mailbox.open(connection).await;
-        }
+        let (mut consumer, ()) = tokio::try_join!(self.subscribe(connection), self.listen(connection))?;
         self.current.send_replace(Some(Arc::clone(connection)));
         let _ = self.events.send(Event::Connected);
         loop {
@@ -190,6 +185,21 @@ impl Link {
                 }
             }
         }
+    }
+
+    /// Subscribes to the queues; the first messages are on their way when this returns.
+    async fn subscribe(&self, connection: &Arc<dyn Connection>) -> Result<Box<dyn Consumer>> {
+        connection.declare(&self.queues).await?;
+        self.delays.arrange(&**connection).await?;
+        connection.consume(&self.queues, Arc::clone(&self.prefetch)).await
+    }
+
+    /// Subscribes to commands. What goes wrong there is the mailbox's.
+    async fn listen(&self, connection: &Arc<dyn Connection>) -> Result<()> {
+        if let Some(mailbox) = &self.mailbox {
+            mailbox.open(connection).await;
+        }
+        Ok(())
     }
 
     /// Closing settles what is still to be settled; between two connections, over one for this alone.

@@ -62,6 +62,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::Result;
 use crate::app::{App, parts};
@@ -254,6 +255,8 @@ impl Worker {
         let disable_prefetch = self.disables_prefetch();
         let (prefetch, current) = (self.prefetch(disable_prefetch), watch::Sender::new(None));
         let writer = ResultWriter::start(Arc::clone(&self.backend), WriterOptions::from(self.app.config()));
+        let backend = Arc::clone(&self.backend);
+        let _preparing = AbortOnDropHandle::new(tokio::spawn(async move { backend.prepare().await }));
         let (publisher, publishing) = Publisher::start(current.subscribe());
         let (poison, recording) = self.poison(current.subscribe()).unzip();
         // Whoever drops this future takes the link down with it.
