@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
@@ -396,10 +397,8 @@ impl Consumer {
         F: Future<Output = ()> + Send + 'static,
     {
         let (unsettled, work) = (self.unsettled.clone(), work(Arc::clone(&self.finisher)));
-        tokio::spawn(async move {
-            work.await;
-            drop(unsettled);
-        });
+        // An async block would hold the work twice: once to be begun, and once begun.
+        tokio::spawn(work.map(|()| drop(unsettled)));
     }
 
     /// Drops all that has not begun.

@@ -173,12 +173,7 @@ impl Link {
         }
         let mut wanted = self.queues.subscribe();
         let mut consumed = wanted.borrow_and_update().clone();
-        connection.declare(&consumed).await?;
-        self.delays.arrange(&**connection).await?;
-        let mut consumer = connection.consume(&consumed, Arc::clone(&self.prefetch)).await?;
-        if let Some(mailbox) = &self.mailbox {
-            mailbox.open(connection).await;
-        }
+        let (mut consumer, ()) = tokio::try_join!(self.subscribe(connection, &consumed), self.listen(connection))?;
         self.current.send_replace(Some(Arc::clone(connection)));
         let _ = self.events.send(Event::Connected);
         loop {
@@ -245,6 +240,21 @@ impl Link {
         }
         error!("cannot consume from {}: {error}", queue.name);
         self.queues.send_modify(|queues| queues.retain(|other| other.name != queue.name));
+        Ok(())
+    }
+
+    /// Subscribes to the queues; the first messages are on their way when this returns.
+    async fn subscribe(&self, connection: &Arc<dyn Connection>, queues: &[Queue]) -> Result<Box<dyn Consumer>> {
+        connection.declare(queues).await?;
+        self.delays.arrange(&**connection).await?;
+        connection.consume(queues, Arc::clone(&self.prefetch)).await
+    }
+
+    /// Subscribes to commands. What goes wrong there is the mailbox's.
+    async fn listen(&self, connection: &Arc<dyn Connection>) -> Result<()> {
+        if let Some(mailbox) = &self.mailbox {
+            mailbox.open(connection).await;
+        }
         Ok(())
     }
 

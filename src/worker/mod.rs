@@ -74,6 +74,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::Result;
 use crate::app::{App, Control, parts};
@@ -313,6 +314,8 @@ impl Worker {
         let pool = self.pool(disable_prefetch);
         let (prefetch, current) = (self.prefetch(&pool), watch::Sender::new(None));
         let writer = ResultWriter::start(Arc::clone(&self.backend), WriterOptions::from(self.app.config()));
+        let backend = Arc::clone(&self.backend);
+        let _preparing = AbortOnDropHandle::new(tokio::spawn(async move { backend.prepare().await }));
         let (publisher, publishing) = Publisher::start(current.subscribe());
         let (poison, recording) = self.poison(current.subscribe()).unzip();
         // Whoever drops this future takes the link down with it.
@@ -350,7 +353,7 @@ impl Worker {
         let finisher = self.finisher(sender, writer.clone(), Arc::clone(&witness), rng);
         let pulse = watching.as_ref().map(|watching| Arc::clone(&watching.pulse));
         let parts =
-            Parts { pulse, ..self.parts(finisher, remote, poison, (parking, patient), disable_prefetch, &consumed)? };
+            Parts { pulse, ..self.parts(finisher, remote, poison, (parking, patient), disable_prefetch, &consumed) };
         let consumer = Consumer::new(parts, prefetch, pool, stop_consuming, &self.handle);
         let ended = consumer.run(self.events).await;
         witness.offline();
@@ -438,13 +441,13 @@ impl Worker {
         (parking, patient): (Parking, ConsumerTimeout),
         disable_prefetch: bool,
         consumed: &Consumed,
-    ) -> Result<Parts> {
+    ) -> Parts {
         let config = self.app.config();
         let lost = match self.transport.capabilities().settles_across_connections {
             true => Lost::Nothing,
             false => Lost::Deliveries { cancel: config.worker_cancel_long_running_tasks_on_connection_loss },
         };
-        Ok(Parts {
+        Parts {
             about: About::new(Arc::clone(&self.app), Arc::clone(&self.transport), self.options.queues.clone()),
             lost,
             remote,
@@ -455,13 +458,13 @@ impl Worker {
             tasks: self.tasks.clone(),
             rates: std::mem::take(&mut self.rates),
             state_file: self.state_file.clone(),
-            freezer: Freezer::new()?,
+            freezer: Freezer::new(),
             parking,
             patient,
             queues: Queues::new(&self.app, consumed),
             quarantine: poison.map(|poison| Quarantine::new(poison, self.handle.events.clone())),
             pulse: None,
-        })
+        }
     }
 }
 

@@ -35,11 +35,6 @@ impl Queues {
         Queues { app: Arc::clone(app), known, consumed: Arc::clone(consumed) }
     }
 
-    /// What is consumed now.
-    pub(crate) fn consumed(&self) -> Vec<Queue> {
-        self.consumed.borrow().clone()
-    }
-
     /// celery/worker/consumer/consumer.py `Consumer.add_task_queue`.
     pub(crate) fn add(&mut self, name: &str, options: &Map) -> Result<(), Exception> {
         let config = self.app.config();

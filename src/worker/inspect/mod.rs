@@ -27,7 +27,7 @@ use crate::app::{App, bug_report, conf};
 use crate::config::QueueDefinition;
 use crate::control::{self, ControlRequest, Inspection};
 use crate::protocol::{AcceptContent, Exception, Map, Message, Serializer, Value, repr};
-use crate::transport::{Queue, Transport};
+use crate::transport::Transport;
 
 /// How many tasks one answer tells of.
 const MOST: usize = 20_000;
