@@ -7,11 +7,11 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness import BUILD, ROOT, Processes, RabbitMQ, Redis, build_worker, progress
+from harness import BUILD, ROOT, Processes, RabbitMQ, Redis, build_worker, free_port, progress
 
 QUEUE = "bench"
 CELERIAC, PREFORK, THREADS, CRATE = "celeriac", "celery_prefork", "celery_threads", "celery_crate"
-EVENTS = "celeriac_events"
+EVENTS, WATCHED = "celeriac_events", "celeriac_http"
 
 
 @dataclass
@@ -46,6 +46,7 @@ def all_peers() -> list[Peer]:
     return [
         Peer(CELERIAC, "Celeriac", celeriac, 300_000),
         Peer(EVENTS, "Celeriac, -E (events)", [*celeriac, "-E"], 200_000),
+        Peer(WATCHED, "Celeriac, --http (metrics)", [*celeriac, "--http", f"127.0.0.1:{free_port()}"], 300_000),
         Peer(PREFORK, "Celery 5.7, prefork -c 2", stock, 8_000, cwd=benches),
         Peer(THREADS, "Celery 5.7, threads -c 2", [*stock, "-P", "threads"], 8_000, cwd=benches),
         Peer(

@@ -26,7 +26,8 @@ from distance import away  # noqa: E402
 from envelopes import template  # noqa: E402
 from harness import BUILD, ROOT, Failed, Processes, progress  # noqa: E402
 from limit import redis_alone  # noqa: E402
-from peers import CELERIAC, CRATE, EVENTS, PREFORK, all_peers  # noqa: E402
+from peers import CELERIAC, CRATE, EVENTS, PREFORK, WATCHED, all_peers  # noqa: E402
+from under_load import measure_under_load, rows as rows_under_load  # noqa: E402
 
 # Milliseconds to Redis and back, through the proxy.
 DISTANCES = (0, 2)
@@ -71,6 +72,7 @@ def redis_results(processes, server, peers, noop, options) -> dict:
         "round_trip": round_trips(processes, server, peers, noop, options),
         "start_seconds": starts(processes, server, peers, noop, options),
         "distance": distances(processes, server, peers, noop, options),
+        "under_load": under_load(processes, server, peers, noop, options),
     }
 
 
@@ -162,6 +164,12 @@ def starts(processes, server, peers, noop, options) -> dict:
     return found
 
 
+def under_load(processes, server, peers, noop, options) -> dict | None:
+    if CELERIAC not in {peer.key for peer in peers}:
+        return None
+    return measure_under_load(processes, server, noop, 5 if options.quick else 20)
+
+
 def distances(processes, server, peers, noop, options) -> dict:
     """Throughput with results stored through the same proxy, once without and once with a delay."""
     envelope = template(noop, server.broker, "bench.template").replace('"bench.template"', f'"{measure.QUEUE}"')
@@ -236,6 +244,7 @@ def redis_ratios(results: dict, row) -> None:
     row("results stored, beside Redis alone", over("stored", LIMIT), 0.4)
     with_events, without = rate("ignored", EVENTS), rate("ignored", CELERIAC)
     row("with task events, beside without", with_events and without and with_events / without, 0.7)
+    row("with --http, beside without", paired(results["throughput"]["ignored"], WATCHED, CELERIAC), 0.97)
     ours = results["round_trip"].get(CELERIAC)
     row("worker's share of a round trip, p50", ours and ours["worker_share_ms"]["p50"], 0.5, False, " ms")
     busy = results["throughput"]["ignored"].get(CELERIAC)
@@ -245,6 +254,15 @@ def redis_ratios(results: dict, row) -> None:
     row("Redis 2 ms away, results stored, beside 0 ms", near and far and far / near, 0.5)
     started = results["start_seconds"].get(CELERIAC)
     row("start to first task", started and started * 1000, 100, False, " ms")
+    if found := results["under_load"]:
+        for text, value, goal, at_least, unit in rows_under_load(found):
+            row(text, value, goal, at_least, unit)
+
+
+def paired(results: dict, key: str, beside: str):
+    """The median of the ratios of runs that followed each other: what strikes one minute strikes both."""
+    runs = [results[each]["runs_per_second"] for each in (key, beside) if each in results]
+    return statistics.median(ours / theirs for ours, theirs in zip(*runs)) if len(runs) == 2 else None
 
 
 def show(results: dict) -> None:
@@ -259,7 +277,7 @@ def show(results: dict) -> None:
     print("\nCeleriac beside its goals")
     for row in results["ratios"]:
         sign, verdict = ("≥" if row["at_least"] else "≤"), ("ok" if row["kept"] else "MISSED")
-        print(f"  {row['text']:<42} {row['value']:>8.2f}{row['unit']:<3}  (goal {sign} {row['goal']:g})  {verdict}")
+        print(f"  {row['text']:<50} {row['value']:>8.2f}{row['unit']:<3}  (goal {sign} {row['goal']:g})  {verdict}")
 
 
 def show_redis(results: dict, names: dict) -> None:
@@ -274,6 +292,11 @@ def show_redis(results: dict, names: dict) -> None:
         whole, share = found["delay_get_ms"], found["worker_share_ms"]
         print(f"{names[key]:<26} {whole['p50']:>14.2f} {whole['p99']:>7.2f} {share['p50']:>14.2f} {share['p99']:>7.2f} "
               f"{whole['p50'] - share['p50']:>15.2f}")
+    if found := results["under_load"]:
+        print(f"\n{'at 10,000 tasks a second, -E':<42} {'p50':>8} {'p99':>8} {'longest':>8}   ms")
+        for text, name in (("`inspect ping`", "ping_ms"), ("/livez", "livez_ms")):
+            shown = " ".join(f"{found[name][each]:>8.2f}" for each in ("p50", "p99", "longest"))
+            print(f"{text:<42} {shown}")
     print(f"\n{'no-ops a second, stored,':<26} {'0 ms':>10} {'2 ms':>10}   to Redis and back, through a proxy")
     for key, found in results["distance"].items():
         print(f"{names[key]:<26} {' '.join(f'{rate:>10,.0f}' for rate in found.values())}")

@@ -55,6 +55,10 @@ pub trait ResultBackend: Send + Sync + fmt::Debug {
         true
     }
 
+    /// Gets ready for requests: the first of them then waits for no connection. Nothing depends on it, and whatever keeps
+    /// it from that is told to the request that meets it.
+    async fn prepare(&self) {}
+
     /// The bytes that [`store_encoded`](Self::store_encoded) takes for a result. Pure: it may be called from any thread.
     ///
     /// # Errors

@@ -28,6 +28,7 @@ mod settings;
 mod signals;
 mod supervisor;
 mod worker;
+mod zone;
 
 use std::env;
 use std::ffi::OsString;
@@ -63,13 +64,25 @@ fn run_for(
     host: Option<Host<'_>>,
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Result<ExitCode, Failure> {
+    let Some((global, command)) = read(arguments)? else { return Ok(ExitCode::SUCCESS) };
+    match command {
+        Command::Worker(arguments) => {
+            worker::run(app.ok_or_else(|| Failure::usage(NO_TASKS))?, host, &global, &arguments)
+        }
+        command => run_client(app.unwrap_or_else(|| App::new("celeriac")), &global, command),
+    }
+}
+
+/// What the command line asks for; nothing when that was help or the version, which are said here. What describes the
+/// command line, which is large, is gone when this returns: a worker may run for long.
+fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<(GlobalOptions, Command)>, Failure> {
     let mut command = refused::declare(CommandLine::command());
     let matches = match command.try_get_matches_from_mut(arguments) {
         Ok(matches) => matches,
         Err(error) if error.use_stderr() => return Err(failure::from_clap(&error)),
         Err(help) => {
             say(help.to_string().trim_end());
-            return Ok(ExitCode::SUCCESS);
+            return Ok(None);
         }
     };
     if let Some(refusal) = refused::refusal(&matches) {
@@ -78,18 +91,12 @@ fn run_for(
     let line = CommandLine::from_arg_matches(&matches).map_err(|error| failure::from_clap(&error))?;
     if line.global.version {
         say(&format!("{} (celeriac)", env!("CARGO_PKG_VERSION")));
-        return Ok(ExitCode::SUCCESS);
+        return Ok(None);
     }
-    match line.command {
-        Some(Command::Worker(arguments)) => {
-            worker::run(app.ok_or_else(|| Failure::usage(NO_TASKS))?, host, &line.global, &arguments)
-        }
-        None => {
-            say(command.render_help().to_string().trim_end());
-            Ok(ExitCode::SUCCESS)
-        }
-        Some(command) => run_client(app.unwrap_or_else(|| App::new("celeriac")), &line.global, command),
+    if line.command.is_none() {
+        say(command.render_help().to_string().trim_end());
     }
+    Ok(line.command.map(|command| (line.global, command)))
 }
 
 /// Runs a command that needs no tasks.

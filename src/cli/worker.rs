@@ -6,7 +6,6 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use jiff::tz::TimeZone;
 use tokio::runtime::{Builder, Runtime};
 
 use super::advice;
@@ -20,6 +19,7 @@ use super::options::{GlobalOptions, WorkerArguments, names};
 use super::pidfile::Pidfile;
 use super::settings;
 use super::supervisor::{Ending, Supervisor};
+use super::zone;
 use crate::app::App;
 use crate::config::Config;
 use crate::time::Clock;
@@ -116,7 +116,7 @@ fn banner<'a>(
     global: &GlobalOptions,
     arguments: &WorkerArguments,
 ) -> Banner<'a> {
-    let now = Clock::system().now().to_zoned(TimeZone::system());
+    let now = Clock::system().now().to_zoned(zone::local());
     let shows_tasks = arguments.worker.loglevel <= Level::Info;
     Banner {
         node: &options.hostname,

@@ -107,23 +107,6 @@ impl Command {
     }
 }
 
-/// Whether a stock worker would know the command that a request asks for. People and tools ask for these as a matter of
-/// course.
-pub fn is_celerys(method: &str) -> bool {
-    CELERYS.binary_search(&method).is_ok()
-}
-
-/// Whether such a command is to change something. Whoever sends it may not ask for an answer, and looks into the log.
-pub fn is_order(method: &str) -> bool {
-    ORDERS.contains(&method)
-}
-
-/// Of [`CELERYS`], those that change what a worker does, but for the events that monitors switch on and off.
-const ORDERS: &[&str] = &["add_consumer", "cancel_consumer"];
-
-/// Of celery/worker/control.py, those that neither [`Command::read`] nor [`Inspection::read`](super::Inspection::read) reads.
-const CELERYS: &[&str] = &["add_consumer", "cancel_consumer"];
-
 /// A handler that takes no arguments, which most of Celery's do not mind.
 pub(super) fn without_arguments<T>(function: &str, arguments: &Map, command: T) -> Result<T> {
     match arguments.keys().next() {
@@ -345,16 +328,6 @@ mod tests {
         }
         let alone = Command::Hello { from_node: "w2@h".into(), revoked: Vec::new() };
         assert_eq!(read("hello", r#"{"from_node": "w2@h", "revoked": null}"#), Ok(alone));
-    }
-
-    #[test]
-    fn celerys_commands_are_sorted_and_not_ours() {
-        assert!(CELERYS.is_sorted());
-        assert!(ORDERS.iter().all(|name| is_celerys(name)));
-        assert!(is_celerys("election") && !is_celerys("nocmd"));
-        for name in CELERYS {
-            assert!(read(name, "{}").is_err_and(|error| error.starts_with("KeyError")), "{name}");
-        }
     }
 
     #[test]

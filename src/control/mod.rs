@@ -20,7 +20,7 @@ mod steer;
 
 pub use call::{ControlCall, Wanted, answer};
 pub use clock::LamportClock;
-pub use command::{Command, TimeLimit, is_celerys, is_order, revoked_ids};
+pub use command::{Command, TimeLimit, revoked_ids};
 pub use inspection::Inspection;
 pub use rate::Rate;
 pub use reply::{Reply, error, ok};

@@ -1,5 +1,6 @@
 //! [`Steering`]: the commands that change what a worker consumes, how much at a time, or end it.
 
+use super::command::require;
 use super::{Result, raise};
 use crate::protocol::{Map, Value, repr};
 
@@ -14,6 +15,16 @@ pub enum Steering {
     PoolRestart,
     /// Other bounds for the pool that grows and shrinks by itself.
     Autoscale(Result<Bounds>),
+    /// Consume one more queue.
+    AddConsumer {
+        /// Its name.
+        queue: String,
+        /// How it is declared and bound where the worker does not know it yet: `exchange`, `routing_key`, `durable` and
+        /// the like, as the client gave them.
+        options: Map,
+    },
+    /// Consume that queue no longer.
+    CancelConsumer(String),
     /// Stop warmly, with this in the log.
     Shutdown(String),
 }
@@ -39,6 +50,10 @@ impl Steering {
             })),
             "pool_restart" => Steering::PoolRestart,
             "autoscale" => Steering::Autoscale(bounds(arguments)?),
+            "add_consumer" => {
+                Steering::AddConsumer { queue: queue("add_consumer", arguments)?, options: options(arguments) }
+            }
+            "cancel_consumer" => Steering::CancelConsumer(queue("cancel_consumer", arguments)?),
             "shutdown" => Steering::Shutdown(message(arguments)),
             _ => return Ok(None),
         }))
@@ -70,6 +85,21 @@ fn bounds(arguments: &Map) -> Result<Result<Bounds>> {
             raise("TypeError", message)
         }
     })
+}
+
+/// What was said about the queue; Python's `None` says nothing.
+fn options(arguments: &Map) -> Map {
+    let said = arguments.iter().filter(|(name, value)| *name != "queue" && !value.is_null());
+    said.map(|(name, value)| (name, value.clone())).collect()
+}
+
+fn queue(function: &str, arguments: &Map) -> Result<String> {
+    require(function, arguments, &["queue"])?;
+    let given = arguments.get("queue").unwrap_or(&Value::Null);
+    match given.as_str() {
+        Some(name) if !name.is_empty() => Ok(name.to_owned()),
+        _ => raise("ValueError", format!("a queue has a name, and this is none: {}", repr::repr(given))),
+    }
 }
 
 fn message(arguments: &Map) -> String {
@@ -107,9 +137,19 @@ mod tests {
         check("pool_grow", r#"{"n": 3, "x": 1}"#, "Some(PoolGrow(Ok(3)))");
         check("pool_shrink", r#"{"n": true}"#, "Some(PoolShrink(Ok(1)))");
         check("autoscale", r#"{"max": 10, "min": null}"#, "Some(Autoscale(Ok(Bounds { max: Some(10), min: None })))");
+        check("cancel_consumer", r#"{"queue": "q", "x": 1}"#, "Some(CancelConsumer(\"q\"))");
         check("shutdown", r#"{"x": 1}"#, "Some(Shutdown(\"Got shutdown from remote\"))");
         check("shutdown", r#"{"msg": "enough"}"#, "Some(Shutdown(\"enough\"))");
         check("ping", "{}", "None");
+    }
+
+    #[test]
+    fn what_is_not_given_of_a_queue_is_not_said() {
+        let arguments = r#"{"queue": "q", "exchange": null, "exchange_type": "topic", "durable": false}"#;
+        let arguments = json::parse(arguments.as_bytes()).unwrap().into_map().unwrap();
+        let options = Map::from([("exchange_type", Value::from("topic")), ("durable", false.into())]);
+        let expected = Steering::AddConsumer { queue: "q".into(), options };
+        assert_eq!(Steering::read("add_consumer", &arguments), Ok(Some(expected)));
     }
 
     #[test]
@@ -125,6 +165,8 @@ mod tests {
             r#"{"max": 2, "min": "1"}"#,
             "inside: TypeError(\"'>' not supported between instances of 'str' and 'int'\")",
         );
+        check("add_consumer", "{}", "TypeError(\"add_consumer() missing 1 required positional argument: 'queue'\")");
+        check("cancel_consumer", r#"{"queue": 5}"#, "ValueError('a queue has a name, and this is none: 5')");
         check("autoscale", r#"{"n": 2}"#, "TypeError(\"autoscale() got an unexpected keyword argument 'n'\")");
     }
 }

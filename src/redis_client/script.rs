@@ -1,7 +1,7 @@
 //! [`Script`]: Lua that the server keeps, run by its digest.
 
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, RedisError, ServerErrorKind, Value};
+use redis::{Cmd, Pipeline, RedisError, ServerErrorKind, Value};
 
 /// A Lua script, sent whole only to a server that does not have it.
 #[derive(Debug)]
@@ -28,16 +28,26 @@ impl Script {
     pub(crate) async fn run(&self, connection: &mut MultiplexedConnection, call: &Cmd) -> Result<Value, RedisError> {
         match checked(connection.send_packed_command(call).await) {
             Err(error) if is_missing(&error) => {
-                self.load(connection).await?;
+                Script::load(&[self], connection).await?;
                 checked(connection.send_packed_command(call).await)
             }
             answer => answer,
         }
     }
 
-    /// Gives the script to the server, for use in pipelines.
-    pub(crate) async fn load(&self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
-        redis::cmd("SCRIPT").arg("LOAD").arg(self.source).query_async(connection).await
+    /// Gives scripts to the server, all at once, for use in pipelines.
+    pub(crate) async fn load(scripts: &[&Script], connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
+        let mut loads = Pipeline::with_capacity(scripts.len());
+        scripts.iter().for_each(|script| _ = loads.add_command(script.loading()));
+        let answers = connection.send_packed_commands(&loads, 0, loads.len()).await?;
+        answers.into_iter().try_for_each(|answer| answer.extract_error().map(drop))
+    }
+
+    /// What gives the script to the server.
+    pub(crate) fn loading(&self) -> Cmd {
+        let mut load = redis::cmd("SCRIPT");
+        load.arg("LOAD").arg(self.source);
+        load
     }
 }
 

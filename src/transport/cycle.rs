@@ -35,6 +35,18 @@ impl Cycle {
         Cycle { queues: distinct, order }
     }
 
+    /// Other queues; those that stay keep their turns, and new ones come last.
+    pub(super) fn change(&mut self, queues: impl IntoIterator<Item = QueueName>) {
+        let wanted = Cycle::new(queues, self.order).queues;
+        if self.is_fair() {
+            let new = wanted.iter().filter(|queue| !self.queues.contains(queue)).cloned().collect::<Vec<_>>();
+            self.queues.retain(|queue| wanted.contains(queue));
+            self.queues.extend(new);
+        } else {
+            self.queues = wanted;
+        }
+    }
+
     /// The queues, the one to look at first in front.
     pub(super) fn queues(&self) -> &[QueueName] {
         &self.queues
@@ -58,6 +70,22 @@ impl Cycle {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn queues_that_stay_keep_their_turns() {
+        let rows = [
+            (QueueOrder::RoundRobin, ["c", "b", "d"]),
+            (QueueOrder::Priority, ["d", "b", "c"]),
+            (QueueOrder::Sorted, ["b", "c", "d"]),
+        ];
+        for (order, expected) in rows {
+            let mut cycle = Cycle::new(["a", "b", "c"].map(QueueName::from), order);
+            cycle.used(&"a".into());
+            cycle.used(&"b".into());
+            cycle.change(["d", "b", "c"].map(QueueName::from));
+            assert_eq!(cycle.queues(), expected.map(QueueName::from), "{order:?}");
+        }
+    }
 
     #[test]
     fn strategies_order_as_kombus_cycles() {

@@ -147,6 +147,15 @@ pub trait Consumer: Send {
     /// # Errors
     /// The connection is gone; the consumer is of no further use.
     async fn next(&mut self) -> Result<Vec<Delivery>>;
+
+    /// Consumes these queues from now on, which are declared, and no others. Of a queue that is no more among them nothing
+    /// is handed out any more; what was handed out stays valid. Not cancel safe: whoever does not wait for the end drops
+    /// the consumer.
+    ///
+    /// # Errors
+    /// One of the queues cannot be consumed: those that are consumed already still are, and the connection may well be
+    /// alive. Or it is gone.
+    async fn consume_from(&mut self, queues: &[Queue]) -> Result<()>;
 }
 
 /// A queue that is bound to an exchange.
@@ -265,6 +274,17 @@ pub enum ExchangeType {
     Topic,
     /// All bound queues.
     Fanout,
+}
+
+impl ExchangeType {
+    /// As AMQP names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            ExchangeType::Direct => "direct",
+            ExchangeType::Topic => "topic",
+            ExchangeType::Fanout => "fanout",
+        }
+    }
 }
 
 /// The name of a queue: cheap to clone.

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
@@ -26,6 +27,7 @@ use super::poison::Quarantine;
 use super::pool::Pool;
 use super::pools::Pools;
 use super::pulse::{self, Load, Pulse};
+use super::queues::Queues;
 use super::rate_limit::RateLimits;
 use super::remote::Remote;
 use super::request::Work;
@@ -74,6 +76,8 @@ pub(crate) struct Consumer {
     pub(super) pool: Pool,
     /// Take more at a time than that, if they can.
     pub(super) pools: Pools,
+    /// What is consumed.
+    pub(super) queues: Queues,
     pub(super) revoked: Revoked,
     pub(super) remote: Arc<Remote>,
     /// What it tells of itself.
@@ -135,6 +139,7 @@ pub(crate) struct Parts {
     pub(super) parking: Parking,
     pub(super) patient: ConsumerTimeout,
     pub(super) pulse: Option<Arc<Pulse>>,
+    pub(super) queues: Queues,
 }
 
 impl Consumer {
@@ -162,6 +167,7 @@ impl Consumer {
             parking,
             patient,
             pulse,
+            queues,
         } = parts;
         let (unsettled, settled) = mpsc::channel(1);
         Consumer {
@@ -181,6 +187,7 @@ impl Consumer {
             running: Running::new(handle.events.clone()),
             pool,
             pools,
+            queues,
             revoked,
             remote: Arc::new(remote),
             about,
@@ -406,10 +413,8 @@ impl Consumer {
         F: Future<Output = ()> + Send + 'static,
     {
         let (unsettled, work) = (self.unsettled.clone(), work(Arc::clone(&self.finisher)));
-        tokio::spawn(async move {
-            work.await;
-            drop(unsettled);
-        });
+        // An async block would hold the work twice: once to be begun, and once begun.
+        tokio::spawn(work.map(|()| drop(unsettled)));
     }
 
     /// Drops all that has not begun.

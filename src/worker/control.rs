@@ -43,12 +43,9 @@ impl Consumer {
             Ok(command) => self.obey(command),
             Err(exception) => Answer { value: Err(exception), revoked: Vec::new() },
         };
-        let value = answer.value.unwrap_or_else(|exception| match control::is_celerys(&request.method) {
-            true => unsupported(&request.method),
-            false => {
-                error!("pidbox command error: {exception}");
-                control::error(exception.to_string())
-            }
+        let value = answer.value.unwrap_or_else(|exception| {
+            error!("pidbox command error: {exception}");
+            control::error(exception.to_string())
         });
         let remote = Arc::clone(&self.remote);
         tokio::spawn(async move {
@@ -215,17 +212,6 @@ impl Consumer {
         info!("New time limits for tasks of type {task_name}: soft={soft} hard={hard}");
         control::ok("time limits set successfully")
     }
-}
-
-/// The answer to a command that stock workers know and this one does not. Of those that are to change something the log
-/// tells, too; for the others monitors ask again and again.
-fn unsupported(method: &str) -> Value {
-    let text = format!("the control command {method} is not supported yet");
-    match control::is_order(method) {
-        true => warn!("{text}, and nothing is done"),
-        false => debug!("{text}"),
-    }
-    control::error(text)
 }
 
 fn note(matched: &mut Vec<(String, Vec<String>)>, header: &str, stamp: String) {

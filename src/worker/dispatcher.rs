@@ -222,7 +222,7 @@ struct Sending {
 
 impl Sending {
     async fn run(mut self, mut events: mpsc::Receiver<Event>, mut orders: mpsc::UnboundedReceiver<Order>) {
-        let (ending, mut batch) = (self.ending.clone(), Vec::with_capacity(BATCH));
+        let (ending, mut batch) = (self.ending.clone(), Vec::new());
         loop {
             tokio::select! {
                 biased;

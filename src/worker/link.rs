@@ -15,8 +15,9 @@ use super::delays::Delays;
 use super::event::Event;
 use super::mailbox::MailboxDoor;
 use super::patience::Patience;
+use super::queues::Consumed;
 use crate::config::Config;
-use crate::transport::{Backoff, Connection, Prefetch, Queue, Transport};
+use crate::transport::{Backoff, Connection, Consumer, Prefetch, Queue, Transport};
 use crate::{Error, ErrorKind, Result};
 
 /// A connection that lasted so long was a good one: the next is sought with the shortest pauses again.
@@ -27,7 +28,7 @@ const LAST_TRY: Duration = Duration::from_secs(5);
 
 /// Keeps a worker connected.
 pub(crate) struct Link {
-    pub(crate) queues: Vec<Queue>,
+    pub(crate) queues: Consumed,
     pub(crate) delays: Delays,
     pub(crate) prefetch: Arc<Prefetch>,
     pub(crate) events: mpsc::UnboundedSender<Event>,
@@ -170,18 +171,20 @@ impl Link {
             self.current.send_replace(Some(Arc::clone(connection)));
             return Ok(());
         }
-        connection.declare(&self.queues).await?;
-        self.delays.arrange(&**connection).await?;
-        let mut consumer = connection.consume(&self.queues, Arc::clone(&self.prefetch)).await?;
-        if let Some(mailbox) = &self.mailbox {
-            mailbox.open(connection).await;
-        }
+        let mut wanted = self.queues.subscribe();
+        let mut consumed = wanted.borrow_and_update().clone();
+        let (mut consumer, ()) = tokio::try_join!(self.subscribe(connection, &consumed), self.listen(connection))?;
         self.current.send_replace(Some(Arc::clone(connection)));
         let _ = self.events.send(Event::Connected);
         loop {
             tokio::select! {
                 biased;
                 () = self.stop_consuming.cancelled() => return Ok(()),
+                // It is not closed: the sender is our own.
+                _ = wanted.changed() => {
+                    let wanted = wanted.borrow_and_update().clone();
+                    consumed = self.change(connection, &mut *consumer, consumed, wanted).await?;
+                }
                 batch = consumer.next() => {
                     if self.events.send(Event::Received(batch?)).is_err() {
                         // Nobody is left to run anything.
@@ -190,6 +193,69 @@ impl Link {
                 }
             }
         }
+    }
+
+    /// Consumes what is wanted instead of what was consumed; what it consumes then. A queue that cannot be is no obstacle
+    /// to the others.
+    async fn change(
+        &self,
+        connection: &Arc<dyn Connection>,
+        consumer: &mut dyn Consumer,
+        consumed: Vec<Queue>,
+        wanted: Vec<Queue>,
+    ) -> Result<Vec<Queue>> {
+        let named = |queues: &[Queue], queue: &Queue| queues.iter().any(|other| other.name == queue.name);
+        let before = consumed.len();
+        let mut queues: Vec<_> = consumed.into_iter().filter(|queue| named(&wanted, queue)).collect();
+        if queues.len() < before {
+            consumer.consume_from(&queues).await?;
+        }
+        for queue in wanted {
+            if named(&queues, &queue) {
+                continue;
+            }
+            queues.push(queue.clone());
+            let declared = connection.declare(std::slice::from_ref(&queue)).await;
+            let added = match declared {
+                Ok(()) => consumer.consume_from(&queues).await,
+                refused => refused,
+            };
+            match added {
+                Ok(()) => info!("Started consuming from {}", queue.name),
+                Err(error) => {
+                    queues.pop();
+                    self.refused(connection, &queue, &error).await?;
+                }
+            }
+        }
+        Ok(queues)
+    }
+
+    /// A queue cannot be consumed: unless the connection is gone, it is not tried again.
+    async fn refused(&self, connection: &Arc<dyn Connection>, queue: &Queue, error: &Error) -> Result<()> {
+        tokio::select! {
+            biased;
+            lost = connection.lost() => return Err(lost),
+            () = std::future::ready(()) => {}
+        }
+        error!("cannot consume from {}: {error}", queue.name);
+        self.queues.send_modify(|queues| queues.retain(|other| other.name != queue.name));
+        Ok(())
+    }
+
+    /// Subscribes to the queues; the first messages are on their way when this returns.
+    async fn subscribe(&self, connection: &Arc<dyn Connection>, queues: &[Queue]) -> Result<Box<dyn Consumer>> {
+        connection.declare(queues).await?;
+        self.delays.arrange(&**connection).await?;
+        connection.consume(queues, Arc::clone(&self.prefetch)).await
+    }
+
+    /// Subscribes to commands. What goes wrong there is the mailbox's.
+    async fn listen(&self, connection: &Arc<dyn Connection>) -> Result<()> {
+        if let Some(mailbox) = &self.mailbox {
+            mailbox.open(connection).await;
+        }
+        Ok(())
     }
 
     /// Closing settles what is still to be settled; between two connections, over one for this alone.

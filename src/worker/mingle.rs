@@ -37,6 +37,7 @@ impl Mingle {
         let Some(connection) = self.connection.borrow().clone() else { return };
         info!("mingle: searching for neighbors");
         match self.ask(&*connection, revoked).await {
+            Ok(_) if self.stop.is_cancelled() => {}
             Ok(nodes) if nodes.is_empty() => info!("mingle: all alone"),
             Ok(nodes) => {
                 let answered = nodes.values().filter(|answer| answer.is_truthy()).count();

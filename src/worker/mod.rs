@@ -46,6 +46,7 @@ mod pool;
 mod pools;
 mod publisher;
 mod pulse;
+mod queues;
 mod rate_limit;
 mod remote;
 mod report;
@@ -74,6 +75,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::Result;
 use crate::app::{App, Control, parts};
@@ -116,6 +118,7 @@ pub use pool::Autoscale;
 use pool::Pool;
 use publisher::{Current, Publisher};
 use pulse::Pulse;
+use queues::{Consumed, Queues};
 use remote::{Neighbours, Remote};
 use results::Results;
 use revoked::Revoked;
@@ -312,6 +315,8 @@ impl Worker {
         let pool = self.pool(disable_prefetch);
         let (prefetch, current) = (self.prefetch(&pool), watch::Sender::new(None));
         let writer = ResultWriter::start(Arc::clone(&self.backend), WriterOptions::from(self.app.config()));
+        let backend = Arc::clone(&self.backend);
+        let _preparing = AbortOnDropHandle::new(tokio::spawn(async move { backend.prepare().await }));
         let (publisher, publishing) = Publisher::start(current.subscribe());
         let (poison, recording) = self.poison(current.subscribe()).unzip();
         // Whoever drops this future takes the link down with it.
@@ -331,8 +336,9 @@ impl Worker {
         let broadcasts = Broadcasts { connection: current.subscribe(), clock: Arc::clone(&clock) };
         let (delays, parking, patient) = self.delays();
         self.tasks.delay(delays.queues());
+        let consumed: Consumed = Arc::new(watch::Sender::new(self.queues()));
         let link = Link {
-            queues: self.queues(),
+            queues: Arc::clone(&consumed),
             delays,
             prefetch: Arc::clone(&prefetch),
             events: self.handle.events.clone(),
@@ -349,7 +355,8 @@ impl Worker {
         let pools = self.tasks.pools();
         pools.start(pool.size());
         let pulse = watching.as_ref().map(|watching| Arc::clone(&watching.pulse));
-        let parts = Parts { pulse, ..self.parts(finisher, remote, poison, parking, patient, disable_prefetch)? };
+        let parts =
+            Parts { pulse, ..self.parts(finisher, remote, poison, (parking, patient), disable_prefetch, &consumed) };
         let consumer = Consumer::new(parts, prefetch, pool, stop_consuming, &self.handle);
         let ended = consumer.run(self.events).await;
         pools.stop().await;
@@ -435,16 +442,16 @@ impl Worker {
         finisher: Finisher,
         remote: Remote,
         poison: Option<Poison>,
-        parking: Parking,
-        patient: ConsumerTimeout,
+        (parking, patient): (Parking, ConsumerTimeout),
         disable_prefetch: bool,
-    ) -> Result<Parts> {
+        consumed: &Consumed,
+    ) -> Parts {
         let config = self.app.config();
         let lost = match self.transport.capabilities().settles_across_connections {
             true => Lost::Nothing,
             false => Lost::Deliveries { cancel: config.worker_cancel_long_running_tasks_on_connection_loss },
         };
-        Ok(Parts {
+        Parts {
             about: About::new(Arc::clone(&self.app), Arc::clone(&self.transport), self.options.queues.clone()),
             lost,
             remote,
@@ -456,12 +463,13 @@ impl Worker {
             tasks: self.tasks.clone(),
             rates: std::mem::take(&mut self.rates),
             state_file: self.state_file.clone(),
-            freezer: Freezer::new()?,
+            freezer: Freezer::new(),
             parking,
             patient,
+            queues: Queues::new(&self.app, consumed),
             quarantine: poison.map(|poison| Quarantine::new(poison, self.handle.events.clone())),
             pulse: None,
-        })
+        }
     }
 }
 

@@ -1,8 +1,11 @@
 //! [`Results`]: stores what tasks come to, and counts them as members of their chords.
 
-use std::future::poll_fn;
+use std::future::{poll_fn, ready};
 use std::pin::pin;
 use std::task::Poll;
+
+use futures_util::TryFutureExt;
+use futures_util::future::Either;
 
 use super::cold::Cold;
 use super::conclude::encode_error;
@@ -85,7 +88,7 @@ impl Results {
             Poll::Pending => writing.await,
         };
         if unencodable && let Some(plainer) = plainer {
-            written = self.write(work, plainer).await;
+            written = Box::pin(self.write(work, plainer)).await;
         }
         let kept = match written {
             Err(error) if error.kind() == ErrorKind::Encode => {
@@ -118,19 +121,31 @@ impl Results {
         Ok(Kept { progress, unencodable: is_over.then_some(exception) })
     }
 
-    async fn write(&self, work: &Work, finding: Finding) -> Result<ChordProgress> {
+    fn write(&self, work: &Work, finding: Finding) -> impl Future<Output = Result<ChordProgress>> + use<'_> {
         let Finding { store, part, result, traceback, children } = finding;
         let part = part.and_then(|state| part_of(work, state, &result));
         let request = store.map(|state| self.metas.of_work(work, state, result, traceback, children));
-        self.store(request, part).await
+        self.store(request, part)
     }
 
     /// Stores a result, if there is one, and tells a chord, if there is one.
-    pub(crate) async fn store(&self, request: Option<StoreRequest>, part: Option<ChordPart>) -> Result<ChordProgress> {
+    ///
+    /// It is encoded and on its way when this returns: what is waited for, by each task that has ended, is small.
+    pub(crate) fn store(
+        &self,
+        request: Option<StoreRequest>,
+        part: Option<ChordPart>,
+    ) -> impl Future<Output = Result<ChordProgress>> + use<'_> {
         match (request, part) {
-            (None, None) => Ok(ChordProgress::Waiting),
-            (Some(request), None) => self.cold.bound(self.writer.store(request)).await.map(|()| ChordProgress::Waiting),
-            (request, Some(part)) => Box::pin(self.cold.bound(self.writer.store_with_part(request, &part))).await,
+            (None, None) => Either::Left(ready(Ok(ChordProgress::Waiting))),
+            (Some(request), None) => {
+                let storing = self.cold.bound(self.writer.store(request));
+                Either::Right(Either::Left(storing.map_ok(|()| ChordProgress::Waiting)))
+            }
+            (request, Some(part)) => {
+                let storing = self.writer.store_with_part(request, &part);
+                Either::Right(Either::Right(Box::pin(self.cold.bound(storing))))
+            }
         }
     }
 }

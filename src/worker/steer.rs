@@ -13,8 +13,18 @@ impl Consumer {
         match order {
             Steering::PoolGrow(places) => self.grow(places),
             Steering::PoolShrink(places) => self.shrink(places),
+            // Handlers are a part of this program, and there are no processes to replace: what `worker_pool_restarts`
+            // enables elsewhere has no effect here, which is told at the start.
             Steering::PoolRestart => Err(Exception::new("ValueError", "Pool restarts not enabled")),
             Steering::Autoscale(bounds) => self.rebound(bounds),
+            Steering::AddConsumer { queue, options } => {
+                self.queues.add(&queue, &options)?;
+                Ok(control::ok(format!("add consumer {queue}")))
+            }
+            Steering::CancelConsumer(queue) => {
+                self.queues.cancel(&queue);
+                Ok(control::ok(format!("no longer consuming from {queue}")))
+            }
             Steering::Shutdown(_) => Ok(Value::Null),
         }
     }

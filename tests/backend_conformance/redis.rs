@@ -245,6 +245,23 @@ async fn a_backend_outlives_idle_connections_and_forgotten_scripts() {
 }
 
 #[tokio::test]
+async fn a_backend_that_is_prepared_stores_the_first_result_at_once() {
+    let Some(mut server) = RedisServer::start().await else { return };
+    let backend = open(&server.url(0), &BackendOptions::default());
+    backend.prepare().await;
+    let mut connection = connection(&server);
+    let before = (calls(&mut connection, "script|load"), calls(&mut connection, "hello"));
+    backend.store(&[success("a", 1)]).await.unwrap();
+    assert_eq!(calls(&mut connection, "evalsha"), 1, "the script was there");
+    let after = (calls(&mut connection, "script|load"), calls(&mut connection, "hello"));
+    assert_eq!(after, before, "and so was the connection");
+    server.stop();
+    backend.prepare().await;
+    restart(&mut server).await;
+    backend.store(&[success("b", 1)]).await.unwrap();
+}
+
+#[tokio::test]
 async fn waiting_does_not_poll() {
     let Some(server) = RedisServer::start().await else { return };
     let backend = open(&server.url(0), &BackendOptions::default());

@@ -11,11 +11,13 @@ import gc
 import pytest
 
 pytest.register_assert_rewrite(
-    "canvas", "canvas_cases", "client", "command_lines", "faults", "lives", "rabbit", "support", "tracing"
+    "canvas", "canvas_cases", "client", "command_lines", "faults", "lives", "monitored", "rabbit", "support",
+    "tracing",
 )
 
 import client  # noqa: E402
 from faults import Broker, current  # noqa: E402
+from monitored import Fleet, send_everywhere  # noqa: E402
 from rabbit import Rabbit, RabbitBroker  # noqa: E402
 from support import DEAD_LETTERS, Redis, Worker  # noqa: E402
 
@@ -110,3 +112,17 @@ def start_worker(server, folder):
         if not worker.is_stopped:
             assert worker.is_running(), worker.output.text()
             assert worker.stop() == 0, worker.output.text()
+
+
+@pytest.fixture(scope="module")
+def fleet(broker, folder):
+    """A stock worker and ours, and Flower that hears of both."""
+    fleet = Fleet(broker, folder)
+    yield fleet
+    fleet.close()
+
+
+@pytest.fixture(scope="module")
+def sent(fleet):
+    """The ids of one task of each fate, by node."""
+    return send_everywhere(fleet)

@@ -192,3 +192,9 @@ def masked(text):
     for pattern, instead in MASKS:
         text = re.sub(pattern, instead, text)
     return text
+
+
+def same(answers):
+    """What is said of the stock worker, of which is said the same of ours."""
+    assert answers[OURS] == answers[STOCK]
+    return answers[STOCK]

@@ -21,6 +21,8 @@ SETTINGS = {"task_acks_late": True, "task_track_started": False, "task_default_q
 class Side:
     """One worker with a broker of its own."""
 
+    new_canvas = Canvas
+
     def __init__(self, folder, new_broker, start, **settings):
         self.broker = new_broker(folder)
         self.app = Celery("canvas", broker=self.broker.url, backend=self.broker.result_url, set_as_current=False)
@@ -32,7 +34,7 @@ class Side:
         """Runs the case, and returns what it published and stored; once."""
         if name not in self.records:
             self.recorder.take()
-            canvas = Canvas(self.app, self.broker, ["tasks"], self.folder)
+            canvas = self.new_canvas(self.app, self.broker, ["tasks"], self.folder)
             with faults.current(self.app):
                 CASES[name](canvas)
                 canvas.settle()
@@ -45,7 +47,10 @@ class Side:
             assert self.worker.stop() == 0, self.worker.output.text()
         finally:
             self.recorder.close()
-            faults.end(self.broker, self.app)
+            self.end()
+
+    def end(self):
+        faults.end(self.broker, self.app)
 
 
 def recorder(broker, queues):

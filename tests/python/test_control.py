@@ -111,21 +111,11 @@ def test_what_cannot_be_done_is_answered_as_celery_answers(app, worker):
 def test_what_monitors_ask_for_is_no_error_in_the_log(app, worker):
     since = worker.mark()
     inspected = ["active", "reserved", "scheduled", "registered", "stats", "conf", "active_queues", "revoked", "objgraph"]
-    steered = ["add_consumer", "cancel_consumer"]
     for command in inspected:
         answer = ask(app, command)
         assert ("error" in answer) == (command == "objgraph"), answer
     assert ask(app, "ping") == {"ok": "pong"}
     assert "ERROR" not in worker.output.text(since) and "WARNING" not in worker.output.text(since)
-    for command in steered:
-        assert ask(app, command) == {"error": f"the control command {command} is not supported yet"}
-
-
-def test_an_order_that_is_not_carried_out_is_told_though_nobody_asks_for_an_answer(app, worker):
-    since = worker.mark()
-    app.control.cancel_consumer("control", destination=[NODE])
-    worker.wait_for("WARNING/.* the control command cancel_consumer is not supported yet, and nothing is done", since)
-    assert ask(app, "ping") == {"ok": "pong"}
 
 
 def test_nodes_tell_each_other_what_was_revoked(app, server, tasks, worker):

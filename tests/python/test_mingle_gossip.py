@@ -143,6 +143,20 @@ def test_who_is_alone_says_so_is_elected_and_lives_on(app, server, start):
     assert app.control.ping(destination=[OURS], timeout=SECONDS) == [{OURS: {"ok": "pong"}}]
 
 
+@pytest.mark.only("redis", "where answers come to is gone with its connection at RabbitMQ")
+def test_who_stops_while_it_asks_leaves_nothing_behind(server, start):
+    bindings = "_kombu.binding.reply.celery.pidbox"
+    before = server.broker.smembers(bindings)
+    ours = start("ours")
+    deadline = time.monotonic() + SECONDS
+    while not server.broker.smembers(bindings) - before:
+        assert time.monotonic() < deadline, "it does not ask"
+        threading.Event().wait(0.01)
+    assert ours.stop() == 0, ours.output.text()
+    assert server.broker.smembers(bindings) <= before
+    assert "mingle: all alone" not in ours.output.text(), "it does not know that"
+
+
 def test_who_is_to_keep_to_itself_does(app, server, start):
     """Without gossip, heartbeats and task events no events are sent at all, as with a stock worker."""
     other = start("ours", "-Q", "other", node="other@mingle")

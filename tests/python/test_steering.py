@@ -8,15 +8,18 @@ to end then, and says so), and it keeps one place, where stock ends its last pro
 import json
 
 import pytest
+from kombu import Exchange, Queue
 
+from command_lines import Both
 from faults import RustWorker, StockWorker, eventually
 from support import SECONDS
-from test_client_commands import Both
 
 STOCK, RUST = "stock@steering", "rust@steering"
 
 ORDERS = [
     "pool_grow", "pool_grow 2", "pool_shrink 2", "pool_shrink", "pool_shrink 100", "autoscale", "autoscale 3 1", "pool_restart",
+    "add_consumer extra", "add_consumer extra", "add_consumer other exchange topic other.#", "cancel_consumer extra",
+    "cancel_consumer nobodys", "cancel_consumer extra",
 ]
 SCALED = ["pool_grow", "pool_shrink", "autoscale", "autoscale 4 2", "autoscale 3", "autoscale 6 1"]
 
@@ -47,13 +50,20 @@ def start(each_broker, folder):
             worker.kill()
 
 
-def order(both, name, command):
-    """What stock's command line says that the node has answered."""
+def order(both, name, command, run=None):
+    """What stock's command line, or another, says that the node has answered."""
     method, *arguments = command.split()
-    ended = both.stock("control", "-d", name, "-t", str(SECONDS), "-j", method, *arguments)
+    ended = (run or both.stock)("control", "-d", name, "-t", str(SECONDS), "-j", method, *arguments)
     assert ended.code == 0, (ended.out, ended.err)
     [answer] = json.loads(ended.out)
     return answer[name]
+
+
+def consumed(both, name):
+    """What the node says that it consumes, by name."""
+    ended = both.stock("inspect", "-d", name, "-t", str(SECONDS), "-j", "active_queues")
+    assert ended.code == 0, (ended.out, ended.err)
+    return {queue["name"]: queue for queue in json.loads(ended.out)[name]}
 
 
 def same(both, commands):
@@ -66,6 +76,9 @@ def test_what_is_ordered_is_answered_as_stock_answers(both, start):
     start("stock", "stock", STOCK)
     start("rust", "rust", RUST, "-c", "2")
     same(both, ORDERS)
+    stock, rust = (consumed(both, name) for name in (STOCK, RUST))
+    assert (stock.keys(), rust.keys()) == ({"stock", "other"}, {"rust", "other"})
+    assert rust["other"] == stock["other"]
 
 
 def test_what_is_ordered_of_a_pool_that_scales_is_answered_as_stock_answers(both, start):
@@ -115,3 +128,46 @@ def test_a_worker_is_stopped_from_afar(both, start, app):
     assert "WARNING/" in worker.output.wait_for(r".*Got shutdown from remote").group(), worker.output.text()
     assert running.get(timeout=SECONDS) is None or running.state == "SUCCESS"
     assert waiting.state == "PENDING"
+
+
+def test_a_queue_is_bound_as_the_client_says(both, start, app):
+    """Through its exchange, which only a binding leads from."""
+    start("rust", "bound", RUST, "-c", "2")
+    order(both, RUST, "add_consumer by.topic topics topic jobs.#")
+    bound = Queue("by.topic", Exchange("topics", "topic"), routing_key="jobs.#")
+    sent = app.send_task("rust.add", (1, 1), exchange="topics", routing_key="jobs.small", declare=[bound])
+    assert sent.get(timeout=SECONDS) == 2
+
+
+@pytest.mark.only("rabbitmq", "on Redis nothing is declared that another could have declared otherwise")
+def test_a_queue_that_the_broker_refuses_harms_no_other(both, start, app, each_broker):
+    each_broker.vhost.declare("limited", **{"x-max-length": 3})
+    worker = start("rust", "unharmed", RUST, "-c", "2")
+    order(both, RUST, "add_consumer limited")
+    worker.output.wait_for("ERROR/.* cannot consume from limited: .*PreconditionFailed")
+    assert app.send_task("rust.add", (1, 2), queue="unharmed").get(timeout=SECONDS) == 3
+    assert worker.output.text().count("ready.") == 1, "over the same connection"
+
+
+def test_a_queue_is_consumed_from_when_it_is_added_until_it_is_cancelled(both, start, app, each_broker):
+    """By our own command line, for stock's is one process here, whose connections are cut too. This is the last, for that."""
+    worker = start("rust", "kept", RUST, "-c", "2")
+    waiting = app.send_task("rust.add", (1, 2), queue="more")
+    assert order(both, RUST, "add_consumer more", both.ours) == {"ok": "add consumer more"}
+    assert waiting.get(timeout=SECONDS) == 3
+    worker.output.wait_for("INFO/.* Started consuming from more")
+    since = worker.output.mark()
+    assert each_broker.cut() >= 1
+    worker.output.wait_for(r"ready\.", since)
+    assert app.send_task("rust.add", (2, 2), queue="more").get(timeout=SECONDS) == 4
+    assert order(both, RUST, "cancel_consumer more", both.ours) == {"ok": "no longer consuming from more"}
+    worker.output.wait_for("INFO/.* Canceling queue more", since)
+    stays = app.send_task("rust.add", (3, 2), queue="more")
+    assert app.send_task("rust.add", (4, 2), queue="kept").get(timeout=SECONDS) == 6
+    since = worker.output.mark()
+    assert each_broker.cut() >= 1
+    worker.output.wait_for(r"ready\.", since)
+    assert app.send_task("rust.add", (5, 2), queue="kept").get(timeout=SECONDS) == 7
+    assert stays.state == "PENDING" and len(each_broker.waiting("more")) == 1
+    order(both, RUST, "add_consumer more", both.ours)
+    assert stays.get(timeout=SECONDS) == 5

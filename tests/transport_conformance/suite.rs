@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use celeriac::protocol::{Map, Properties, Value};
 use celeriac::transport::{
-    Browser, Content, Delivery, ExchangeType, Note, Prefetch, Publication, Queue, Replacement, Settlement,
+    Browser, Consumer, Content, Delivery, ExchangeType, Note, Prefetch, Publication, Queue, Replacement, Settlement,
 };
 use celeriac::{Error, ErrorKind};
 
@@ -340,6 +340,64 @@ pub(crate) async fn a_closed_connection_ends_its_consumers(harness: &impl Harnes
     closed.unwrap();
     assert!(ended.unwrap_err().is_connection());
     assert!(consumer.next().await.unwrap_err().is_connection());
+}
+
+async fn consume_from(consumer: &mut dyn Consumer, queues: &[&str]) {
+    let queues: Vec<_> = queues.iter().map(|name| Queue::direct(*name)).collect();
+    consumer.consume_from(&queues).await.unwrap();
+}
+
+pub(crate) async fn a_queue_is_added_to_a_running_consumer(harness: &impl Harness) {
+    let (connection, mut consumer, _) = consume(&harness.transport(), &["a"], 10).await;
+    send(&connection, "b", &["b1"]).await;
+    // It waits for what the first queue brings.
+    assert!(tokio::time::timeout(Duration::from_millis(50), consumer.next()).await.is_err());
+    consume_from(&mut *consumer, &["a", "b"]).await;
+    let deliveries = take(&mut *consumer, 1).await;
+    assert_eq!((names(&deliveries), deliveries[0].queue().as_str()), (vec!["b1".to_owned()], "b"));
+    settle(deliveries, &Settlement::Ack);
+    for queue in ["a", "b", "a"] {
+        let one = [queue];
+        let (deliveries, ()) = tokio::join!(take(&mut *consumer, 1), send(&connection, queue, &one));
+        assert_eq!(names(&deliveries), [queue]);
+        settle(deliveries, &Settlement::Ack);
+    }
+    all_settled(harness).await;
+}
+
+pub(crate) async fn what_a_cancelled_queue_gave_is_settled_and_the_rest_stays(harness: &impl Harness) {
+    let (connection, mut consumer, _) = consume(&harness.transport(), &["a", "b"], 2).await;
+    send(&connection, "a", &["a1", "a2", "a3"]).await;
+    let mut out = take(&mut *consumer, 2).await;
+    consume_from(&mut *consumer, &["b"]).await;
+    settle(out.drain(..1).collect(), &Settlement::Ack);
+    send(&connection, "a", &["a4"]).await;
+    send(&connection, "b", &["b1"]).await;
+    let deliveries = take(&mut *consumer, 1).await;
+    assert_eq!(names(&deliveries), ["b1"]);
+    settle(deliveries, &Settlement::Ack);
+    settle(out, &Settlement::Restore);
+    assert!(tokio::time::timeout(Duration::from_millis(200), consumer.next()).await.is_err(), "nothing of it comes");
+    all_settled(harness).await;
+    consume_from(&mut *consumer, &["b", "a"]).await;
+    let mut seen = Vec::new();
+    while seen.len() < 3 {
+        let next = tokio::time::timeout(Duration::from_secs(10), consumer.next()).await;
+        let deliveries = next.expect("there are more").unwrap();
+        seen.extend(names(&deliveries));
+        settle(deliveries, &Settlement::Ack);
+    }
+    assert_eq!(seen, ["a2", "a3", "a4"]);
+    all_settled(harness).await;
+}
+
+pub(crate) async fn a_queue_is_added_to_one_that_consumes_nothing(harness: &impl Harness) {
+    let (connection, mut consumer, _) = consume(&harness.transport(), &["a"], 10).await;
+    consume_from(&mut *consumer, &[]).await;
+    send(&connection, "a", &["1"]).await;
+    assert!(tokio::time::timeout(Duration::from_millis(100), consumer.next()).await.is_err());
+    consume_from(&mut *consumer, &["a"]).await;
+    assert_eq!(names(&take(&mut *consumer, 1).await), ["1"]);
 }
 
 pub(crate) async fn purging_counts_what_was_waiting(harness: &impl Harness) {

@@ -7,12 +7,13 @@ use celeriac::App;
 use celeriac::config::Config;
 use celeriac::protocol::{Map, Value};
 use celeriac::task::{Outcome, Run, TaskOptions};
+use celeriac::transport::{Publication, Transport};
 use celeriac::worker::Autoscale;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use crate::control::{answer, command, ok};
-use crate::rig::{Handler, Rig, message};
+use crate::rig::{Handler, Rig, echo, message};
 
 /// A task that runs until it is let go, and counts what runs.
 #[derive(Clone)]
@@ -138,4 +139,42 @@ async fn a_shutdown_from_afar_is_a_warm_one_without_an_answer() {
     rig.running.await.expect("the worker does not panic").expect("the worker stops in good order");
     assert_eq!(rig.transport.unsettled(), 0);
     assert_eq!(rig.transport.waiting("oid.reply").len(), 0);
+}
+
+/// Sends one to a queue of its own.
+async fn send_to(rig: &Rig, queue: &str, id: &str) {
+    let connection = rig.transport.connect().await.expect("memory connects");
+    let sent = connection.publish(vec![Publication::to_queue(queue, message("echo", id, vec![1.into()]))]).await;
+    assert!(sent.expect("memory is up").iter().all(Result::is_ok));
+}
+
+#[tokio::test(start_paused = true)]
+async fn queues_are_added_and_cancelled_and_stay_so_over_connections() {
+    let rig = Rig::start(App::new("test").task(echo())).await;
+    send_to(&rig, "more", "before").await;
+    for _ in 0..2 {
+        assert_eq!(ask(&rig, "add_consumer", [("queue", "more")]).await, ok("add consumer more"));
+    }
+    rig.result("before").await;
+    rig.transport.disconnect();
+    send_to(&rig, "more", "after").await;
+    rig.result("after").await;
+    for queue in ["more", "nobody's"] {
+        let expected = ok(&format!("no longer consuming from {queue}"));
+        assert_eq!(ask(&rig, "cancel_consumer", [("queue", queue)]).await, expected);
+    }
+    send_to(&rig, "more", "stays").await;
+    send_to(&rig, "celery", "other").await;
+    rig.result("other").await;
+    rig.transport.disconnect();
+    send_to(&rig, "celery", "another").await;
+    rig.result("another").await;
+    assert_eq!(rig.transport.waiting("more").len(), 1);
+    let own = error("ValueError('a worker cannot consume the queue of its own dead letters')");
+    assert_eq!(ask(&rig, "add_consumer", [("queue", "celeriac.dead-letters")]).await, own);
+    let none = error("ValueError('a queue has a name, and this is none: None')");
+    assert_eq!(ask(&rig, "add_consumer", Map::from([("queue", Value::Null)])).await, none);
+    assert_eq!(ask(&rig, "add_consumer", [("queue", "more")]).await, ok("add consumer more"));
+    rig.result("stays").await;
+    rig.idle().await;
 }

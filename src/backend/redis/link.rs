@@ -64,6 +64,14 @@ impl Link {
         }
     }
 
+    /// Connects, and gives the server the scripts.
+    pub(super) async fn prepare(&self) {
+        let Ok(mut lent) = self.lend().await else { return };
+        if Script::load(&self.scripts(), &mut lent.connection).await.is_err_and(|error| !is_refusal(&error)) {
+            self.discard(lent.number).await;
+        }
+    }
+
     /// Sends the commands at once and returns their answers. A connection that turns out to be dead, as one does that
     /// was idle for long, is replaced once; after that the error is the caller's.
     pub(super) async fn query(&self, pipeline: &Pipeline) -> Result<Vec<Value>> {
@@ -93,9 +101,7 @@ impl Link {
         let count = pipeline.len();
         match extracted(connection.send_packed_commands(pipeline, 0, count).await) {
             Err(error) if error.code() == Some("NOSCRIPT") => {
-                for script in self.scripts() {
-                    script.load(connection).await?;
-                }
+                Script::load(&self.scripts(), connection).await?;
                 extracted(connection.send_packed_commands(pipeline, 0, count).await)
             }
             answers => answers,

@@ -28,7 +28,7 @@ use crate::{Error, ErrorKind, Result};
 
 /// Keeps results in Redis, so that stock Celery's `AsyncResult` reads them, and reads what stock workers stored.
 ///
-/// It connects when it is first used, and again after the connection is lost.
+/// It connects when it is first used, or told to prepare, and again after the connection is lost.
 #[derive(Debug)]
 pub struct RedisBackend {
     options: BackendOptions,
@@ -149,6 +149,10 @@ impl ResultBackend for RedisBackend {
 
     fn service(&self) -> &'static str {
         "Redis"
+    }
+
+    async fn prepare(&self) {
+        self.link.prepare().await;
     }
 
     fn encode(&self, request: &StoreRequest) -> Result<EncodedResult> {

@@ -187,7 +187,7 @@ impl Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::{is_celerys, is_order};
+    use crate::control::{Command, ControlRequest, Inspection};
 
     fn arguments(name: &str, given: &[&str]) -> Result<Map, String> {
         let given: Vec<_> = given.iter().map(|text| (*text).to_owned()).collect();
@@ -220,8 +220,12 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_a_worker_is_no_inspection() {
-        assert!(CONTROL.iter().chain(INSPECT).map(|command| command.name).any(is_celerys));
-        assert!(!INSPECT.iter().any(|command| is_order(command.name)));
+    fn every_command_is_one_that_workers_know() {
+        for RemoteCommand { name, .. } in CONTROL.iter().chain(INSPECT) {
+            let (method, arguments) = ((*name).to_owned(), Map::default());
+            let request = ControlRequest { method, arguments, reply_to: None, ticket: Value::Null };
+            let is_command = !Command::read(&request).is_err_and(|raised| raised.exc_type == "KeyError");
+            assert!(is_command || Inspection::read(&request).is_some(), "{name}");
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
+use super::super::zone;
 use super::Level;
 use crate::{Error, ErrorKind, Result};
 
@@ -81,7 +82,7 @@ impl LineFormat {
             };
         }
         push_literal(&mut pieces, rest);
-        Ok(LineFormat { pieces, zone: TimeZone::system(), date_format: None })
+        Ok(LineFormat { pieces, zone: zone::local(), date_format: None })
     }
 
     /// Appends the line, without its end.

@@ -24,9 +24,9 @@ const BATCH: usize = 400;
 /// Consumes queues over a channel of its own.
 pub(super) struct RabbitConsumer {
     link: Arc<Link>,
-    channel: Channel,
-    ledger: Arc<Ledger>,
     prefetch: Arc<Prefetch>,
+    /// Channels on which nothing is consumed any more, and perhaps something is still to be settled.
+    spare: Vec<(Channel, Arc<Ledger>)>,
     sources: Vec<Source>,
     /// The source whose turn it is.
     turn: usize,
@@ -41,22 +41,42 @@ impl RabbitConsumer {
         stop: CancellationToken,
     ) -> Result<Self> {
         let (channel, ledger) = link.consuming_channel().await?;
-        let mut consumer = RabbitConsumer { link, channel, ledger, prefetch, sources: Vec::new(), turn: 0, stop };
+        let mut consumer = RabbitConsumer {
+            link,
+            prefetch,
+            spare: Vec::new(),
+            sources: Vec::with_capacity(queues.len()),
+            turn: 0,
+            stop,
+        };
         // A queue that is named twice is consumed once.
         for (nth, queue) in queues.iter().enumerate() {
             if queues[..nth].iter().any(|other| other.name == queue.name) {
                 continue;
             }
-            let started =
-                Source::start(&consumer.channel, &consumer.ledger, queue, consumer.first_count(queues.len())).await?;
-            let source =
-                started.map_err(|error| Failed::There(error).into_error(&consumer.link.main, BASIC_CONSUME))?;
+            let source = consumer.source(&channel, &ledger, queue, queues.len()).await?;
             consumer.sources.push(source);
         }
         // As stock workers do; and when this is answered, each queue's first messages are here and can take turns.
-        let again = consumer.channel.basic_qos(consumer.first_count(queues.len()), BasicQosOptions::default()).await;
+        let again = channel.basic_qos(consumer.first_count(queues.len()), BasicQosOptions::default()).await;
         again.map_err(|error| consumer.link.main.ended_by("cannot consume from", &error))?;
         Ok(consumer)
+    }
+
+    async fn source(&self, channel: &Channel, ledger: &Arc<Ledger>, queue: &Queue, queues: usize) -> Result<Source> {
+        let started = Source::start(channel, ledger, queue, self.first_count(queues)).await?;
+        started.map_err(|error| Failed::There(error).into_error(&self.link.main, BASIC_CONSUME))
+    }
+
+    /// One more queue, over a channel that no other is consumed over: a server that refuses ends the channel with that.
+    async fn add(&mut self, queue: &Queue) -> Result<()> {
+        let (channel, ledger) = match self.spare.iter().position(|(_, ledger)| ledger.owes_nothing()) {
+            Some(at) => self.spare.swap_remove(at),
+            None => self.link.consuming_channel().await?,
+        };
+        let source = self.source(&channel, &ledger, queue, self.sources.len() + 1).await?;
+        self.sources.push(source);
+        Ok(())
     }
 
     /// Each queue begins with its share of the window; the one that has more to give gets more.
@@ -69,7 +89,7 @@ impl RabbitConsumer {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
         let mut arrived = Poll::Pending;
         for source in &mut self.sources {
-            match source.poll(context, &self.ledger, &self.channel) {
+            match source.poll(context) {
                 Poll::Ready(News::Arrived) => arrived = Poll::Ready(Ok(())),
                 Poll::Ready(News::Cancelled) => {
                     let error = self.link.main.ended(&format!(
@@ -95,7 +115,7 @@ impl RabbitConsumer {
         while batch.len() < room {
             let source = &mut self.sources[self.turn];
             if let Some(delivery) = source.waiting.pop_front() {
-                batch.push(handed_out(delivery, source, &self.ledger, &self.prefetch));
+                batch.push(handed_out(delivery, source, &self.prefetch));
             }
             self.turn = (self.turn + 1) % self.sources.len();
         }
@@ -108,18 +128,18 @@ impl RabbitConsumer {
             return;
         }
         for source in &mut self.sources {
-            if let Some(count) = source.wanted(&self.ledger, &self.prefetch) {
-                source.replace(&self.channel, count);
+            if let Some(count) = source.wanted(&self.prefetch) {
+                source.replace(count);
                 return;
             }
         }
     }
 }
 
-fn handed_out(mut delivery: AmqpDelivery, source: &Source, ledger: &Arc<Ledger>, prefetch: &Arc<Prefetch>) -> Delivery {
+fn handed_out(mut delivery: AmqpDelivery, source: &Source, prefetch: &Arc<Prefetch>) -> Delivery {
     let message = read(&mut delivery)
         .map_err(|error| Undecodable { reason: error.to_string(), raw: std::mem::take(&mut delivery.data).into() });
-    let settler: Arc<dyn Settler> = if source.no_ack { Arc::new(Told) } else { Arc::clone(ledger) as _ };
+    let settler: Arc<dyn Settler> = if source.no_ack { Arc::new(Told) } else { Arc::clone(&source.ledger) as _ };
     Delivery::new(message, source.queue.clone(), Tag(delivery.delivery_tag), settler, prefetch.take())
 }
 
@@ -157,11 +177,29 @@ impl Consumer for RabbitConsumer {
             }
         }
     }
+
+    async fn consume_from(&mut self, queues: &[Queue]) -> Result<()> {
+        for queue in queues {
+            if self.sources.iter().all(|source| source.queue != queue.name) {
+                self.add(queue).await?;
+            }
+        }
+        let is_wanted = |source: &Source| queues.iter().any(|queue| queue.name == source.queue);
+        let (kept, left): (Vec<_>, Vec<_>) = std::mem::take(&mut self.sources).into_iter().partition(is_wanted);
+        (self.sources, self.turn) = (kept, 0);
+        for source in left {
+            let (channel, ledger) = (source.channel.clone(), Arc::clone(&source.ledger));
+            source.end().await;
+            if self.sources.iter().all(|other| !Arc::ptr_eq(&other.ledger, &ledger)) {
+                self.spare.push((channel, ledger));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Drop for RabbitConsumer {
     fn drop(&mut self) {
-        let (channel, ledger) = (self.channel.clone(), Arc::clone(&self.ledger));
         let sources = std::mem::take(&mut self.sources);
         if self.link.lost().is_cancelled() || tokio::runtime::Handle::try_current().is_err() {
             return;
@@ -169,11 +207,7 @@ impl Drop for RabbitConsumer {
         // What was not handed out goes back at once, and what is out stays valid: the channel stays open.
         let ending = tokio::spawn(async move {
             for source in sources {
-                let number = source.number;
-                let known = source.waiting.len();
-                let left = source.stop(&channel).await;
-                ledger.receive(number, left.iter().skip(known).map(|delivery| delivery.delivery_tag));
-                left.iter().for_each(|delivery| ledger.settle(Tag(delivery.delivery_tag), Settlement::Restore));
+                source.end().await;
             }
         });
         self.link.closing(ending);

@@ -84,6 +84,12 @@ impl Ledger {
         self.state().counts.get(consumer as usize).copied().unwrap_or(0)
     }
 
+    /// Whether nothing that came over the channel is out any more, and the channel is there.
+    pub(super) fn owes_nothing(&self) -> bool {
+        let state = self.state();
+        !state.closed && state.owed.is_empty() && state.pending.is_empty() && state.writing == 0
+    }
+
     /// Waits until there is something to settle, and takes all of it, as frames in the order in which they are to be sent.
     pub(super) async fn take(&self) -> Vec<Frame> {
         loop {

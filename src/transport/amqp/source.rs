@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::Stream;
@@ -24,6 +25,9 @@ use crate::transport::{Prefetch, Queue, QueueName, Settlement, Settler, Tag};
 /// One queue that is consumed.
 pub(super) struct Source {
     pub(super) queue: QueueName,
+    /// What it is consumed over, and what came over that.
+    pub(super) channel: Channel,
+    pub(super) ledger: Arc<Ledger>,
     arguments: FieldTable,
     /// What the server regards as told when it is sent.
     pub(super) no_ack: bool,
@@ -58,7 +62,7 @@ impl Source {
     /// Begins to consume.
     pub(super) async fn start(
         channel: &Channel,
-        ledger: &Ledger,
+        ledger: &Arc<Ledger>,
         queue: &Queue,
         count: u16,
     ) -> Result<lapin::Result<Self>> {
@@ -69,6 +73,8 @@ impl Source {
         };
         Ok(Ok(Source {
             queue: queue.name.clone(),
+            channel: channel.clone(),
+            ledger: Arc::clone(ledger),
             arguments,
             no_ack: queue.no_ack,
             consumer,
@@ -81,17 +87,17 @@ impl Source {
     }
 
     /// Takes what has arrived, without waiting for more.
-    pub(super) fn poll(&mut self, context: &mut Context<'_>, ledger: &Ledger, channel: &Channel) -> Poll<News> {
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<News> {
         let before = self.waiting.len();
         let drained = if self.ended { Ok(()) } else { self.drain(context) };
         if !self.no_ack && self.waiting.len() > before {
-            ledger.receive(self.number, self.waiting.range(before..).map(|delivery| delivery.delivery_tag));
+            self.ledger.receive(self.number, self.waiting.range(before..).map(|delivery| delivery.delivery_tag));
         }
         if let Err(error) = drained {
             return Poll::Ready(News::Failed(error));
         }
         if self.ended {
-            match self.poll_replacement(context, ledger, channel) {
+            match self.poll_replacement(context) {
                 Poll::Ready(News::Arrived) | Poll::Pending => {}
                 bad => return bad,
             }
@@ -113,7 +119,7 @@ impl Source {
     }
 
     /// Puts the consumer that was waited for into the place of the one that has ended.
-    fn poll_replacement(&mut self, context: &mut Context<'_>, ledger: &Ledger, channel: &Channel) -> Poll<News> {
+    fn poll_replacement(&mut self, context: &mut Context<'_>) -> Poll<News> {
         // Who has not asked for the end has lost the queue.
         let Some(replacement) = self.replacement.as_mut() else { return Poll::Ready(News::Cancelled) };
         let done = std::task::ready!(Pin::new(&mut replacement.consumer).poll(context));
@@ -121,11 +127,11 @@ impl Source {
         self.replacement = None;
         match done {
             Ok(Ok(consumer)) => {
-                self.give_back_surplus(usize::from(count), ledger);
-                (self.consumer, self.count, self.number) = (consumer, count, ledger.consumer());
+                self.give_back_surplus(usize::from(count));
+                (self.consumer, self.count, self.number) = (consumer, count, self.ledger.consumer());
                 self.ended = false;
                 // It has not been asked yet, and wakes nobody before.
-                self.poll(context, ledger, channel)
+                self.poll(context)
             }
             Ok(Err(error)) => Poll::Ready(News::Failed(error)),
             // The runtime ends.
@@ -134,10 +140,10 @@ impl Source {
     }
 
     /// What would not have been sent with the new count goes back, now that it does not come at once to the old consumer.
-    fn give_back_surplus(&mut self, count: usize, ledger: &Ledger) {
+    fn give_back_surplus(&mut self, count: usize) {
         if count > 0 && self.waiting.len() > count {
             let surplus = self.waiting.drain(count..);
-            surplus.for_each(|delivery| ledger.settle(Tag(delivery.delivery_tag), Settlement::Restore));
+            surplus.for_each(|delivery| self.ledger.settle(Tag(delivery.delivery_tag), Settlement::Restore));
         }
     }
 
@@ -148,12 +154,12 @@ impl Source {
 
     /// The count that this source should have, if it is another than it has: when all that may be sent ahead was sent,
     /// is still owed and the window has room; or when far too much is waiting.
-    pub(super) fn wanted(&self, ledger: &Ledger, prefetch: &Prefetch) -> Option<u16> {
+    pub(super) fn wanted(&self, prefetch: &Prefetch) -> Option<u16> {
         if self.no_ack || (self.count == 0 && prefetch.base() == 0) {
             return None;
         }
         let wanted = count(prefetch);
-        let exhausted = || ledger.owed(self.number) >= usize::from(self.count);
+        let exhausted = || self.ledger.owed(self.number) >= usize::from(self.count);
         if self.count == 0 || wanted == 0 {
             return Some(wanted);
         }
@@ -164,8 +170,8 @@ impl Source {
     }
 
     /// Lets another consumer take this one's place.
-    pub(super) fn replace(&mut self, channel: &Channel, count: u16) {
-        let (channel, tag) = (channel.clone(), self.consumer.tag());
+    pub(super) fn replace(&mut self, count: u16) {
+        let (channel, tag) = (self.channel.clone(), self.consumer.tag());
         let (queue, arguments, no_ack) = (self.consumer.queue(), self.arguments.clone(), self.no_ack);
         let consumer = tokio::spawn(async move {
             channel.basic_cancel(tag, BasicCancelOptions::default()).await?;
@@ -174,8 +180,19 @@ impl Source {
         self.replacement = Some(Replacement { count, consumer });
     }
 
+    /// Ends the consumer. What was not handed out goes back; what is out stays valid, for the channel stays open.
+    pub(super) async fn end(self) {
+        let (ledger, number, known, no_ack) = (Arc::clone(&self.ledger), self.number, self.waiting.len(), self.no_ack);
+        let left = self.stop().await;
+        if !no_ack {
+            ledger.receive(number, left.iter().skip(known).map(|delivery| delivery.delivery_tag));
+            left.iter().for_each(|delivery| ledger.settle(Tag(delivery.delivery_tag), Settlement::Restore));
+        }
+    }
+
     /// Ends the consumer, and brings what had arrived by then.
-    pub(super) async fn stop(mut self, channel: &Channel) -> Vec<Delivery> {
+    async fn stop(mut self) -> Vec<Delivery> {
+        let channel = &self.channel;
         if let Some(replacement) = self.replacement.take() {
             let old = std::mem::take(&mut self.waiting);
             let mut left: Vec<_> = old.into_iter().chain(end(channel, self.consumer).await).collect();

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::broker::Broker;
 use crate::Result;
 use crate::transport::cycle::Cycle;
-use crate::transport::{Consumer, Delivery, Prefetch, QueueName, QueueOrder};
+use crate::transport::{Consumer, Delivery, Prefetch, Queue, QueueName, QueueOrder};
 
 /// The most that one call hands over, as on Redis.
 const BATCH: usize = 1000;
@@ -73,5 +73,13 @@ impl Consumer for MemoryConsumer {
                 () = self.lost.cancelled() => {}
             }
         }
+    }
+
+    async fn consume_from(&mut self, queues: &[Queue]) -> Result<()> {
+        if self.lost.is_cancelled() {
+            return Err(super::lost());
+        }
+        self.cycle.change(queues.iter().map(|queue| queue.name.clone()));
+        Ok(())
     }
 }

@@ -13,9 +13,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::browse::RedisBrowser;
-use super::consumer::{RedisConsumer, start};
+use super::consumer::{RedisConsumer, consumable, start};
 use super::fanout::{self, Announcer, RedisSubscription};
-use super::flush::flush;
+use super::flush::{flush, run};
 use super::inbox::RedisInbox;
 use super::{Shared, Waiting, bindings, keeper, notes, publish, wake};
 use crate::redis_client::{ConnectOptions, Opened, failure, is_refusal, lost, refusal};
@@ -131,10 +131,7 @@ impl Connection for RedisConnection {
     }
 
     async fn consume(&self, queues: &[Queue], prefetch: Arc<Prefetch>) -> Result<Box<dyn Consumer>> {
-        if let Some(queue) = queues.iter().find(|queue| queue.exchange_type == ExchangeType::Fanout) {
-            let message = format!("cannot consume from {}: fanout queues are not supported yet", queue.name);
-            return Err(Error::new(ErrorKind::Configuration, message));
-        }
+        consumable(queues)?;
         let (consumer, driver): (RedisConsumer, _) =
             start(Arc::clone(&self.link), queues, prefetch, self.stop_consuming.child_token()).await?;
         let mut drivers = self.drivers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -244,28 +241,28 @@ impl Link {
     }
 }
 
-/// Gives the server our scripts, registers what could not be registered before, and turns tracking on if wanted; says
-/// whether it is on.
+/// Gives the server our scripts and turns tracking on if wanted, in one round trip, and registers what could not be
+/// registered before; says whether tracking is on.
 async fn prepare(shared: &Shared, connection: &mut MultiplexedConnection, track: bool) -> Result<bool, RedisError> {
     let scripts = &shared.scripts;
+    let mut preparing = Pipeline::new();
     for script in [&scripts.reserve, &scripts.moving, &scripts.wrap, &scripts.release] {
-        script.load(connection).await?;
+        preparing.add_command(script.loading());
     }
+    if track {
+        preparing.cmd("CLIENT").arg("TRACKING").arg("ON");
+    }
+    let mut answers = run(connection, &preparing).await?;
+    let tracking = if track { answers.pop() } else { None };
+    answers.into_iter().try_for_each(|answer| answer.extract_error().map(drop))?;
     let unregistered = shared.ledger.take_unregistered();
     if let Err(error) = register(shared, connection, &unregistered).await {
         unregistered.into_iter().for_each(|(tag, value)| shared.ledger.keep_unregistered(tag, value));
         return Err(error);
     }
     unregistered.iter().for_each(|(tag, _)| shared.ledger.settle(*tag, Settlement::Restore));
-    if !track {
-        return Ok(false);
-    }
-    let tracking: Result<(), _> = redis::cmd("CLIENT").arg("TRACKING").arg("ON").query_async(connection).await;
-    match tracking {
-        Ok(()) => Ok(true),
-        Err(error) if error.is_unrecoverable_error() || error.is_io_error() => Err(error),
-        Err(_) => Ok(false),
-    }
+    // A server that refuses it is waited for by other means.
+    Ok(tracking.is_some_and(|answer| answer.extract_error().is_ok()))
 }
 
 /// Writes messages into `unacked` as the reserving script does.

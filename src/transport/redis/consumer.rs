@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -16,7 +16,7 @@ use super::unacked::{entry, is_written_in_vain};
 use super::wake::{Wake, Woken};
 use crate::protocol::envelope;
 use crate::transport::cycle::Cycle;
-use crate::transport::{Consumer, Delivery, Prefetch, Queue, Undecodable};
+use crate::transport::{Consumer, Delivery, ExchangeType, Prefetch, Queue, QueueName, Undecodable};
 use crate::{Error, Result};
 
 /// The most that one script call reserves: more would cost more each, since it no longer fits the processors' caches.
@@ -32,6 +32,10 @@ pub(super) struct RedisConsumer {
     batches: mpsc::Receiver<Result<Vec<Delivery>>>,
     /// A batch that was received and not handed out yet: a call that is cancelled leaves it here.
     unread: Vec<Delivery>,
+    /// What the driver is to take from.
+    wanted: watch::Sender<Vec<QueueName>>,
+    /// What it takes from was changed: it may still bring what it had taken before.
+    has_changed: bool,
     /// Ends the driver.
     stop: CancellationToken,
     farewell: Farewell,
@@ -44,8 +48,9 @@ type Farewell = Arc<OnceLock<Pause>>;
 #[async_trait]
 impl Consumer for RedisConsumer {
     async fn next(&mut self) -> Result<Vec<Delivery>> {
-        if self.unread.is_empty() {
+        while self.unread.is_empty() {
             self.unread = self.batches.recv().await.unwrap_or_else(|| Err(self.link.is_lost()))?;
+            self.give_back_unwanted();
         }
         // The driver's next request leaves before this batch is read, so that the server works meanwhile.
         if self.unread.len() > READ_AT_ONCE {
@@ -55,9 +60,41 @@ impl Consumer for RedisConsumer {
         self.wrap().await;
         Ok(std::mem::take(&mut self.unread))
     }
+
+    async fn consume_from(&mut self, queues: &[Queue]) -> Result<()> {
+        consumable(queues)?;
+        if self.link.lost.is_cancelled() {
+            return Err(self.link.is_lost());
+        }
+        self.wanted.send_replace(queues.iter().map(|queue| queue.name.clone()).collect());
+        self.has_changed = true;
+        self.give_back_unwanted();
+        Ok(())
+    }
+}
+
+/// Whether these queues are of a kind that is consumed here.
+pub(super) fn consumable(queues: &[Queue]) -> Result<()> {
+    match queues.iter().find(|queue| queue.exchange_type == ExchangeType::Fanout) {
+        None => Ok(()),
+        Some(queue) => {
+            let message = format!("cannot consume from {}: fanout queues are not supported yet", queue.name);
+            Err(Error::new(crate::ErrorKind::Configuration, message))
+        }
+    }
 }
 
 impl RedisConsumer {
+    /// What comes of a queue that is consumed no more goes back, all in one go, so that it keeps its order.
+    fn give_back_unwanted(&mut self) {
+        if !self.has_changed {
+            return;
+        }
+        let _pause = self.link.shared.ledger.pause();
+        let wanted = self.wanted.borrow();
+        self.unread.retain(|delivery| wanted.contains(delivery.queue()));
+    }
+
     /// Wraps what stands in `unacked` and what no stock worker could restore from there, if this one died now.
     async fn wrap(&self) {
         let shared = &self.link.shared;
@@ -106,19 +143,21 @@ pub(super) async fn start(
     let reserver =
         Reserver::new(Arc::clone(shared), link.connection.clone(), Arc::clone(&prefetch), cycle, wake.is_tracking());
     let (handed, batches) = mpsc::channel(1);
+    let (wanted, _) = watch::channel(queues.iter().map(|queue| queue.name.clone()).collect());
     let farewell = Farewell::default();
     let driver = Driver {
         link: Arc::clone(&link),
         reserver,
         prefetch,
         wake,
+        wanted: wanted.subscribe(),
         handed,
         stop: stop.clone(),
         more: false,
         _farewell: Arc::clone(&farewell),
     };
-    let driver = if queues.is_empty() { tokio::spawn(driver.idle()) } else { tokio::spawn(driver.run()) };
-    Ok((RedisConsumer { link, batches, unread: Vec::new(), stop, farewell }, driver))
+    let consumer = RedisConsumer { link, batches, unread: Vec::new(), wanted, has_changed: false, stop, farewell };
+    Ok((consumer, tokio::spawn(driver.run())))
 }
 
 /// Reserves messages for a consumer until it stops.
@@ -127,6 +166,8 @@ struct Driver {
     reserver: Reserver,
     prefetch: Arc<Prefetch>,
     wake: Wake,
+    /// What to take from; a change ends a wait.
+    wanted: watch::Receiver<Vec<QueueName>>,
     handed: mpsc::Sender<Result<Vec<Delivery>>>,
     stop: CancellationToken,
     /// The last reservation brought all that was asked for: there is probably more.
@@ -152,9 +193,20 @@ impl Driver {
         }
     }
 
-    /// There is nothing to consume from.
-    async fn idle(self) {
-        self.stop.cancelled().await;
+    /// Waits, where there is nothing to take from.
+    async fn idle(&mut self) {
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            // The consumer is gone, and stops this with it.
+            _ = self.wanted.changed() => self.wanted.mark_changed(),
+        }
+    }
+
+    /// Takes from what is wanted now.
+    fn adopt(&mut self) {
+        if self.wanted.has_changed().unwrap_or(false) {
+            self.reserver.change(&self.wanted.borrow_and_update());
+        }
     }
 
     /// Waits for room, and reserves what fits. A request is never given up half-way: its answer holds messages.
@@ -165,6 +217,11 @@ impl Driver {
             () = stop.cancelled() => return Ok(Vec::new()),
             room = room(&self.prefetch, self.more) => room,
         };
+        self.adopt();
+        if self.reserver.is_idle() {
+            self.idle().await;
+            return Ok(Vec::new());
+        }
         self.wake.looking();
         let Reserved { mut deliveries, drained } = self.reserver.reserve(room).await?;
         self.wake.looked(!deliveries.is_empty());
@@ -188,7 +245,19 @@ impl Driver {
             _ = room(&self.prefetch, self.more) => {}
         }
         let lists = if self.wake.is_tracking() { Vec::new() } else { self.reserver.sound_lists() };
-        match self.wake.wait(&self.link.connection, lists, &stop).await {
+        let interrupt = stop.child_token();
+        let woken = {
+            let mut waiting = std::pin::pin!(self.wake.wait(&self.link.connection, lists, &interrupt));
+            tokio::select! {
+                woken = &mut waiting => woken,
+                _ = self.wanted.changed() => {
+                    self.wanted.mark_changed();
+                    interrupt.cancel();
+                    waiting.await
+                }
+            }
+        };
+        match woken {
             Ok(Woken::Look) => Ok(None),
             Ok(Woken::Popped { list, raw }) => self.register(&list, raw).await,
             Err(error) => Err(self.link.failed("cannot wait for messages of", error)),

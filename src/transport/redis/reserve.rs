@@ -51,6 +51,16 @@ impl Reserver {
         Reserver { shared, connection, prefetch, cycle, tracking, misfits: Misfits::default() }
     }
 
+    /// Takes from these queues from now on.
+    pub(super) fn change(&mut self, queues: &[QueueName]) {
+        self.cycle.change(queues.iter().cloned());
+    }
+
+    /// Whether there is nothing to take from.
+    pub(super) fn is_idle(&self) -> bool {
+        self.cycle.queues().is_empty()
+    }
+
     /// Reserves up to `count` messages.
     pub(super) async fn reserve(&mut self, count: usize) -> Result<Reserved> {
         let reservation = self.shared.ledger.begin(count);

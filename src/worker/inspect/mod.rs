@@ -40,7 +40,7 @@ const NAMES: usize = 10_000;
 pub(crate) struct About {
     pub(super) app: Arc<App>,
     pub(super) transport: Arc<dyn Transport>,
-    /// The queues that are consumed, every field filled in.
+    /// The queues that were consumed from the start, every field filled in.
     pub(super) queues: Vec<QueueDefinition>,
     /// Since when it runs.
     since: Instant,
@@ -118,7 +118,7 @@ impl Consumer {
             Inspection::Registered { attributes, builtins } => {
                 Snapshot::Value(tasks::registered(&self.tasks, attributes, *builtins))
             }
-            Inspection::ActiveQueues => Snapshot::Value(self.about.queues.iter().map(queues::as_dict).collect()),
+            Inspection::ActiveQueues => Snapshot::Value(self.active_queues()),
             Inspection::Stats => Snapshot::Value(self.stats()),
             Inspection::Conf { with_defaults } => {
                 Snapshot::Value(conf::table(self.about.app.config(), *with_defaults).into())

@@ -1,36 +1,44 @@
 //! Queues as Kombu shows them (kombu/entity.py `Queue.as_dict`).
 
-use crate::config::QueueDefinition;
-use crate::protocol::{Map, Value, to_value};
+use crate::protocol::{Map, Value};
+use crate::transport::Queue;
+use crate::worker::consumer::Consumer;
 
-/// All of a queue's attributes: what it does not have is null.
-pub(super) fn as_dict(queue: &QueueDefinition) -> Value {
-    let text = |value: &Option<String>| Value::from(value.as_deref());
-    let exclusive = queue.exclusive.unwrap_or(false);
-    let (durable, auto_delete) = (queue.durable.unwrap_or(true), queue.auto_delete);
+impl Consumer {
+    /// What is consumed now.
+    pub(super) fn active_queues(&self) -> Value {
+        let mode = |queue: &Queue| {
+            let defined = self.about.queues.iter().find(|defined| defined.name == queue.name.as_str());
+            defined.and_then(|defined| defined.delivery_mode)
+        };
+        self.queues.consumed().iter().map(|queue| as_dict(queue, mode(queue))).collect()
+    }
+}
+
+/// All of a queue's attributes: what it does not have is null. The mode is that of what is sent to its exchange.
+fn as_dict(queue: &Queue, delivery_mode: Option<u8>) -> Value {
     let exchange = Map::from([
-        ("name", text(&queue.exchange)),
-        ("type", text(&queue.exchange_type)),
-        ("arguments", Value::Null),
-        ("durable", true.into()),
+        ("name", Value::from(queue.exchange.as_str())),
+        ("type", queue.exchange_type.name().into()),
+        ("arguments", arguments(&queue.exchange_arguments)),
+        ("durable", queue.exchange_durable.into()),
         ("passive", false.into()),
-        ("auto_delete", false.into()),
-        ("delivery_mode", queue.delivery_mode.into()),
+        ("auto_delete", queue.exchange_auto_delete.into()),
+        ("delivery_mode", delivery_mode.into()),
         ("no_declare", false.into()),
     ]);
     let none = ["expires", "message_ttl", "max_length", "max_length_bytes", "max_priority"];
     let mut map = Map::from([
         ("name", Value::from(queue.name.as_str())),
         ("exchange", exchange.into()),
-        ("routing_key", text(&queue.routing_key)),
-        ("queue_arguments", arguments(&queue.queue_arguments)),
+        ("routing_key", queue.routing_key.as_str().into()),
+        ("queue_arguments", arguments(&queue.arguments)),
         ("binding_arguments", arguments(&queue.binding_arguments)),
         ("consumer_arguments", arguments(&queue.consumer_arguments)),
-        ("durable", durable.into()),
-        ("exclusive", exclusive.into()),
-        // What is one connection's alone goes with it.
-        ("auto_delete", auto_delete.unwrap_or(exclusive).into()),
-        ("no_ack", queue.no_ack.unwrap_or(false).into()),
+        ("durable", queue.durable.into()),
+        ("exclusive", queue.exclusive.into()),
+        ("auto_delete", queue.auto_delete.into()),
+        ("no_ack", queue.no_ack.into()),
         ("alias", Value::Null),
         ("bindings", Value::List(Vec::new())),
         ("no_declare", Value::Null),
@@ -41,17 +49,17 @@ pub(super) fn as_dict(queue: &QueueDefinition) -> Value {
     map.into()
 }
 
-fn arguments(table: &toml::Table) -> Value {
-    match table.is_empty() {
+fn arguments(arguments: &Map) -> Value {
+    match arguments.is_empty() {
         true => Value::Null,
-        // A TOML table has a form as a value.
-        false => to_value(table).unwrap_or_default(),
+        false => arguments.clone().into(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app::parts;
     use crate::config::Config;
     use crate::protocol::json;
 
@@ -61,7 +69,7 @@ mod tests {
         let shown = |toml: &str, name: &str| {
             let mut config = Config::default();
             config.merge_toml(toml, "test.toml").unwrap();
-            let text = json::to_vec(&as_dict(&config.queue(name).unwrap())).unwrap();
+            let text = json::to_vec(&as_dict(&parts::queue(&config.queue(name).unwrap()), None)).unwrap();
             String::from_utf8(text).unwrap()
         };
         let expected = r#"{"name": "one", "exchange": {"name": "one", "type": "direct", "arguments": null, "durable": true, "passive": false, "auto_delete": false, "delivery_mode": null, "no_declare": false}, "routing_key": "one", "queue_arguments": null, "binding_arguments": null, "consumer_arguments": null, "durable": true, "exclusive": false, "auto_delete": false, "no_ack": false, "alias": null, "bindings": [], "no_declare": null, "expires": null, "message_ttl": null, "max_length": null, "max_length_bytes": null, "max_priority": null}"#;
