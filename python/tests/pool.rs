@@ -30,8 +30,7 @@ fn call(pool: &Arc<Prefork>, id: &str) -> (JoinHandle<CallEnd>, Line) {
     let request = Request { id: id.into(), task: "t".into(), ..Request::default() };
     let message = Message { body: b"[[], {}, {}]".to_vec().into(), ..Message::default() };
     let (call, line) = Call::new(Arc::new(request), message);
-    let pool = Arc::clone(pool);
-    (tokio::spawn(async move { pool.run(call).await }), line)
+    (tokio::spawn(Arc::clone(pool).run(call)), line)
 }
 
 fn success() -> CallEnd {

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Request;
@@ -20,11 +21,12 @@ use crate::protocol::{Exception, Message, State};
 /// Runs messages elsewhere.
 #[async_trait]
 pub trait Pool: Send + Sync + std::fmt::Debug {
-    /// Runs a message to its end, when there is room for it. Nothing about the task is told after this has returned.
+    /// Takes a message, which is done when this returns: messages begin in the order in which they are taken. The future
+    /// sees it to its end, and nothing about the task is told after that.
     ///
     /// To end a run the worker gives an [`Order`], and waits for the end. If it drops the future all the same, because it is
     /// itself dropped, that is [`Order::Kill`].
-    async fn run(&self, call: Call) -> CallEnd;
+    fn run(self: Arc<Self>, call: Call) -> BoxFuture<'static, CallEnd>;
 
     /// How many calls it takes at this moment, those that wait in it among them; beyond that they wait in the worker, where
     /// they can be revoked and given back. `None`: as many as the worker runs at a time.

@@ -104,7 +104,7 @@ impl Finisher {
     }
 
     async fn run_to_end(&self, work: &mut Work, slot: Slot) {
-        if work.is_expired(self.clock.now()) {
+        if work.handed.is_none() && work.is_expired(self.clock.now()) {
             return Box::pin(self.expire(work)).await;
         }
         if let Some(pool) = work.task.pool.clone() {

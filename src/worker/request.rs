@@ -1,7 +1,8 @@
 //! [`Work`]: a message that is to be run.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 
 use super::execute::Limits;
@@ -11,7 +12,7 @@ use super::poison::Record;
 use super::witness::Waiting;
 use crate::canvas::Parent;
 use crate::protocol::{Body, Embed, Message, Value};
-use crate::task::{Arguments, Request};
+use crate::task::{Arguments, Call, CallEnd, Line, Pool, Request};
 use crate::trace::{self, Scope};
 use crate::transport::{Credit, QueueName, Receipt, Settlement};
 use crate::{Error, Result};
@@ -43,6 +44,8 @@ pub(crate) struct Work {
     pub(crate) ignore_result: bool,
     /// The routing key of its queue, where the broker keeps what is sent to it until its time.
     pub(crate) delayed_as: Option<Arc<str>>,
+    /// The run that goes on elsewhere, once the pool has the message.
+    pub(crate) handed: Option<Handed>,
     /// Of its runs that did not end; `None`: nobody counts them.
     pub(crate) record: Option<Record>,
     /// Counts it as waiting, if anybody counts those.
@@ -68,6 +71,7 @@ impl Work {
             limits: task.policy.limits,
             ignore_result: task.policy.ignore_result,
             delayed_as: None,
+            handed: None,
             record: None,
             waiting: None,
             task,
@@ -102,6 +106,14 @@ impl Work {
         self.is_begun = true;
         self.embed = (!body.embed.is_empty()).then(|| Arc::new(body.embed));
         Ok(Arguments { args: body.args, kwargs: body.kwargs })
+    }
+
+    /// Hands a message over that is run elsewhere, unless its time has passed. Whoever begins runs does it, so that a pool
+    /// gets messages in their order.
+    pub(crate) fn hand_over(&mut self, now: Timestamp) {
+        if let Some(pool) = self.task.pool.clone().filter(|_| !self.is_expired(now)) {
+            self.handed = Some(Handed::to(pool, self));
+        }
     }
 
     /// Whether its body has been taken: [`Work::embed`] is known.
@@ -172,6 +184,30 @@ impl Work {
     /// Whether the broker still waits for a settlement.
     pub(crate) fn is_unsettled(&self) -> bool {
         self.delivery.is_some()
+    }
+}
+
+/// A message that a pool has.
+pub(crate) struct Handed {
+    line: Line,
+    /// Locked by nobody: work is looked at from several threads, and a future is not.
+    run: Mutex<BoxFuture<'static, CallEnd>>,
+}
+
+impl Handed {
+    pub(crate) fn to(pool: Arc<dyn Pool>, work: &Work) -> Self {
+        let (call, line) = Call::new(Arc::clone(&work.request), work.message.clone());
+        Handed { line, run: Mutex::new(pool.run(call)) }
+    }
+
+    pub(crate) fn into_parts(self) -> (Line, BoxFuture<'static, CallEnd>) {
+        (self.line, self.run.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl std::fmt::Debug for Handed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handed").finish_non_exhaustive()
     }
 }
 

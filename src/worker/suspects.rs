@@ -70,7 +70,10 @@ impl Consumer {
                 let poison = quarantine.poison.clone();
                 self.spawn(|finisher| poison.run(finisher, work, slot, alone));
             }
-            _ => self.spawn(|finisher| finisher.run(work, slot)),
+            _ => {
+                work.hand_over(self.clock.now());
+                self.spawn(|finisher| finisher.run(work, slot));
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! Tasks whose messages a pool runs: the test is the pool.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -32,11 +33,11 @@ struct Desk {
 
 #[celeriac::async_trait]
 impl Pool for Desk {
-    async fn run(&self, call: Call) -> CallEnd {
+    fn run(self: Arc<Self>, call: Call) -> Pin<Box<dyn Future<Output = CallEnd> + Send>> {
         let (end, ended) = oneshot::channel();
         assert_eq!(self.count(), [1, 0]);
         self.asked.send((call, end)).expect("the test listens");
-        ended.await.unwrap_or(CallEnd::NotBegun)
+        Box::pin(async move { ended.await.unwrap_or(CallEnd::NotBegun) })
     }
 
     fn places(&self) -> Option<usize> {
@@ -190,6 +191,21 @@ async fn a_pool_is_given_as_much_as_it_takes_from_start_to_stop() {
     assert_eq!(next(&mut calls).await.0.request.id, "three");
     rig.stop(Shutdown::Cold).await;
     assert_eq!(desk.count(), [1, 1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_is_given_messages_in_their_order() {
+    let (desk, mut calls) = Desk::new(250, 100);
+    let rig = Rig::start(App::new("test").task(Elsewhere("python", TaskOptions::default(), desk))).await;
+    for number in 0..200 {
+        rig.send(message("python", &number.to_string(), vec![])).await;
+    }
+    for number in 0..200 {
+        let (call, end) = next(&mut calls).await;
+        assert_eq!(call.request.id, number.to_string());
+        end.send(success()).expect("the worker waits");
+    }
+    rig.stop(Shutdown::Warm).await;
 }
 
 /// A backend that stores when it is allowed to.

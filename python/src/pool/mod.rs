@@ -13,6 +13,7 @@ mod nursery;
 mod pace;
 
 use std::os::unix::net::UnixStream;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use celeriac::async_trait;
@@ -51,37 +52,12 @@ impl Pool for Prefork {
         Some(self.desk.places())
     }
 
-    async fn run(&self, mut call: Call) -> CallEnd {
-        let (news, mut heard) = mpsc::unbounded_channel();
+    fn run(self: Arc<Self>, call: Call) -> Pin<Box<dyn Future<Output = CallEnd> + Send>> {
+        let (news, heard) = mpsc::unbounded_channel();
         let job = Job::new(&call, news);
-        let (number, mut leave) = (job.number, Leave { desk: &self.desk, number: Some(job.number) });
+        let leave = Leave { desk: Arc::clone(&self.desk), number: Some(job.number) };
         self.desk.enqueue(job);
-        loop {
-            let order = tokio::select! {
-                biased;
-                news = heard.recv() => match news {
-                    Some(News::Accepted { pid }) => {
-                        call.accepted(pid);
-                        continue;
-                    }
-                    Some(News::Store { meta, answer }) => {
-                        let stored = call.store(meta);
-                        if let Some(answer) = answer {
-                            // A child that is gone by then does not ask any more.
-                            tokio::spawn(async move { answer.send(frame::stored(stored.await).into()) });
-                        }
-                        continue;
-                    }
-                    Some(News::Ended(end)) => {
-                        leave.number = None;
-                        return end;
-                    }
-                    None => return CallEnd::NotBegun,
-                },
-                order = call.order() => order,
-            };
-            self.desk.obey(number, order);
-        }
+        Box::pin(see_to_its_end(call, leave, heard))
     }
 
     async fn stop(&self) {
@@ -89,16 +65,51 @@ impl Pool for Prefork {
     }
 }
 
+async fn see_to_its_end(mut call: Call, mut leave: Leave, mut heard: mpsc::UnboundedReceiver<News>) -> CallEnd {
+    loop {
+        let order = tokio::select! {
+            biased;
+            news = heard.recv() => match news {
+                Some(News::Accepted { pid }) => {
+                    call.accepted(pid);
+                    continue;
+                }
+                Some(News::Store { meta, answer }) => {
+                    let stored = call.store(meta);
+                    if let Some(answer) = answer {
+                        // A child that is gone by then does not ask any more.
+                        tokio::spawn(async move { answer.send(frame::stored(stored.await).into()) });
+                    }
+                    continue;
+                }
+                Some(News::Ended(end)) => {
+                    leave.number = None;
+                    return end;
+                }
+                None => return CallEnd::NotBegun,
+            },
+            order = call.order() => order,
+        };
+        leave.obey(order);
+    }
+}
+
 /// A call that is dropped is killed.
-struct Leave<'a> {
-    desk: &'a Arc<Desk>,
+struct Leave {
+    desk: Arc<Desk>,
     number: Option<u64>,
 }
 
-impl Drop for Leave<'_> {
-    fn drop(&mut self) {
+impl Leave {
+    fn obey(&self, order: Order) {
         if let Some(number) = self.number {
-            self.desk.obey(number, Order::Kill);
+            self.desk.obey(number, order);
         }
+    }
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        self.obey(Order::Kill);
     }
 }

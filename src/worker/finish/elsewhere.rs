@@ -16,14 +16,14 @@ use super::super::conclude::{self, Conclusion, conclude};
 use super::super::execute::{Limits, Ran, passed};
 use super::super::metas::reply_to;
 use super::super::report::{self, Report};
-use super::super::request::Work;
+use super::super::request::{Handed, Work};
 use super::super::running::{End, Leash, Slot};
 use super::super::settle::{Ending, verdict};
 use super::super::witness::{Active, Ended};
 use super::Finisher;
 use crate::backend::EncodedResult;
 use crate::protocol::{MetaResult, State};
-use crate::task::{Call, CallEnd, Line, Order, Pool, Raised, Report as Told, StoredMeta};
+use crate::task::{CallEnd, Line, Order, Pool, Raised, Report as Told, StoredMeta};
 use crate::trace;
 use crate::transport::Settlement;
 use crate::{Error, ErrorKind, Result};
@@ -61,9 +61,9 @@ enum Turn {
 impl Finisher {
     /// Has a message run in a pool, from reserved to settled.
     pub(super) async fn run_elsewhere(&self, work: &mut Work, pool: Arc<dyn Pool>, slot: Slot) {
-        let (call, line) = Call::new(Arc::clone(&work.request), work.message.clone());
+        let (line, run) = work.handed.take().unwrap_or_else(|| Handed::to(pool, work)).into_parts();
         let mut watch = Watch::new(line, work.limits);
-        let end = self.watch(work, &mut watch, pool.run(call), &slot.leash()).await;
+        let end = self.watch(work, &mut watch, run, &slot.leash()).await;
         let runtime = watch.began.map_or(Duration::ZERO, |began| began.elapsed());
         drop(watch.active.take());
         let stored = self.cold.bound(watch.all_stored()).await;
@@ -97,7 +97,7 @@ impl Finisher {
         &'a self,
         work: &mut Work,
         watch: &mut Watch<'a>,
-        mut run: BoxFuture<'_, CallEnd>,
+        mut run: BoxFuture<'static, CallEnd>,
         leash: &Leash,
     ) -> CallEnd {
         let end = loop {
