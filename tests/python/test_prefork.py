@@ -55,7 +55,8 @@ def start(server):
     def start(*options, app="shelf", **settings):
         options = ["-n", NODE, "-l", "info", *options]
         workers.append(Celeriac("-A", app, "worker", *options, env=environment(server, **settings)))
-        workers[-1].output.wait_for(r"ready\.")
+        # Django is imported first, which takes its time where the machine is busy.
+        workers[-1].output.wait_for(r"ready\.", timeout=4 * SECONDS)
         return workers[-1]
 
     yield start
@@ -198,6 +199,16 @@ def test_a_process_ends_after_its_tasks(shelf, start):
     pids = [value(shelf.request.apply_async(queue="few"))["pid"] for _ in range(5)]
     assert pids[0] == pids[1] != pids[2] == pids[3] != pids[4], pids
     worker.output.wait_for(f"heard worker_process_shutdown of {pids[0]}: 0")
+
+
+def test_a_pool_grows(shelf, start, tmp_path):
+    worker = start("-Q", "grown", "-c", "1", "-n", "grown@test")
+    meeting = [shelf.meet.apply_async((str(tmp_path), number, 2), queue="grown") for number in range(2)]
+    worker.output.wait_for(f"{meeting[1].id}\\] received")
+    [answer] = shelf.add.app.control.pool_grow(1, destination=["grown@test"], reply=True, timeout=SECONDS)
+    assert answer == {"grown@test": {"ok": "pool will grow"}}
+    # Each waits for the other, so that there are two processes.
+    assert [value(one) for one in meeting] == [2, 2]
 
 
 def test_nothing_outlives_a_worker_that_is_killed(shelf, start):

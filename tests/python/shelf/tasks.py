@@ -110,6 +110,15 @@ def sleep(seconds, text="sleeps"):
 
 
 @shared_task
+def meet(folder, number, others):
+    """Waits until so many have come."""
+    open(os.path.join(folder, str(number)), "w").close()
+    while len(os.listdir(folder)) < others:
+        time.sleep(0.01)
+    return others
+
+
+@shared_task
 def leave(code):
     sys.exit(code)
 
