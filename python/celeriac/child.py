@@ -1,6 +1,5 @@
 """A child: runs one task at a time, through Celery's own tracer."""
 
-import logging
 import multiprocessing
 import os
 import signal
@@ -23,8 +22,6 @@ from kombu.utils.encoding import safe_repr, safe_str
 
 from celeriac import backend
 from celeriac._celeriac import Channel
-
-logger = logging.getLogger(__name__)
 
 
 def run(app, hostname: str, index: int, line: int) -> int:
