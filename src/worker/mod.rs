@@ -313,6 +313,7 @@ impl Worker {
         let (delays, parking, patient) = self.delays();
         self.tasks.delay(delays.queues());
         let link = Link {
+            own: self.queues(),
             queues: Arc::clone(&consumed),
             delays,
             prefetch: Arc::clone(&prefetch),
