@@ -63,6 +63,10 @@ pub(crate) fn sanitized(url: &str) -> String {
         return if url.contains('@') { MASK.to_owned() } else { url.to_owned() };
     };
     let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));
+    // A password with a question mark in it.
+    if !rest.contains('@') && query.is_some_and(|query| query.contains('@')) {
+        return MASK.to_owned();
+    }
     let mut shown = match rest.rsplit_once('@') {
         Some((login, place)) => match login.split_once(':') {
             Some((user, _)) => format!("{scheme}://{user}:{MASK}@{place}"),
@@ -96,6 +100,7 @@ mod tests {
             ("rediss://h/0?ssl_keyfile=a&ssl_password=b", "rediss://h/0?ssl_keyfile=a&ssl_password=********"),
             ("disabled", "disabled"),
             ("u:pw@h", "********"),
+            ("redis://:p?w@h", "********"),
         ];
         for (url, expected) in rows {
             assert_eq!(sanitized(url), expected);

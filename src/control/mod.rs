@@ -2,7 +2,8 @@
 //!
 //! A [`ControlRequest`] is one message of the mailbox (kombu/pidbox.py), which may be meant for others; a [`Command`] is
 //! what it asks for, its arguments checked as Celery's handlers check theirs (celery/worker/control.py), or an
-//! [`Inspection`] if it only wants to know something; a [`Reply`] is the answer's message. A client's side of it are [`ControlCall`] and [`answer`]. [`Rate`], [`Signal`] and [`LamportClock`] are what commands are made of.
+//! [`Inspection`] if it only wants to know something; a [`Reply`] is the answer's message. A client's side of it are
+//! [`ControlCall`] and [`answer`]. [`Rate`], [`Signal`] and [`LamportClock`] are what commands are made of.
 //!
 //! Nothing here carries a command out, sends, receives, or knows a worker's state. Answers and errors are Celery's to the
 //! letter, because people and tools compare them.

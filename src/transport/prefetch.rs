@@ -64,8 +64,9 @@ impl Prefetch {
         match self.limit.load(Ordering::Acquire) {
             0 => 0,
             limit => {
-                let grown = (limit + self.growth.load(Ordering::Acquire)).min(self.ceiling.max(limit));
-                grown + self.beside.load(Ordering::Acquire)
+                // The limit may be any number: clients tell how large a pool is.
+                let grown = limit.saturating_add(self.growth.load(Ordering::Acquire)).min(self.ceiling.max(limit));
+                grown.saturating_add(self.beside.load(Ordering::Acquire))
             }
         }
     }
@@ -168,5 +169,8 @@ mod tests {
         let endless = Prefetch::bounded(0, Some(3));
         let _held = (endless.grow(), endless.grow_beside());
         assert_eq!((endless.limit(), endless.available()), (0, usize::MAX));
+        let huge = Prefetch::new(usize::MAX);
+        let _held = (huge.grow(), huge.grow_beside());
+        assert_eq!((huge.limit(), huge.available()), (usize::MAX, usize::MAX));
     }
 }

@@ -28,6 +28,8 @@ const LAST_TRY: Duration = Duration::from_secs(5);
 
 /// Keeps a worker connected.
 pub(crate) struct Link {
+    /// The worker's own, without which it is of no use; of those that clients have added each may be refused alone.
+    pub(crate) own: Vec<Queue>,
     pub(crate) queues: Consumed,
     pub(crate) delays: Delays,
     pub(crate) prefetch: Arc<Prefetch>,
@@ -172,10 +174,14 @@ impl Link {
             return Ok(());
         }
         let mut wanted = self.queues.subscribe();
-        let mut consumed = wanted.borrow_and_update().clone();
+        let is_own = |queue: &Queue| self.own.iter().any(|own| own.name == queue.name);
+        let (mut consumed, added): (Vec<_>, Vec<_>) = wanted.borrow_and_update().iter().cloned().partition(is_own);
         let (mut consumer, ()) = tokio::try_join!(self.subscribe(connection, &consumed), self.listen(connection))?;
         self.current.send_replace(Some(Arc::clone(connection)));
         let _ = self.events.send(Event::Connected);
+        if !added.is_empty() {
+            wanted.mark_changed();
+        }
         loop {
             tokio::select! {
                 biased;

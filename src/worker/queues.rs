@@ -91,7 +91,8 @@ fn declared(name: &str, options: &Map, config: &Config) -> Result<Queue, Excepti
     }
     queue.durable = given.first("queue_durable", "durable", Given::truth)?.unwrap_or(true);
     queue.exclusive = given.truth("exclusive")?.unwrap_or(false);
-    queue.auto_delete = given.first("queue_auto_delete", "auto_delete", Given::truth)?.unwrap_or(queue.exclusive);
+    queue.auto_delete =
+        given.first("queue_auto_delete", "auto_delete", Given::truth)?.unwrap_or(false) || queue.exclusive;
     queue.no_ack = given.truth("no_ack")?.unwrap_or(false);
     queue.exchange_durable = given.first("exchange_durable", "durable", Given::truth)?.unwrap_or(true);
     queue.exchange_auto_delete = given.first("exchange_auto_delete", "auto_delete", Given::truth)?.unwrap_or(false);
@@ -102,8 +103,23 @@ fn declared(name: &str, options: &Map, config: &Config) -> Result<Queue, Excepti
     if let Some(priority) = config.task_queue_max_priority {
         queue.arguments.get_or_insert_with("x-max-priority", || i64::from(priority).into());
     }
+    for (option, argument, unit) in LIMITS {
+        if let Some(number) = given.read(option, "a number", Value::as_f64)? {
+            queue.arguments.insert(argument, (number * unit) as i64);
+        }
+    }
     Ok(queue)
 }
+
+/// What Kombu has options for, in seconds where the broker counts milliseconds (kombu/transport/base.py
+/// `RABBITMQ_QUEUE_ARGUMENTS`). They go before the arguments.
+const LIMITS: [(&str, &str, f64); 5] = [
+    ("expires", "x-expires", 1e3),
+    ("message_ttl", "x-message-ttl", 1e3),
+    ("max_length", "x-max-length", 1.0),
+    ("max_length_bytes", "x-max-length-bytes", 1.0),
+    ("max_priority", "x-max-priority", 1.0),
+];
 
 fn exchange_type(name: &str) -> Result<ExchangeType, Exception> {
     match name {
@@ -207,6 +223,12 @@ mod tests {
         let arguments = Map::from([("x-max-priority", 5)]);
         let options = Map::from([("queue_arguments", Value::from(arguments.clone()))]);
         assert_eq!(declared(options), Ok(Queue { arguments, ..Queue::direct("q") }));
+        let options = Map::from([("max_priority", Value::from(9)), ("message_ttl", 1.5.into())]);
+        let arguments = Map::from([("x-message-ttl", 1500), ("x-max-priority", 9)]);
+        assert_eq!(declared(options), Ok(Queue { arguments, ..Queue::direct("q") }));
+        let options = Map::from([("exclusive", true), ("auto_delete", false)]);
+        let exclusive = Queue { exclusive: true, auto_delete: true, exchange_auto_delete: false, ..Queue::direct("q") };
+        assert_eq!(declared(options), Ok(exclusive));
         for (options, expected) in [
             (Map::from([("exchange_type", "sideways")]), "expected direct, topic or fanout, and not 'sideways'"),
             (Map::from([("durable", "yes")]), "durable: expected true or false, and not 'yes'"),

@@ -4,6 +4,7 @@ use tokio::time::Instant;
 use tracing::info;
 
 use super::consumer::Consumer;
+use super::poison::Quarantine;
 use crate::control::{self, Bounds, Steering};
 use crate::protocol::{Exception, Value};
 
@@ -76,15 +77,18 @@ impl Consumer {
         }
     }
 
-    /// What is reserved, and what was held and is due: of the latter one is enough to make room for the next.
+    /// What is reserved, with those that are kept apart, and what was held and is due: of the latter one is enough to make
+    /// room for the next.
     pub(super) fn load(&self) -> usize {
         let is_due = self.held.next_eta().is_some_and(|eta| eta <= self.clock.now());
-        self.running.len() + self.reserved.len() + usize::from(is_due)
+        let suspects = self.quarantine.as_ref().map_or(0, Quarantine::len);
+        self.running.len() + self.reserved.len() + suspects + usize::from(is_due)
     }
 
     /// When the pool may be smaller, as far as is known now.
     pub(super) fn next_scaling(&self) -> Option<Instant> {
-        if !self.pool.is_autoscaled() {
+        // A worker that stops scales no more, and a moment that passes unused would wake the loop again and again.
+        if !self.pool.is_autoscaled() || self.stopping.is_some() {
             return None;
         }
         // It shrinks after that moment and not at it.

@@ -11,6 +11,7 @@ use super::counts::Counts;
 use super::dispatcher::Dispatcher;
 use super::page::{State, page};
 use super::pulse::Pulse;
+use super::queues::Consumed;
 use super::witness::Tally;
 use crate::http::{Page, Site};
 use crate::metrics::Text;
@@ -21,7 +22,7 @@ const PATHS: &[&str] = &["/metrics", "/livez", "/readyz", "/startupz"];
 /// A worker, as it is seen from outside.
 pub(crate) struct Watched {
     pub(crate) node: String,
-    pub(crate) queues: Vec<String>,
+    pub(crate) queues: Consumed,
     pub(crate) counts: Arc<Counts>,
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) tally: Arc<Tally>,
@@ -54,9 +55,10 @@ impl Site for Watched {
 
 impl Watched {
     fn metrics(&self, now: Instant) -> String {
+        let queues: Vec<String> = self.queues.borrow().iter().map(|queue| queue.name.to_string()).collect();
         let state = State {
             node: &self.node,
-            queues: &self.queues,
+            queues: &queues,
             load: self.pulse.load(),
             active: self.tally.active(),
             is_connected: self.pulse.is_connected(),

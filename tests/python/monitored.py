@@ -101,15 +101,24 @@ class Fleet:
     """A stock worker and ours with two places each, and Flower that hears of both."""
 
     def __init__(self, broker, folder):
-        self.broker, self.app = broker, broker.application()
-        self.workers = {
-            STOCK: StockNode(broker, QUEUES[STOCK], {}, "-P", "prefork", "-n", STOCK, "-E", **SETTINGS),
-            OURS: RustWorker(
-                broker, folder, QUEUES[OURS], {"unacked_mutex_expire": 1}, "-c", "2", "-n", OURS, "-E", **SETTINGS),
-        }
+        self.broker, self.app, self.workers = broker, broker.application(), {}
+        self._start(QUEUES, folder, "-c", "2")
         self.flower = Flower(broker, folder)
         # What was told before it listened is lost: it has heard the regular ones, which say how much is done.
         eventually(self._is_listed, lambda: f"{self.flower.workers()}\n{self.flower.output.text()}")
+
+    def _start(self, queues, folder, *options):
+        """A stock worker and ours, each on its queue."""
+        stock, ours = queues
+        self.workers[stock] = StockNode(self.broker, queues[stock], {}, "-P", "prefork", "-n", stock, "-E", *options, **SETTINGS)
+        transport = {"unacked_mutex_expire": 1}
+        self.workers[ours] = RustWorker(self.broker, folder, queues[ours], transport, "-n", ours, "-E", *options, **SETTINGS)
+
+    def more(self, name, folder, *options):
+        """Another stock worker and another of ours; their nodes."""
+        queues = {f"{name}-{node}": f"{name}-{queue}" for node, queue in QUEUES.items()}
+        self._start(queues, folder, *options)
+        return list(queues)
 
     def _is_listed(self):
         workers = self.flower.workers()

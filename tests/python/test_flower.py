@@ -97,8 +97,7 @@ def test_metrics_are_the_same(flower, sent):
     assert 'flower_worker_prefetched_tasks{task="rust.sleep",worker="<node>"} 1.0' in metrics
 
 
-def test_queues_are_measured(flower, fleet, sent):
-    fleet.broker.push(QUEUES[OURS] + ".idle", b"{}")
+def test_queues_are_measured(flower, sent):
     queues = {queue["name"]: queue["messages"] for queue in flower.get("/api/queues/length")["active_queues"]}
     assert queues.items() >= {QUEUES[STOCK]: 0, QUEUES[OURS]: 0}.items()
 
@@ -175,8 +174,21 @@ def test_what_is_not_enabled_is_refused_alike(flower):
         assert status == 403 and "ot enabled" in body
 
 
+def test_a_pool_that_scales_by_itself_gets_other_bounds(flower, fleet, tmp_path):
+    workers = fleet.more("scaling", tmp_path, "--autoscale=4,1")
+    eventually(lambda: set(workers) <= set(flower.workers()), "both to be heard of")
+    for node in workers:
+        eventually(lambda: "autoscaler" in flower.worker(node)["stats"], "its bounds")
+    answers = [flower.say(f"/api/worker/pool/autoscale/{node}", min=2, max=3).replace(node, "<node>") for node in workers]
+    assert answers == ["Autoscaling '<node>' worker (min=2, max=3)"] * 2
+    for node in workers:
+        scaler = flower.worker(node)["stats"]["autoscaler"]
+        assert (scaler["max"], scaler["min"], scaler["current"]) == (3, 2, 2)
+
+
 def test_a_worker_is_shut_down(flower, fleet):
-    for node, process in fleet.workers.items():
+    for node in QUEUES:
+        process = fleet.workers[node]
         assert flower.say(f"/api/worker/shutdown/{node}") == "Shutting down!"
         assert process.ended() == 0, process.output.text()
         eventually(lambda: not flower.workers()[node]["status"], "offline")

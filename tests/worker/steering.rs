@@ -124,6 +124,22 @@ async fn a_pool_follows_its_load_up_at_once_and_down_later() {
     rig.idle().await;
 }
 
+/// Virtual time stands still while anybody is busy: a loop that does not sleep would never let the five seconds pass.
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_scales_lets_a_worker_that_stops_sleep() {
+    let gate = Gate::new();
+    let autoscale = Autoscale { max: 3, min: 1, keepalive: Duration::from_secs(1) };
+    let rig = Rig::scaled(gate.app(Config::default()), Some(autoscale)).await;
+    send(&rig, 3).await;
+    gate.holds(3).await;
+    command(&rig, "shutdown", Map::default()).await;
+    gate.permits.add_permits(2);
+    gate.holds(1).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    gate.permits.add_permits(1);
+    rig.running.await.expect("the worker does not panic").expect("the worker stops in good order");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_shutdown_from_afar_is_a_warm_one_without_an_answer() {
     let gate = Gate::new();

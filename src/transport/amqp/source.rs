@@ -239,5 +239,5 @@ pub(super) fn count(prefetch: &Prefetch) -> u16 {
         return 0;
     }
     let growth = prefetch.limit().saturating_sub(base) / 4;
-    u16::try_from(base + growth.min(LARGEST_GROWTH)).unwrap_or(u16::MAX)
+    u16::try_from(base.saturating_add(growth.min(LARGEST_GROWTH))).unwrap_or(u16::MAX)
 }

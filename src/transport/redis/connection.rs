@@ -123,7 +123,7 @@ impl Connection for RedisConnection {
     async fn declare(&self, queues: &[Queue]) -> Result<()> {
         let shared = &self.link.shared;
         let declared = bindings::declare(shared, &mut self.link.connection.clone(), queues).await;
-        declared.map_err(|error| self.link.failed("cannot declare queues at", error))
+        declared.map_err(|error| self.link.refused("cannot declare queues at", error))
     }
 
     async fn publish(&self, batch: Vec<Publication>) -> Result<Vec<Result<()>>> {

@@ -141,9 +141,10 @@ impl Consumer {
 }
 
 impl Snapshot {
-    /// How many tasks it tells of.
+    /// How many things it tells of.
     fn len(&self) -> usize {
         match self {
+            Snapshot::Value(Value::List(values)) => values.len(),
             Snapshot::Value(_) => 0,
             Snapshot::Items { items, .. } => items.len(),
             Snapshot::Scheduled(scheduled) => scheduled.len(),
