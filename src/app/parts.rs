@@ -150,11 +150,8 @@ pub(crate) fn queue(definition: &QueueDefinition) -> Queue {
     if let Some(routing_key) = &definition.routing_key {
         queue.routing_key.clone_from(routing_key);
     }
-    queue.exchange_type = match definition.exchange_type.as_deref() {
-        Some("topic") => ExchangeType::Topic,
-        Some("fanout") => ExchangeType::Fanout,
-        _ => ExchangeType::Direct,
-    };
+    let exchange_type = definition.exchange_type.as_deref().and_then(ExchangeType::named);
+    queue.exchange_type = exchange_type.unwrap_or(ExchangeType::Direct);
     // A TOML table has a form in every serializer.
     let table = |table: &toml::Table| to_value(table).ok().and_then(Value::into_map).unwrap_or_default();
     queue.arguments = table(&definition.queue_arguments);

@@ -15,6 +15,7 @@ use super::dead_letters::DeadLettersArguments;
 use super::log::Level;
 use super::probe::ProbeArguments;
 use crate::config::LogLines;
+use crate::http::has_port;
 
 /// Runs Celery tasks that are written in Rust.
 #[derive(Debug, Parser)]
@@ -294,11 +295,10 @@ fn log_lines(text: &str) -> Result<LogLines, String> {
 
 /// An empty one, in the environment, is none.
 pub(super) fn http_address(text: &str) -> Result<String, String> {
-    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
-    if text.is_empty() || matches!(port, Some(Ok(_))) {
-        return Ok(text.to_owned());
+    match text.is_empty() || has_port(text) {
+        true => Ok(text.to_owned()),
+        false => Err("expected host:port".to_owned()),
     }
-    Err("expected host:port".to_owned())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

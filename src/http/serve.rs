@@ -65,9 +65,20 @@ impl Page {
 #[derive(Debug)]
 pub(crate) struct Listening(TcpListener);
 
-/// A server that runs; dropping it ends it.
+/// A server that runs; dropping it ends it, and frees its port.
 #[derive(Debug)]
-pub(crate) struct Serving(#[expect(dead_code, reason = "its drop is what it is for")] DropGuard);
+pub(crate) struct Serving {
+    stop: Option<DropGuard>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        // It waits for nobody: pages are made of numbers that are there. If it has panicked, there is nothing to wait for.
+        let _ = self.thread.take().map(thread::JoinHandle::join);
+    }
+}
 
 impl Listening {
     /// Holds the port of `host:port`.
@@ -104,8 +115,8 @@ impl Listening {
                 }
             });
         };
-        thread::Builder::new().name("http".to_owned()).spawn(serve).map_err(failed)?;
-        Ok(Serving(stop.drop_guard()))
+        let thread = thread::Builder::new().name("http".to_owned()).spawn(serve).map_err(failed)?;
+        Ok(Serving { stop: Some(stop.drop_guard()), thread: Some(thread) })
     }
 }
 

@@ -7,10 +7,16 @@ use ahash::RandomState;
 /// Stands for the labels of all combinations that came when there was no more room.
 pub(super) const OTHER: &str = "other";
 
+/// So many places are looked at for one combination: a search is short in a full room, too.
+const PROBES: usize = 64;
+
+/// No label is longer; AMQP has no longer names.
+const LONGEST: usize = 255;
+
 /// Metrics of one name, told apart by `N` labels.
 ///
 /// The labels' values may come from messages (a task's name, an exception's), so who sends must not decide how much memory
-/// is taken: what comes when the room is full is counted under [`OTHER`].
+/// is taken: what comes when the room is full, or is too long, is counted under [`OTHER`].
 #[derive(Debug)]
 pub(crate) struct Family<T, const N: usize> {
     /// Open addressing; a place that is taken is never left, so a reader needs no lock.
@@ -34,7 +40,8 @@ impl<T: Default, const N: usize> Family<T, N> {
 
     /// The metric of these labels.
     pub(crate) fn of(&self, labels: [&str; N]) -> &T {
-        let metric = self.probe(labels).find_map(|place| {
+        let probes = if labels.iter().all(|label| label.len() <= LONGEST) { PROBES } else { 0 };
+        let metric = self.probe(labels).take(probes).find_map(|place| {
             let entry = place.get_or_init(|| Box::new(Entry { labels: labels.map(Box::from), metric: T::default() }));
             entry.is_of(labels).then_some(&entry.metric)
         });
@@ -94,6 +101,9 @@ mod tests {
         let none: Family<Counter, 2> = Family::new(0);
         none.of(["a", ""]).increment();
         assert_eq!(counted(&none), [([OTHER, OTHER], 1)]);
+        let long: Family<Counter, 2> = Family::new(8);
+        long.of(["a", &"x".repeat(LONGEST + 1)]).increment();
+        assert_eq!(counted(&long), [([OTHER, OTHER], 1)]);
     }
 
     #[test]

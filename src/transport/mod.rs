@@ -285,6 +285,11 @@ impl ExchangeType {
             ExchangeType::Fanout => "fanout",
         }
     }
+
+    /// The one of that name; `None`: there is none, or none that is consumed from here.
+    pub fn named(name: &str) -> Option<Self> {
+        [ExchangeType::Direct, ExchangeType::Topic, ExchangeType::Fanout].into_iter().find(|kind| kind.name() == name)
+    }
 }
 
 /// The name of a queue: cheap to clone.

@@ -4,6 +4,8 @@
 //! It hears no events of tasks, and none of the worker's tasks hears of it: it is a part of its own with a subscription of
 //! its own.
 
+use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,12 +43,15 @@ pub(crate) struct GossipDoor {
 /// Hears events of workers, for as long as there are connections.
 pub(crate) struct Gossip {
     hostname: String,
+    /// But for its name, which is another over each connection.
     queue: Queue,
+    /// `event_queue_prefix`.
+    prefix: String,
     accept: AcceptContent,
     lamport: Arc<LamportClock>,
     clock: Clock,
     connection: Current,
-    setbacks: Setbacks,
+    seed: u64,
     party: Party,
     elections: Elections,
     /// The ids of elections that this worker is to hold.
@@ -81,11 +86,12 @@ impl Gossip {
         let (sender, ordered) = mpsc::unbounded_channel();
         let gossip = Gossip {
             queue: queue(config)?,
+            prefix: config.event_queue_prefix.clone(),
             accept: AcceptContent::new([config.event_serializer.as_str(), "json"])?,
             lamport,
             clock,
             connection,
-            setbacks: Setbacks::new("gossip: events of other workers", Backoff::patient(seed)),
+            seed,
             party: Party::default(),
             elections: Elections::new(&hostname, std::process::id()),
             ordered,
@@ -97,50 +103,52 @@ impl Gossip {
 
     /// Runs until there will be no further connection.
     pub(crate) async fn run(mut self, sender: Arc<Sender>) {
+        let mut setbacks = Setbacks::new("gossip: events of other workers", Backoff::patient(self.seed));
         loop {
             let Ok(connection) = self.connection.wait_for(Option::is_some).await.map(|now| now.clone()) else { return };
             let Some(connection) = connection else { continue };
-            self.listen(&connection, &sender).await;
+            if !self.listen(&connection, &mut setbacks, &sender).await {
+                return;
+            }
         }
     }
 
-    /// Listens until the connection is lost.
-    async fn listen(&mut self, connection: &Arc<dyn Connection>, sender: &Arc<Sender>) {
-        let (mut ear, mut rounds) = (Ear::new(), interval_at(Instant::now() + INTERVAL, INTERVAL));
+    /// Listens until the connection is lost; says whether there may be another.
+    async fn listen(
+        &mut self,
+        connection: &Arc<dyn Connection>,
+        setbacks: &mut Setbacks,
+        sender: &Arc<Sender>,
+    ) -> bool {
+        let mut rounds = interval_at(Instant::now() + INTERVAL, INTERVAL);
         let mut current = self.connection.clone();
+        let (broadcasts, mut arrived) = mpsc::channel(1);
+        // The broker may not know yet that the connection before is gone: of one queue it would give each a part.
+        let queue = Queue { name: format!("{}.{}", self.prefix, new_id()).into(), ..self.queue.clone() };
+        // Whatever else there is to see to: a subscription that is asked whether it is alive has to be waited for.
+        let mut hearing = pin!(hear_all(&**connection, &queue, setbacks, broadcasts));
         loop {
             let heard = tokio::select! {
                 biased;
-                _ = changed_from(&mut current, connection) => return,
-                heard = self.next(&mut ear, &**connection, &mut rounds) => heard,
+                is_open = changed_from(&mut current, connection) => return is_open,
+                heard = self.next(&mut arrived, &mut rounds) => heard,
+                never = &mut hearing => match never {},
             };
-            match heard {
-                Ok(heard) => {
-                    self.setbacks.end();
-                    self.take_in(heard);
-                }
-                Err(error) => {
-                    let pause = self.setbacks.pause_after(&error, &ear);
-                    tokio::select! {
-                        _ = changed_from(&mut current, connection) => return,
-                        () = sleep(pause) => {}
-                    }
-                }
-            }
+            self.take_in(heard);
             self.settle(sender);
         }
     }
 
     /// The next thing to see to. Cancel safe.
-    async fn next(&mut self, ear: &mut Ear, connection: &dyn Connection, rounds: &mut Interval) -> Result<Heard> {
+    async fn next(&mut self, broadcasts: &mut mpsc::Receiver<Broadcast>, rounds: &mut Interval) -> Heard {
         let now = self.clock.epoch_seconds();
         let due = self.elections.next_due().map(|due| Duration::try_from_secs_f64(due - now).unwrap_or_default());
         tokio::select! {
             biased;
-            Some(id) = self.ordered.recv() => Ok(Heard::Order(id)),
-            _ = rounds.tick() => Ok(Heard::Round),
-            () = after(due) => Ok(Heard::Due),
-            heard = ear.hear(connection, &self.queue) => heard.map(Box::new).map(Heard::Event),
+            Some(id) = self.ordered.recv() => Heard::Order(id),
+            _ = rounds.tick() => Heard::Round,
+            () = after(due) => Heard::Due,
+            Some(broadcast) = broadcasts.recv() => Heard::Event(Box::new(broadcast)),
         }
     }
 
@@ -226,6 +234,26 @@ enum Heard {
     Due,
     /// An event.
     Event(Box<Broadcast>),
+}
+
+/// Hears whatever is broadcast, and subscribes again when a subscription ends or cannot be had.
+async fn hear_all(
+    connection: &dyn Connection,
+    queue: &Queue,
+    setbacks: &mut Setbacks,
+    heard: mpsc::Sender<Broadcast>,
+) -> Infallible {
+    let mut ear = Ear::new();
+    loop {
+        match ear.hear(connection, queue).await {
+            Ok(broadcast) => {
+                setbacks.end();
+                // Whoever drops the other end drops this, too.
+                let _ = heard.send(broadcast).await;
+            }
+            Err(error) => sleep(setbacks.pause_after(&error, &ear)).await,
+        }
+    }
 }
 
 /// Does what this node was elected for: of topics there is but one.

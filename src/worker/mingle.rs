@@ -4,6 +4,7 @@
 //! A stock worker waits for the answers, a second long, before it consumes. This one consumes meanwhile: each answer is
 //! taken in as it comes, and what is revoked is checked once more right before a task starts.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -15,7 +16,7 @@ use super::publisher::Current;
 use crate::Result;
 use crate::app::Control;
 use crate::control::{LamportClock, revoked_ids};
-use crate::protocol::{Map, Value};
+use crate::protocol::Value;
 use crate::transport::Connection;
 
 /// Asks the neighbors.
@@ -40,7 +41,7 @@ impl Mingle {
             Ok(_) if self.stop.is_cancelled() => {}
             Ok(nodes) if nodes.is_empty() => info!("mingle: all alone"),
             Ok(nodes) => {
-                let answered = nodes.values().filter(|answer| answer.is_truthy()).count();
+                let answered = nodes.values().filter(|told| **told).count();
                 info!("mingle: sync with {answered} nodes");
                 info!("mingle: sync complete");
             }
@@ -50,14 +51,14 @@ impl Mingle {
         }
     }
 
-    /// What the others answer, by node.
-    async fn ask(&self, connection: &dyn Connection, revoked: Vec<String>) -> Result<Map> {
+    /// Who of the others answers, and whether that tells anything.
+    async fn ask(&self, connection: &dyn Connection, revoked: Vec<String>) -> Result<HashMap<String, bool>> {
         let call = self.control.call("hello").argument("from_node", self.hostname.as_str());
-        let mut nodes = Map::new();
+        let mut nodes = HashMap::new();
         let each = |node: &str, answer: &Value| {
             if node != self.hostname {
                 self.take_in(node, answer);
-                nodes.insert(node.to_owned(), answer.clone());
+                nodes.insert(node.to_owned(), answer.is_truthy());
             }
         };
         let stopped = self.stop.cancelled();

@@ -122,12 +122,9 @@ const LIMITS: [(&str, &str, f64); 5] = [
 ];
 
 fn exchange_type(name: &str) -> Result<ExchangeType, Exception> {
-    match name {
-        "direct" | "" => Ok(ExchangeType::Direct),
-        "topic" => Ok(ExchangeType::Topic),
-        "fanout" => Ok(ExchangeType::Fanout),
-        other => Err(invalid(format!("exchange_type: expected direct, topic or fanout, and not '{other}'"))),
-    }
+    let wrong = || invalid(format!("exchange_type: expected direct, topic or fanout, and not '{name}'"));
+    // Kombu's is direct where nothing is said.
+    if name.is_empty() { Ok(ExchangeType::Direct) } else { ExchangeType::named(name).ok_or_else(wrong) }
 }
 
 /// What a client has said, by name.

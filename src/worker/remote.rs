@@ -1,7 +1,9 @@
 //! [`Remote`]: the part of remote control that needs the backend and the broker.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::dispatcher::Dispatcher;
@@ -17,6 +19,9 @@ use crate::transport::Publication;
 
 /// How many stored states are asked for at a time.
 const ASKED: usize = 1000;
+
+/// How long an answer waits for a connection: while one begins, commands are heard before all else is there.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Stores what commands come to, and answers clients.
 pub(crate) struct Remote {
@@ -90,7 +95,9 @@ impl Remote {
 
     /// Sends the message of an answer.
     pub(crate) async fn send(&self, reply_to: ReplyTo, message: Message) {
-        let Some(connection) = self.connection.borrow().clone() else {
+        let mut current = self.connection.clone();
+        let open = timeout(PATIENCE, current.wait_for(Option::is_some)).await.ok();
+        let Some(connection) = open.and_then(|open| open.ok()?.clone()) else {
             return debug!("no connection is up: a command is not answered");
         };
         let ReplyTo { exchange, routing_key } = reply_to;

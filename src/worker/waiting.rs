@@ -10,6 +10,7 @@ use tracing::warn;
 
 use super::consumer::Consumer;
 use super::intake::Intake;
+use super::poison::Quarantine;
 use super::request::Work;
 use super::revoked::Reason;
 use super::state_file::{Remembered, StateFile};
@@ -75,13 +76,18 @@ impl Consumer {
         self.spawn(|finisher| scope.run(async move { finisher.discard(&mut work, &reason).await }));
     }
 
+    /// What waits for a place, for its turn, or to be alone.
+    pub(super) fn works(&self) -> impl Iterator<Item = &Work> {
+        let limited = self.limits.iter().map(|(work, _)| work);
+        let suspects = self.quarantine.iter().flat_map(Quarantine::iter);
+        self.reserved.iter().chain(limited).chain(suspects).map(|work| &**work)
+    }
+
     /// Those of the ids by which something waits.
     pub(super) fn waiting<'a>(&self, ids: &HashSet<&'a str>) -> HashSet<&'a str> {
         let named = |work: &Work| ids.get(work.request.id.as_str()).copied();
-        let reserved = self.reserved.iter().filter_map(|work| named(work));
-        let limited = self.limits.iter().filter_map(|(work, _)| named(work));
         let held = ids.iter().copied().filter(|id| self.held.contains(self.freezer.hash(id)));
-        reserved.chain(limited).chain(held).collect()
+        self.works().filter_map(named).chain(held).collect()
     }
 
     /// Discards all that waits and was revoked.

@@ -42,7 +42,7 @@ impl Site for Watched {
         Some(match path {
             "/metrics" => Page { content_type: Text::CONTENT_TYPE, text: self.metrics(now), is_good: true },
             "/livez" => verdict(self.pulse.live(now)),
-            "/readyz" => verdict(self.pulse.ready(now)),
+            "/readyz" => verdict(self.ready(now)),
             "/startupz" => verdict(self.pulse.started()),
             _ => return None,
         })
@@ -54,6 +54,18 @@ impl Site for Watched {
 }
 
 impl Watched {
+    /// Whether messages arrive and are run.
+    fn ready(&self, now: Instant) -> Result<(), String> {
+        self.pulse.ready(now)?;
+        if self.queues.borrow().is_empty() {
+            return Err("no queue is consumed".to_owned());
+        }
+        match self.pulse.load().concurrency {
+            0 => Err("the pool has no places".to_owned()),
+            _ => Ok(()),
+        }
+    }
+
     fn metrics(&self, now: Instant) -> String {
         let queues: Vec<String> = self.queues.borrow().iter().map(|queue| queue.name.to_string()).collect();
         let state = State {
@@ -62,7 +74,7 @@ impl Watched {
             load: self.pulse.load(),
             active: self.tally.active(),
             is_connected: self.pulse.is_connected(),
-            is_ready: self.pulse.ready(now).is_ok(),
+            is_ready: self.ready(now).is_ok(),
             still: self.pulse.still(now).as_secs_f64(),
             prefetched: (self.prefetch.out(), self.prefetch.limit()),
             events_dropped: self.dispatcher.dropped(),

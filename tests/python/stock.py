@@ -43,6 +43,12 @@ def echo(*args, **kwargs):
     return [list(args), kwargs]
 
 
+@app.task(name="rust.hog")
+def hog(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
 @app.task(name="rust.identity")
 def identity(x):
     return x

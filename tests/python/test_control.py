@@ -377,7 +377,7 @@ def test_a_rate_limit_holds_its_own_task_and_no_other(app, server, tasks, worker
     assert revoked(held[0]) == "revoked"
     worker.wait_for(rf"Discarding revoked task: rust\.identity\[{held[0].id}\]")
     since = worker.mark()
-    assert ask(app, "rate_limit", task_name="rust.identity", rate_limit="100/s") == {
+    assert ask(app, "rate_limit", task_name="rust.identity", rate_limit="20/s") == {
         "ok": "new rate limit set successfully"
     }
     assert [tasks.value(result) for result in held[1:]] == list(range(2, 50))

@@ -30,7 +30,8 @@ def published(task_id, *needles):
     return said(b"basic.publish", b"\2idS" + len(task_id).to_bytes(4, "big") + task_id, *needles)
 
 
-DELIVERED = said(b"basic.deliver")
+# A task's message: what other workers and clients say is delivered, too.
+DELIVERED = said(b"basic.deliver", b"rust.")
 ACKNOWLEDGED = said(b"basic.ack")
 
 

@@ -189,7 +189,12 @@ impl Consumer for RabbitConsumer {
         (self.sources, self.turn) = (kept, 0);
         for source in left {
             let (channel, ledger) = (source.channel.clone(), Arc::clone(&source.ledger));
-            source.end().await;
+            let lost = self.link.lost().clone();
+            tokio::select! {
+                biased;
+                () = source.end() => {}
+                () = lost.cancelled() => return Err(self.link.main.is_lost()),
+            }
             if self.sources.iter().all(|other| !Arc::ptr_eq(&other.ledger, &ledger)) {
                 self.spare.push((channel, ledger));
             }

@@ -192,25 +192,36 @@ impl Source {
 
     /// Ends the consumer, and brings what had arrived by then.
     async fn stop(mut self) -> Vec<Delivery> {
-        let channel = &self.channel;
-        if let Some(replacement) = self.replacement.take() {
-            let old = std::mem::take(&mut self.waiting);
-            let mut left: Vec<_> = old.into_iter().chain(end(channel, self.consumer).await).collect();
-            if let Ok(Ok(consumer)) = replacement.consumer.await {
-                left.extend(end(channel, consumer).await);
+        let mut left: Vec<_> = std::mem::take(&mut self.waiting).into();
+        let Some(replacement) = self.replacement.take() else {
+            if !self.ended {
+                left.extend(end(&self.channel, self.consumer).await);
             }
             return left;
+        };
+        // It ends the old consumer on its way.
+        let new = replacement.consumer.await;
+        if !self.ended {
+            left.extend(rest(self.consumer).await);
         }
-        self.waiting.into_iter().chain(end(channel, self.consumer).await).collect()
+        if let Ok(Ok(consumer)) = new {
+            left.extend(end(&self.channel, consumer).await);
+        }
+        left
     }
 }
 
 /// Cancels a consumer and waits for its end.
-async fn end(channel: &Channel, mut consumer: Consumer) -> Vec<Delivery> {
-    let mut left = Vec::new();
-    if channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await.is_err() {
-        return left;
+async fn end(channel: &Channel, consumer: Consumer) -> Vec<Delivery> {
+    match channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await {
+        Ok(()) => rest(consumer).await,
+        Err(_) => Vec::new(),
     }
+}
+
+/// What a consumer that was cancelled has left. It says once that it is over, and whoever asks again waits for ever.
+async fn rest(mut consumer: Consumer) -> Vec<Delivery> {
+    let mut left = Vec::new();
     while let Some(Ok(delivery)) = futures_util::StreamExt::next(&mut consumer).await {
         left.push(delivery);
     }

@@ -51,12 +51,7 @@ impl Consumer {
     /// celery/worker/autoscale.py `Autoscaler.info`; `None`: the pool does not grow by itself.
     fn autoscaler(&self) -> Option<Value> {
         let (max, min) = self.pool.bounds()?;
-        let rows = [
-            ("max", max),
-            ("min", min),
-            ("current", self.pool.size()),
-            ("qty", self.running.len() + self.reserved.len()),
-        ];
+        let rows = [("max", max), ("min", min), ("current", self.pool.size()), ("qty", self.load())];
         Some(Value::Map(rows.into_iter().collect()))
     }
 }

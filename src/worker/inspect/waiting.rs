@@ -26,10 +26,7 @@ const PRIORITY: i64 = 6;
 impl Consumer {
     /// What was taken and has not begun. Celery does not tell of what waits for a rate limit; this does.
     pub(super) fn reserved_items(&self) -> Vec<Item> {
-        let suspects = self.quarantine.iter().flat_map(|quarantine| quarantine.iter());
-        let limited = self.limits.iter().map(|(work, _)| work);
-        let waiting = self.reserved.iter().chain(limited).chain(suspects);
-        let items: Vec<_> = waiting.take(MOST).map(|work| Item::waiting(work)).collect();
+        let items: Vec<_> = self.works().take(MOST).map(Item::waiting).collect();
         let suspects = self.quarantine.as_ref().map_or(0, |quarantine| quarantine.len());
         tell_of_part("reserved", items.len(), self.reserved.len() + self.limits.waiting() + suspects);
         items
@@ -47,9 +44,7 @@ impl Consumer {
         let named: HashSet<&str> = ids.iter().map(String::as_str).collect();
         let is_named = |id: &str| named.contains(id);
         let running = self.running.iter().filter(|run| is_named(&run.request.id));
-        let limited = self.limits.iter().map(|(work, _)| work);
-        let suspects = self.quarantine.iter().flat_map(|quarantine| quarantine.iter());
-        let waiting = self.reserved.iter().chain(limited).chain(suspects).filter(|work| is_named(&work.request.id));
+        let waiting = self.works().filter(|work| is_named(&work.request.id));
         let items = running.map(|run| ("active", Item::running(run)));
         let items = items.chain(waiting.map(|work| ("reserved", Item::waiting(work)))).collect();
         let hashes: HashSet<u64> =
