@@ -6,4 +6,4 @@ PYO3_PYTHON=${PYO3_PYTHON:-$PWD/.build/venv/bin/python} cargo build --locked -p 
 target=$(cargo metadata --format-version 1 --no-deps --offline | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 profile=debug
 for argument in "$@"; do [ "$argument" != --release ] || profile=release; done
-ln -sf "$target/$profile/lib_celeriac.so" python/celeriac/_celeriac.abi3.so
+ln -sf "$target/$profile/libceleriac_python.so" python/celeriac/_celeriac.abi3.so

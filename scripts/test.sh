@@ -21,7 +21,7 @@ fi
 # Most of the time these wait for something: two files at a time, each with brokers of its own.
 printf '\n== pytest tests/python (stock Celery against the example worker)\n'
 python=0
-if cargo build --locked --example worker --example producer && scripts/extension.sh; then
+if cargo build --locked --example worker --example producer && scripts/extension.sh && scripts/rust_tasks.sh; then
     target=$(cargo metadata --format-version 1 --no-deps | .build/venv/bin/python -c \
         'import json, sys; print(json.load(sys.stdin)["target_directory"])')
     export CELERIAC_WORKER="$target/debug/examples/worker"

@@ -1,5 +1,8 @@
 from typing import Any, Callable, Optional
 
+#: The release.
+version: str
+
 class Channel:
     """A child's line to the parent: calls come, and what became of each goes."""
 
@@ -27,6 +30,6 @@ def run(
     settings: dict[str, Any],
     prepare: Callable[
         [str, str, Optional[str], bool, list[str]],
-        tuple[int, Optional[int], list[tuple[str, dict[str, Any]]]],
+        Optional[tuple[int, Optional[int], list[tuple[str, dict[str, Any]]]]],
     ],
 ) -> int: ...

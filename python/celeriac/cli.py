@@ -38,10 +38,15 @@ def main(argv: Optional[list[str]] = None) -> int:
     preparation = worker.Preparation(app, options)
     arguments = [argv[0], *options.arguments]
     name = f"{app.main or '__main__'}:{hex(id(app))}"
+
+    def run(program) -> int:
+        return program.run(arguments, name, worker.default_concurrency(), settings.of(app), preparation.prepare)
+
     try:
-        return _celeriac.run(
-            arguments, name, worker.default_concurrency(), settings.of(app), preparation.prepare
-        )
+        code = run(_celeriac)
+        if preparation.refusal:
+            return fail(preparation.refusal, 1)
+        return run(preparation.module.worker) if preparation.module else code
     except ValueError as error:
         return fail(str(error), 1)
     finally:

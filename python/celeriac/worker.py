@@ -8,7 +8,7 @@ from typing import Any, Optional
 from celery import signals
 from celery.app import trace
 
-from celeriac import nursery
+from celeriac import nursery, rust_tasks
 from celeriac.options import Options
 
 #: What Rust must know of a task.
@@ -35,6 +35,11 @@ class Preparation:
         self.app = app
         self.options = options
         self.nursery: Optional[int] = None
+        self.is_loaded = False
+        #: The module of Rust tasks that runs this worker, if there is one.
+        self.module: Optional[rust_tasks.RustModule] = None
+        #: Why no worker can be run with what was imported.
+        self.refusal: Optional[str] = None
 
     def prepare(
         self,
@@ -43,14 +48,14 @@ class Preparation:
         logfile: Optional[str],
         no_color: bool,
         unread: list[str],
-    ) -> tuple[int, Optional[int], list[tuple[str, dict[str, Any]]]]:
-        """Imports the project and forks the nursery; returns its socket, and the tasks."""
-        for name in unread:
-            warnings.warn(f"the setting {name} is not supported yet and has no effect", stacklevel=1)
+    ) -> Optional[tuple[int, Optional[int], list[tuple[str, dict[str, Any]]]]]:
+        """Imports the project and forks the nursery; returns its socket, and the tasks. ``None``: what was imported has
+        Rust tasks, and :attr:`module` is to run the worker; or there is a :attr:`refusal`."""
         app = self.app
-        trace.setup_worker_optimizations(app, hostname)
-        signals.celeryd_init.send(sender=hostname, instance=None, conf=app.conf, options={})
-        app.loader.init_worker()
+        if not self.is_loaded:
+            self.load(hostname, unread)
+            if self.module or self.refusal:
+                return None
         signals.worker_init.send(sender=None)
         app.log.setup(
             loglevel, logfile, redirect_stdouts=False, colorize=False if no_color else None, hostname=hostname
@@ -65,6 +70,18 @@ class Preparation:
         theirs.close()
         max_tasks = self.options.max_tasks_per_child or app.conf.worker_max_tasks_per_child
         return ours.detach(), max_tasks, [(name, of(task)) for name, task in sorted(app.tasks.items())]
+
+    def load(self, hostname: str, unread: list[str]) -> None:
+        """Imports the project, and sees who is to run the worker."""
+        self.is_loaded = True
+        for name in unread:
+            warnings.warn(f"the setting {name} is not supported yet and has no effect", stacklevel=1)
+        app = self.app
+        trace.setup_worker_optimizations(app, hostname)
+        signals.celeryd_init.send(sender=hostname, instance=None, conf=app.conf, options={})
+        app.loader.init_worker()
+        self.refusal = rust_tasks.refusal()
+        self.module = next(iter(rust_tasks.modules), None)
 
     def end(self) -> None:
         """Waits for the nursery, which ends when its socket closes."""

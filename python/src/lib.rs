@@ -7,12 +7,15 @@
 //!
 //! [`frame`] is what parent and child say to each other, as bytes; [`pool`] is the parent's side of it, an implementation of
 //! [`celeriac::task::Pool`]. Both are plain Rust. `extension` is the Python module `celeriac._celeriac`, and the only place
-//! that names pyo3: it converts types and calls the rest.
+//! that names pyo3: it converts types and calls the rest. A crate of somebody's own tasks, which is a Python module too ([`python_tasks!`],
+//! with the feature `extension`), has all of this in it, and so is the worker that runs them.
 
 // Tests may unwrap; what ships may not panic on what came from outside.
 #![warn(clippy::unwrap_used, unreachable_pub)]
 
 #[cfg(feature = "extension")]
-mod extension;
+#[doc(hidden)]
+pub mod extension;
 pub mod frame;
 pub mod pool;
+pub mod request;

@@ -5,10 +5,10 @@ mod nest;
 use std::sync::Arc;
 use std::time::Duration;
 
-use _celeriac::frame::FromChild;
-use _celeriac::pool::{Prefork, PreforkOptions};
 use celeriac::protocol::{Message, State};
 use celeriac::task::{Call, CallEnd, Line, Order, Pool, Report, Request, StoredMeta};
+use celeriac_python::frame::FromChild;
+use celeriac_python::pool::{Prefork, PreforkOptions};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 

@@ -16,8 +16,8 @@ pub struct Host<'a> {
     /// How many tasks run at a time where nothing says so.
     pub concurrency: u32,
     /// Called once for a worker, when its settings are known and before it has any thread: what is to be forked is forked
-    /// here. The app comes back with its tasks.
-    pub prepare: &'a mut dyn FnMut(App, &Start<'_>) -> Result<App>,
+    /// here. The app comes back with its tasks; or nothing, if another program is found to be the one that runs this worker.
+    pub prepare: &'a mut dyn FnMut(App, &Start<'_>) -> Result<Option<App>>,
 }
 
 /// What is known of a worker that is about to start.

@@ -42,7 +42,8 @@ pub(super) fn run(
     let log_options = log_options(&app, global, arguments, &node)?;
     let pool = host.as_ref().map_or("tokio", |host| host.pool).to_owned();
     if let Some(host) = host {
-        app = prepare(app, host, &node, &log_options)?;
+        let Some(prepared) = prepare(app, host, &node, &log_options)? else { return Ok(ExitCode::SUCCESS) };
+        app = prepared;
     }
     // The first thread is that of the log.
     let log = log::install(&log_options, app.config())?;
@@ -66,7 +67,7 @@ pub(super) fn run(
 }
 
 /// Lets a host put its tasks in.
-fn prepare(mut app: App, host: Host<'_>, node: &NodeName, log: &LogOptions) -> Result<App> {
+fn prepare(mut app: App, host: Host<'_>, node: &NodeName, log: &LogOptions) -> Result<Option<App>> {
     app.config_mut().worker_concurrency.get_or_insert(host.concurrency);
     let hostname = node.to_string();
     let start = Start { hostname: &hostname, loglevel: log.level, logfile: log.file.clone(), no_color: log.no_color };

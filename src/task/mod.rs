@@ -60,6 +60,29 @@ pub trait Task: Send + Sync + 'static {
     fn run(&self, context: TaskContext, arguments: Arguments) -> Run;
 }
 
+/// A task that is shared already.
+impl Task for Arc<dyn Task> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    fn options(&self) -> &TaskOptions {
+        (**self).options()
+    }
+
+    fn signature(&self) -> Option<&'static binding::Signature> {
+        (**self).signature()
+    }
+
+    fn pool(&self) -> Option<Arc<dyn Pool>> {
+        (**self).pool()
+    }
+
+    fn run(&self, context: TaskContext, arguments: Arguments) -> Run {
+        (**self).run(context, arguments)
+    }
+}
+
 /// What stands for a task that `#[celeriac::task]` made: `App::task(add)` is given the function `add`.
 impl<F, T> Task for F
 where

@@ -1,9 +1,19 @@
-//! The Python module `celeriac._celeriac`: converts types and calls the rest, nothing more.
+//! The Python module `celeriac._celeriac`, and what makes a module of a crate's own tasks: converts types and calls the
+//! rest, nothing more.
 
+mod call;
 mod channel;
+mod export;
+mod handler;
 mod objects;
+mod runtimes;
 mod settings;
+mod values;
 mod worker;
+
+// What `python_tasks!` writes names these.
+pub use export::export;
+pub use pyo3;
 
 use pyo3::prelude::pymodule;
 
@@ -14,4 +24,9 @@ mod _celeriac {
     use super::channel::Channel;
     #[pymodule_export]
     use super::worker::run;
+
+    /// What a module of Rust tasks must have been made with.
+    #[pymodule_export]
+    #[allow(non_upper_case_globals)]
+    const version: &str = super::export::VERSION;
 }

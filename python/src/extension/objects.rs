@@ -1,5 +1,7 @@
 //! [`Objects`]: values as Python's objects.
 
+use celeriac::protocol::Value;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString};
 
@@ -54,6 +56,35 @@ impl<'py> Build for Objects<'py> {
 }
 
 impl<'py> Objects<'py> {
+    /// A value as an object.
+    ///
+    /// # Errors
+    /// Python has no such object: a date before its first one.
+    pub(super) fn of(&self, value: &Value) -> PyResult<Bound<'py, PyAny>> {
+        let written = |kind, text: &dyn ToString| self.call(kind, &text.to_string());
+        Ok(match value {
+            Value::Null => self.null(),
+            Value::Bool(value) => self.bool(*value),
+            Value::Int(number) => self.int(*number),
+            Value::Float(number) => self.float(*number),
+            Value::String(text) => self.text(text),
+            Value::Bytes(bytes) => self.bytes(bytes),
+            Value::List(items) => {
+                self.list(items.iter().map(|item| self.of(item)).collect::<PyResult<_>>()?).map_err(no_object)?
+            }
+            Value::Map(map) => {
+                let pairs = map.iter().map(|(key, value)| Ok((key, self.of(value)?)));
+                self.map(pairs.collect::<PyResult<_>>()?).map_err(no_object)?
+            }
+            Value::BigInt(number) => written(Written::BigInt, number)?,
+            Value::DateTime(moment) => written(Written::DateTime, moment)?,
+            Value::Date(date) => written(Written::Date, date)?,
+            Value::Time(time) => written(Written::Time, time)?,
+            Value::Decimal(text) => written(Written::Decimal, text)?,
+            Value::Uuid(uuid) => written(Written::Uuid, uuid)?,
+        })
+    }
+
     fn call(&self, kind: Written, text: &str) -> PyResult<Bound<'py, PyAny>> {
         let (module, class) = match kind {
             Written::BigInt => ("builtins", "int"),
@@ -69,4 +100,8 @@ impl<'py> Objects<'py> {
             Written::DateTime | Written::Date | Written::Time => class.call_method1("fromisoformat", (text,)),
         }
     }
+}
+
+fn no_object(cut: Cut) -> PyErr {
+    PyValueError::new_err(cut.to_string())
 }

@@ -45,10 +45,24 @@ impl Task for PythonTask {
 /// Runs the command line for an app of that name and settings, and returns the exit code.
 ///
 /// `prepare(hostname, loglevel, logfile, no_color, unread)` is called for a worker before it has any thread. It returns
-/// the socket of the nursery, after how many tasks a child is replaced, and the tasks: `(name, options)`.
+/// the socket of the nursery, after how many tasks a child is replaced, and the tasks: `(name, options)`; or `None`, if
+/// this is not the one who runs this worker.
 #[pyfunction]
 pub(super) fn run(
     py: Python<'_>,
+    arguments: Vec<OsString>,
+    name: String,
+    concurrency: u32,
+    settings: &Bound<'_, PyDict>,
+    prepare: Py<PyAny>,
+) -> PyResult<u8> {
+    run_with(py, &[], arguments, name, concurrency, settings, prepare)
+}
+
+/// The same, with tasks in Rust beside those of the Python app.
+pub(super) fn run_with(
+    py: Python<'_>,
+    rust: &[Arc<dyn Task>],
     arguments: Vec<OsString>,
     name: String,
     concurrency: u32,
@@ -61,7 +75,7 @@ pub(super) fn run(
         Err(error) => return Err(pyo3::exceptions::PyValueError::new_err(error.to_string())),
     };
     let mut prepare = |app: App, start: &Start<'_>| {
-        Python::attach(|py| put_tasks_in(py, app, start, &prepare, &unread)).map_err(|error| {
+        Python::attach(|py| put_tasks_in(py, app, rust, start, &prepare, &unread)).map_err(|error| {
             let told = settings::raised(&error);
             Python::attach(|py| error.print(py));
             told
@@ -81,22 +95,31 @@ type Prepared<'py> = (RawFd, Option<u32>, Vec<(String, Bound<'py, PyDict>)>);
 fn put_tasks_in(
     py: Python<'_>,
     mut app: App,
+    rust: &[Arc<dyn Task>],
     start: &Start<'_>,
     prepare: &Py<PyAny>,
     unread: &[String],
-) -> PyResult<App> {
+) -> PyResult<Option<App>> {
     let logfile = start.logfile.as_ref().map(|file| file.to_string_lossy().into_owned());
     let given = (start.hostname, start.loglevel.name(), logfile, start.no_color, unread.to_vec());
-    let (socket, max_tasks_per_child, tasks): Prepared<'_> = prepare.bind(py).call1(given)?.extract()?;
+    let prepared: Option<Prepared<'_>> = prepare.bind(py).call1(given)?.extract()?;
+    let Some((socket, max_tasks_per_child, tasks)) = prepared else { return Ok(None) };
     // SAFETY: `prepare` has made this descriptor for us and keeps no copy.
     #[allow(unsafe_code)]
     let socket = UnixStream::from(unsafe { OwnedFd::from_raw_fd(socket) });
     let options = PreforkOptions { max_tasks_per_child };
     let pool: Arc<dyn Pool> = Arc::new(Prefork::new(socket, options));
+    for task in rust {
+        app = app.task(Arc::clone(task));
+    }
     for (name, options) in tasks {
+        // What Python has under that name is for those who call it in their own process.
+        if app.tasks().task(&name).is_some() {
+            continue;
+        }
         app = app.task(PythonTask { name, options: options_of(&options)?, pool: Arc::clone(&pool) });
     }
-    Ok(app)
+    Ok(Some(app))
 }
 
 /// What the task says of itself: Celery has put the settings into it already.

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use _celeriac::frame::{self, FromChild, Plain, Reader, ToChild, Writer};
+use celeriac_python::frame::{self, FromChild, Plain, Reader, ToChild, Writer};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 const SECONDS: Duration = Duration::from_secs(10);

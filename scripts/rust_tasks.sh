@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Builds the example project's module of Rust tasks and puts it where the project is, so that it runs from the tree.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+crate=examples/django/rust_tasks
+# A crate of its own, as a user's is, with the versions that everything else here is built with.
+cp Cargo.lock "$crate/Cargo.lock"
+target=$(cargo metadata --format-version 1 --no-deps --offline | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+PYO3_PYTHON=${PYO3_PYTHON:-$PWD/.build/venv/bin/python} CARGO_TARGET_DIR=$target \
+    cargo build --manifest-path "$crate/Cargo.toml" "$@"
+profile=debug
+for argument in "$@"; do [ "$argument" != --release ] || profile=release; done
+ln -sf "$target/$profile/libshop_rust.so" examples/django/shop_rust.abi3.so
