@@ -11,6 +11,8 @@ from celery.backends.rpc import RPCBackend
 
 #: Backends that Rust has too. Where it has not, Python stores what its tasks come to.
 BACKENDS = (RedisBackend, RPCBackend)
+#: Settings that Celery does not have.
+OURS = ("worker_rust_concurrency",)
 
 
 def of(app) -> dict[str, Any]:
@@ -23,6 +25,9 @@ def of(app) -> dict[str, Any]:
         found[name] = plain(value)
     if "result_backend" in found and not has_backend(app):
         del found["result_backend"]
+    for name in OURS:
+        if app.conf.get(name) is not None:
+            found[name] = plain(app.conf.get(name))
     return found
 
 

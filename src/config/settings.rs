@@ -266,6 +266,9 @@ settings! {
         /// How many workers a message may have killed before it is failed with `WorkerLostError` and kept as a dead
         /// letter; `None`: any number, as in Celery. Not one of Celery's settings.
         worker_lost_limit: Option<u32> = None, LIMIT;
+        /// How many Rust tasks run at a time in a worker that runs Python tasks too, whose processes are what
+        /// `worker_concurrency` counts; `None`: as many as in a worker of Rust tasks alone. Not one of Celery's settings.
+        worker_rust_concurrency: Option<u32> = None, CONCURRENCY;
     }
 }
 

@@ -104,7 +104,7 @@ impl Worker {
             disable_rate_limits: config.worker_disable_rate_limits,
             disable_prefetch,
             finisher,
-            pools: self.tasks.pools(),
+            pools: self.tasks.pools(config.worker_rust_concurrency),
             tasks: self.tasks.clone(),
             rates: std::mem::take(&mut self.rates),
             state_file: self.state_file.clone(),

@@ -1,6 +1,5 @@
 //! [`Consumer`]: the worker's loop. It takes one [`Event`] at a time and awaits nothing slow.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +30,7 @@ use super::queues::Queues;
 use super::rate_limit::RateLimits;
 use super::remote::Remote;
 use super::request::Work;
+use super::reserved::Reserved;
 use super::revoked::Revoked;
 use super::running::Running;
 use super::state_file::StateFile;
@@ -61,7 +61,7 @@ pub(crate) struct Consumer {
     /// What is due goes before what is reserved the next time, so that neither waits for all of the other.
     pub(super) due_next: bool,
     /// Waits for a slot.
-    pub(super) reserved: VecDeque<Box<Work>>,
+    pub(super) reserved: Reserved,
     /// Waits for its turn; the guard, which the first of them have, widens the window too.
     pub(super) limits: RateLimits<(Box<Work>, Option<Growth>)>,
     /// Set: limits are accepted, and without effect (`worker_disable_rate_limits`).
@@ -74,7 +74,7 @@ pub(crate) struct Consumer {
     pub(super) running: Running,
     /// How much may run at a time.
     pub(super) pool: Pool,
-    /// Take more at a time than that, if they can.
+    /// Where it runs, and how much in each place.
     pub(super) pools: Pools,
     /// What is consumed.
     pub(super) queues: Queues,
@@ -179,7 +179,7 @@ impl Consumer {
             held: Held::new(),
             freezer,
             due_next: false,
-            reserved: VecDeque::new(),
+            reserved: Reserved::new(pools.clone()),
             limits: RateLimits::new(rates, Instant::now()),
             disable_rate_limits,
             quarantine,
@@ -321,7 +321,7 @@ impl Consumer {
         let limited = self.limits.waiting();
         let hostname = self.finisher.hostname();
         warn!("{hostname}: {running} running, {reserved} reserved, {held} scheduled, {limited} limited");
-        for work in &self.reserved {
+        for work in self.reserved.iter() {
             warn!("reserved: {}[{}]", work.name, work.request.id);
         }
     }
@@ -389,7 +389,7 @@ impl Consumer {
 
     /// The same for a pool of that size.
     pub(super) fn has_room_in(&self, size: usize) -> bool {
-        self.running.len() < self.pools.places(size)
+        (0..self.pools.lanes()).any(|lane| self.running.len_in(lane) < self.pools.places(lane, size))
     }
 
     fn start_reserved(&mut self) {
@@ -424,7 +424,7 @@ impl Consumer {
         if waiting > 0 {
             info!("Restoring {waiting} unacknowledged message(s)");
         }
-        self.reserved.clear();
+        drop(self.reserved.take());
         self.quarantine.iter_mut().for_each(Quarantine::clear);
         self.held.drain().for_each(drop);
         drop(self.limits.extract(|_| true));

@@ -133,9 +133,10 @@ impl Tasks {
         self.known.contains_key(name)
     }
 
-    /// Where those are run that do not run here.
-    pub(crate) fn pools(&self) -> Pools {
-        Pools::new(self.known.values().filter_map(|task| task.pool.clone()))
+    /// Where they are run; `handlers` is how many of those that run here do so beside pools.
+    pub(crate) fn pools(&self, handlers: Option<u32>) -> Pools {
+        let handlers = self.known.values().any(|task| task.pool.is_none()).then_some(handlers);
+        Pools::new(self.known.values().filter_map(|task| task.pool.clone()), handlers)
     }
 
     /// The rate limits of the tasks that have one.

@@ -52,6 +52,7 @@ mod rate_limit;
 mod remote;
 mod report;
 mod request;
+mod reserved;
 mod results;
 mod retry;
 mod revoked;
@@ -329,7 +330,7 @@ impl Worker {
         // It ends when the link does.
         gossip.map(|gossip| tokio::spawn(gossip.run(Arc::clone(&sender))));
         let finisher = self.finisher(sender, writer.clone(), Arc::clone(&witness), rng);
-        let pools = self.tasks.pools();
+        let pools = self.tasks.pools(self.app.config().worker_rust_concurrency);
         pools.start(pool.size());
         let pulse = watching.as_ref().map(|watching| Arc::clone(&watching.pulse));
         let parts =

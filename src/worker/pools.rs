@@ -1,40 +1,77 @@
-//! [`Pools`]: where a worker's tasks are run that do not run here.
+//! [`Pools`]: where a worker's tasks are run, and how much may run in each place.
+//!
+//! A lane is such a place: the first is this process, whose handlers run on Tokio, and each pool has one. No lane waits for
+//! another: a handler begins though all processes of a pool are busy.
 
 use std::sync::Arc;
 
+use super::DEFAULT_CONCURRENCY;
 use crate::task::Pool;
+
+/// The number of a lane; 0 is this process.
+pub(crate) type Lane = usize;
 
 /// The pools of a worker's tasks, each once.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Pools(Vec<Arc<dyn Pool>>);
+pub(crate) struct Pools {
+    pools: Vec<Arc<dyn Pool>>,
+    /// How many handlers run at a time beside the pools; 0: there are none.
+    handlers: usize,
+}
 
 impl Pools {
-    pub(crate) fn new(pools: impl Iterator<Item = Arc<dyn Pool>>) -> Self {
+    /// `handlers`: how many of them run at a time, if there are any; `None`: as many as without pools.
+    pub(crate) fn new(pools: impl Iterator<Item = Arc<dyn Pool>>, handlers: Option<Option<u32>>) -> Self {
         let mut known: Vec<Arc<dyn Pool>> = Vec::new();
         for pool in pools {
-            if !known.iter().any(|other| std::ptr::addr_eq(Arc::as_ptr(other), Arc::as_ptr(&pool))) {
+            if !known.iter().any(|other| is_same(other, &pool)) {
                 known.push(pool);
             }
         }
-        Pools(known)
+        let handlers = handlers.map_or(0, |most| most.unwrap_or(DEFAULT_CONCURRENCY) as usize);
+        Pools { pools: known, handlers }
     }
 
     pub(crate) fn start(&self, size: usize) {
-        self.0.iter().for_each(|pool| pool.start(size));
+        self.pools.iter().for_each(|pool| pool.start(size));
     }
 
     pub(crate) fn resize(&self, size: usize) {
-        self.0.iter().for_each(|pool| pool.resize(size));
+        self.pools.iter().for_each(|pool| pool.resize(size));
     }
 
-    /// How many runs begin at a time at this moment, where it would be `concurrency` without pools.
-    pub(crate) fn places(&self, concurrency: usize) -> usize {
-        self.0.iter().filter_map(|pool| pool.places()).fold(concurrency, usize::max)
+    /// How many lanes there are.
+    pub(crate) fn lanes(&self) -> usize {
+        1 + self.pools.len()
+    }
+
+    /// Those lanes whose runs `worker_concurrency` counts.
+    pub(crate) fn counted(&self) -> std::ops::Range<Lane> {
+        if self.pools.is_empty() { 0..1 } else { 1..self.lanes() }
+    }
+
+    /// Where the tasks of a pool are run; `None`: here.
+    pub(crate) fn lane(&self, pool: Option<&Arc<dyn Pool>>) -> Lane {
+        let known = pool.and_then(|pool| self.pools.iter().position(|other| is_same(other, pool)));
+        known.map_or(0, |at| at + 1)
+    }
+
+    /// How many runs find a place in a lane at this moment, where it would be `concurrency` in a worker with that lane alone.
+    pub(crate) fn places(&self, lane: Lane, concurrency: usize) -> usize {
+        match lane.checked_sub(1).map(|at| self.pools.get(at)) {
+            Some(pool) => pool.and_then(|pool| pool.places()).unwrap_or(concurrency),
+            None if self.pools.is_empty() => concurrency,
+            None => self.handlers,
+        }
     }
 
     pub(crate) async fn stop(&self) {
-        for pool in &self.0 {
+        for pool in &self.pools {
             pool.stop().await;
         }
     }
+}
+
+fn is_same(one: &Arc<dyn Pool>, other: &Arc<dyn Pool>) -> bool {
+    std::ptr::addr_eq(Arc::as_ptr(one), Arc::as_ptr(other))
 }

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::event::Event;
 use super::inspect::Content;
+use super::pools::Lane;
 use crate::control::Signal;
 use crate::task::Request;
 use crate::transport::Credit;
@@ -17,6 +18,8 @@ use crate::transport::Credit;
 pub(crate) struct Running {
     places: Vec<Option<Run>>,
     free: Vec<usize>,
+    /// How many places are taken in each lane.
+    taken: Vec<usize>,
     events: mpsc::UnboundedSender<Event>,
 }
 
@@ -26,6 +29,8 @@ pub(crate) struct Run {
     pub(crate) request: Arc<Request>,
     /// When it began.
     pub(crate) since: Instant,
+    /// Where it runs.
+    lane: Lane,
     /// The same by the wall clock.
     pub(crate) at: Timestamp,
     /// What its arguments can be read from.
@@ -42,6 +47,8 @@ pub(crate) struct Run {
 pub(crate) struct Start {
     pub(crate) request: Arc<Request>,
     pub(crate) content: Content,
+    /// Where it is to run.
+    pub(crate) lane: Lane,
     /// By the wall clock.
     pub(crate) at: Timestamp,
     /// Its message is acknowledged when it is done.
@@ -77,16 +84,20 @@ pub(crate) enum End {
 
 impl Running {
     pub(crate) fn new(events: mpsc::UnboundedSender<Event>) -> Self {
-        Running { places: Vec::new(), free: Vec::new(), events }
+        Running { places: Vec::new(), free: Vec::new(), taken: Vec::new(), events }
     }
 
     /// Takes a place. The unit of the prefetch window that comes with it, if one does, is given back with the place.
     pub(crate) fn begin(&mut self, start: Start, credit: Option<Credit>) -> Slot {
         let leash = Arc::<Leash>::default();
-        let Start { request, content, at, is_late } = start;
+        let Start { request, content, lane, at, is_late } = start;
+        if self.taken.len() <= lane {
+            self.taken.resize(lane + 1, 0);
+        }
+        self.taken[lane] += 1;
         let leash_of_run = Arc::clone(&leash);
         let since = Instant::now();
-        let run = Some(Run { request, since, at, content, is_late, is_named: false, leash: leash_of_run });
+        let run = Some(Run { request, since, lane, at, content, is_late, is_named: false, leash: leash_of_run });
         let place = match self.free.pop() {
             Some(place) => {
                 self.places[place] = run;
@@ -102,7 +113,8 @@ impl Running {
 
     /// A place is free again.
     pub(crate) fn freed(&mut self, place: usize) {
-        if self.places.get_mut(place).and_then(Option::take).is_some() {
+        if let Some(run) = self.places.get_mut(place).and_then(Option::take) {
+            self.taken[run.lane] -= 1;
             self.free.push(place);
         }
     }
@@ -110,6 +122,11 @@ impl Running {
     /// How many places are taken.
     pub(crate) fn len(&self) -> usize {
         self.places.len() - self.free.len()
+    }
+
+    /// How many places are taken in that lane.
+    pub(crate) fn len_in(&self, lane: Lane) -> usize {
+        self.taken.get(lane).copied().unwrap_or(0)
     }
 
     /// What runs unacknowledged, but for what was named.
@@ -187,6 +204,11 @@ mod tests {
         assert_eq!(running.len(), 1);
         let three = running.begin(Start::default(), None);
         assert_eq!((running.len(), running.places.len()), (2, 2));
+        let elsewhere = Start { lane: 1, ..Start::default() };
+        let four = running.begin(elsewhere, None);
+        assert_eq!([0, 1, 2].map(|lane| running.len_in(lane)), [2, 1, 0]);
+        running.freed(four.place);
+        assert_eq!([0, 1, 2].map(|lane| running.len_in(lane)), [2, 0, 0]);
         assert!(three.leash().end.get().is_none());
     }
 }

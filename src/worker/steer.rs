@@ -82,7 +82,8 @@ impl Consumer {
     pub(super) fn load(&self) -> usize {
         let is_due = self.held.next_eta().is_some_and(|eta| eta <= self.clock.now());
         let suspects = self.quarantine.as_ref().map_or(0, Quarantine::len);
-        self.running.len() + self.reserved.len() + suspects + usize::from(is_due)
+        let counted = self.pools.counted().map(|lane| self.running.len_in(lane) + self.reserved.len_in(lane));
+        counted.sum::<usize>() + suspects + usize::from(is_due)
     }
 
     /// When the pool may be smaller, as far as is known now.

@@ -41,7 +41,10 @@ impl Consumer {
     fn pop(&mut self) -> Option<Box<Work>> {
         self.due_next = !self.due_next;
         let due = if self.due_next || self.reserved.is_empty() { self.pop_due() } else { None };
-        due.or_else(|| self.reserved.pop_front())
+        due.or_else(|| {
+            let (running, pools, size) = (&self.running, &self.pools, self.pool.size());
+            self.reserved.pop(|lane| running.len_in(lane) < pools.places(lane, size))
+        })
     }
 
     /// When something is to begin that is held; `None` if nothing is, or if nothing can begin before another event.
@@ -64,7 +67,8 @@ impl Consumer {
             self.about.count(&work.name);
         }
         let (request, content) = (Arc::clone(&work.request), Content::of(&work.message));
-        let slot = self.running.begin(Start { request, content, at, is_late }, credit);
+        let lane = self.reserved.lane(&work);
+        let slot = self.running.begin(Start { request, content, lane, at, is_late }, credit);
         match &self.quarantine {
             Some(quarantine) if work.record.is_some() => {
                 let poison = quarantine.poison.clone();

@@ -53,9 +53,13 @@ impl Consumer {
         for _ in 0..THAWS {
             match self.freezer.thaw(self.held.due(now)?, &self.tasks) {
                 Intake::Run(work) => {
-                    if let Some(work) = self.admit(work) {
+                    let Some(work) = self.admit(work) else { continue };
+                    let lane = self.reserved.lane(&work);
+                    if self.running.len_in(lane) < self.pools.places(lane, self.pool.size()) {
                         return Some(work);
                     }
+                    // Something else that is due may find its place, in another lane.
+                    self.reserved.push_back(work);
                 }
                 other => self.take_in(other),
             }
@@ -80,7 +84,7 @@ impl Consumer {
     pub(super) fn works(&self) -> impl Iterator<Item = &Work> {
         let limited = self.limits.iter().map(|(work, _)| work);
         let suspects = self.quarantine.iter().flat_map(Quarantine::iter);
-        self.reserved.iter().chain(limited).chain(suspects).map(|work| &**work)
+        self.reserved.iter().chain(limited.chain(suspects).map(|work| &**work))
     }
 
     /// Those of the ids by which something waits.
@@ -93,8 +97,8 @@ impl Consumer {
     /// Discards all that waits and was revoked.
     fn discard_revoked(&mut self) {
         let is_revoked = |work: &Work| self.revoked.reason(&work.request.id, &work.request.headers).is_some();
-        let (discarded, kept): (Vec<_>, Vec<_>) = self.reserved.drain(..).partition(|work| is_revoked(work));
-        self.reserved = kept.into();
+        let (discarded, kept): (Vec<_>, Vec<_>) = self.reserved.take().into_iter().partition(|work| is_revoked(work));
+        self.reserved.extend(kept);
         let limited = self.limits.extract(|(work, _)| is_revoked(work)).into_iter().map(|(work, _)| work);
         let mut discarded: Vec<_> = discarded.into_iter().chain(limited).collect();
         self.extract_revoked(&mut discarded);

@@ -172,6 +172,18 @@ def test_a_stock_worker_runs_rust_tasks(mixed, rust, stock):
     error(send(rust.progress, 1, 60, soft_time_limit=0.3), SoftTimeLimitExceeded)
 
 
+def test_a_rust_task_begins_while_all_processes_are_busy(mixed, rust, worker, tmp_path):
+    busy = [mixed.wait_for.delay(str(tmp_path / f"{number}")) for number in range(3)]
+    for number in range(2):
+        worker.output.wait_for(f"waiting for {tmp_path}/{number}")
+    assert value(rust.total.delay([1])) == 1
+    held = rust.total.apply_async(([2],), countdown=0.1)
+    assert value(held) == 2
+    for number in range(3):
+        (tmp_path / f"{number}").touch()
+    assert [value(one) for one in busy] == ["0", "1", "2"]
+
+
 @pytest.mark.parametrize("app, reason", [
     ("mixed_twice", r"Error: a worker has one module of Rust tasks: put the tasks of other and shop_rust into one crate"),
     ("mixed_old", r"Error: the Rust tasks of shop_rust were built with Celeriac 0.0.1, and this is \S+: build shop_rust anew"),
