@@ -6,7 +6,7 @@ SHELL := /bin/bash
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## a Django project calls Rust tasks, then throughput beside a stock worker; over RabbitMQ: make demo BROKER=amqp
+demo: ## a Django project's tasks in Rust and in Python, then throughput beside a stock worker; over RabbitMQ: make demo BROKER=amqp
 	@scripts/setup.sh compiler redis python $(if $(filter amqp,$(BROKER)),rabbitmq)
 	@.build/venv/bin/python scripts/demo.py $(BROKER)
 

@@ -1,9 +1,9 @@
-"""`make demo`: a Django project calls tasks that run in a Rust worker, beside a stock Celery worker.
+"""`make demo`: a Django project calls tasks in Rust and in Python, which one worker runs.
 
     scripts/demo.py [redis|amqp]
 
-Starts a private Redis, and for amqp a private RabbitMQ, migrates a database of its own, starts both workers, runs
-`manage.py demo`, and then measures 20,000 no-ops on each worker. Ends by itself, and with an exit code other than 0 if
+Starts a private Redis, and for amqp a private RabbitMQ, migrates a database of its own, starts the worker, runs
+`manage.py demo`, and then measures 20,000 no-ops there and on a stock Celery worker. Ends by itself, and with an exit code other than 0 if
 anything is wrong.
 """
 
@@ -17,7 +17,7 @@ import time
 
 from copies import multiply
 from envelopes import STAGING, copies, release, stage, template
-from harness import DJANGO, Failed, Processes, RabbitMQ, Redis, await_log, build_worker, progress, require, wait_for
+from harness import DJANGO, ROOT, Failed, Processes, RabbitMQ, Redis, await_log, build_module, progress, require, wait_for
 
 MESSAGES = 20_000
 # A stock worker takes about a thousand a second; it is given this long, and what it has done by then is said.
@@ -29,36 +29,34 @@ def main() -> int:
     parser.add_argument("broker", nargs="?", choices=["redis", "amqp"], default="redis")
     broker = parser.parse_args().broker
     sys.stdout.reconfigure(line_buffering=True)
-    worker = build_worker()
+    build_module()
     with Processes() as processes:
         brokers = "Redis" if broker == "redis" else "RabbitMQ and a private Redis for the results"
-        progress(f"starting a private {brokers}, a Rust worker for the queue rust, a stock Celery worker for the queue celery")
+        progress(f"starting a private {brokers}, and one worker for the tasks in Rust and in Python")
         server = processes.redis()
         if broker == "amqp":
             server = processes.rabbitmq(server)
+        path = os.pathsep.join([str(ROOT / "python"), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
         os.environ.update(server.env, SHOP_DATABASE=str(processes.directory / "db.sqlite3"),
-                          DJANGO_SETTINGS_MODULE="config.settings")
+                          DJANGO_SETTINGS_MODULE="config.settings", PYTHONPATH=path)
+        sys.path.insert(0, str(ROOT / "python"))
         manage("migrate", "--verbosity", "0")
-        rust = processes.start("rust-worker", [worker, "worker", "-Q", "rust", "-l", "info", "-n", "rust@%h"])
-        stock = processes.start(
-            "celery-worker",
-            [sys.executable, "-m", "celery", "-A", "config", "worker", "-Q", "celery", "-l", "info", "-c", "2",
-             "-n", "stock@%h"],
-            cwd=DJANGO,
-        )
-        await_log(rust, " ready.", "the Rust worker")
-        await_log(stock, " ready.", "the Celery worker")
+        worker = processes.start("celeriac-worker", [*celeriac("-l", "info")], cwd=DJANGO)
+        await_log(worker, " ready.", "the worker")
 
         print()
         calls_are_right = manage("demo", check=False, timeout=180) == 0
         print()
-        require(rust, "the Rust worker")
-        processes.stop(rust)
-        processes.stop(stock)
-        throughput(processes, server, worker)
+        require(worker, "the worker")
+        processes.stop(worker)
+        throughput(processes, server)
         if not calls_are_right:
             raise Failed("not every call came back as it should: see the table")
     return 0
+
+
+def celeriac(*options: str) -> list:
+    return [sys.executable, "-m", "celeriac", "-A", "config", "worker", "-c", "2", *options]
 
 
 def manage(*arguments: str, check: bool = True, timeout: float = 60) -> int:
@@ -66,8 +64,8 @@ def manage(*arguments: str, check: bool = True, timeout: float = 60) -> int:
                           stdin=subprocess.DEVNULL).returncode
 
 
-def throughput(processes: Processes, server: Redis | RabbitMQ, worker) -> None:
-    """The same messages, once to each worker, both at their default log level (warning)."""
+def throughput(processes: Processes, server: Redis | RabbitMQ) -> None:
+    """The same Rust task, once in each worker, both at their default log level (warning)."""
     sys.path.insert(0, str(DJANGO))
     import django
 
@@ -77,7 +75,7 @@ def throughput(processes: Processes, server: Redis | RabbitMQ, worker) -> None:
     progress(f"sending {MESSAGES:,} no-ops to each worker")
     stock_command = [sys.executable, "-m", "celery", "-A", "config", "worker", "-c", "2"]
     runs = [
-        ("Celeriac", "rust", [worker, "worker", "-Q", "rust"]),
+        ("Celeriac", "rust", celeriac("-Q", "rust")),
         ("Celery 5.7, prefork -c 2", "celery", stock_command),
     ]
     rates = []

@@ -68,6 +68,15 @@ def build_worker() -> Path:
     return target_directory(manifest) / "release" / "examples" / "worker"
 
 
+def build_module() -> None:
+    """The Python package's extension and the example's module of Rust tasks, optimised."""
+    progress("building the extension and the example's Rust tasks (release); the first time takes some minutes")
+    started = time.monotonic()
+    for script in ("extension.sh", "rust_tasks.sh"):
+        subprocess.run([ROOT / "scripts" / script, "--release"], check=True)
+    progress(f"built in {time.monotonic() - started:.0f} s")
+
+
 def _die_with_parent() -> None:
     """In the child, before exec: a starter that is killed outright takes its children with it (Linux only)."""
     with contextlib.suppress(OSError, AttributeError):

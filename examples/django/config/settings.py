@@ -30,5 +30,3 @@ TIME_ZONE = "UTC"
 # Celery
 CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL", "redis://localhost:6379/0")
 CELERY_RESULT_BACKEND = os.environ.get("CELERY_RESULT_BACKEND", "redis://localhost:6379/1")
-# The one line that hands tasks to the Rust worker: it is started with `-Q rust`.
-CELERY_TASK_ROUTES = {"rust.*": {"queue": "rust"}}

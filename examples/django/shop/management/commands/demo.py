@@ -1,6 +1,6 @@
 """`manage.py demo`: calls Rust and Python tasks as a view would, and shows what comes back.
 
-A Rust worker on the queue `rust` and a Celery worker on the queue `celery` must be running; `make demo` starts them.
+`celeriac -A config worker` must be running; `make demo` starts it.
 """
 
 import datetime
@@ -9,6 +9,7 @@ import time
 import uuid
 from dataclasses import dataclass, field
 
+from celery import chain, chord
 from celery.exceptions import TaskRevokedError
 from django.core.management.base import BaseCommand, CommandError
 
@@ -71,9 +72,9 @@ def calls(order: Order) -> list[Call]:
     progress = Call("progress.delay(4, 0.1)", lambda: tasks.progress.delay(4, 0.1), None, watch=True)
     progress.right = lambda _: len(progress.seen) >= 2
     return [
-        Call("add.delay(2, 3)", lambda: tasks.add.delay(2, 3), lambda got: got == 5),
-        Call("add.delay(2, y=3, z=-7)", lambda: tasks.add.delay(2, y=3, z=-7), lambda got: got == -2),
-        Call("xsum.delay(prices)", lambda: tasks.xsum.delay(prices), lambda got: got == sum(prices)),
+        Call("total.delay(prices)", lambda: tasks.total.delay(prices), lambda got: got == sum(prices)),
+        Call("total.delay([2], discount=7)", lambda: tasks.total.delay([2], discount=7), lambda got: got == -5),
+        Call("words.delay('to be or not to be')", lambda: tasks.words.delay("to be or not to be"), lambda got: got["be"] == 2),
         Call(
             "echo.delay('é', 10**30, d={…})",
             lambda: tasks.echo.delay("é", 10**30, d={"k": [1.5, None]}),
@@ -81,20 +82,20 @@ def calls(order: Order) -> list[Call]:
         ),
         Call("types.delay()", tasks.types.delay, right_types),
         Call(
-            "add.apply_async((1, 1), countdown=1)",
-            lambda: tasks.add.apply_async((1, 1), countdown=1),
+            "total.apply_async(([1, 1],), countdown=1)",
+            lambda: tasks.total.apply_async(([1, 1],), countdown=1),
             lambda got: got == 2,
             at_least=1.0,
         ),
         Call(
-            "add.apply_async((1, 1), countdown=2, expires=1)",
-            lambda: tasks.add.apply_async((1, 1), countdown=2, expires=1),
+            "total.apply_async(([1],), countdown=2, expires=1)",
+            lambda: tasks.total.apply_async(([1],), countdown=2, expires=1),
             lambda got: isinstance(got, TaskRevokedError),
             state="REVOKED",
         ),
         Call(
-            "flaky.delay(key, failures=2)",
-            lambda: tasks.flaky.delay(f"demo-{uuid.uuid4()}", 2),
+            "flaky.delay(failures=2)",
+            lambda: tasks.flaky.delay(failures=2),
             lambda got: got == 3,
         ),
         Call(
@@ -114,6 +115,16 @@ def calls(order: Order) -> list[Call]:
             "send_receipt.delay(order.pk)  # Python",
             lambda: tasks.send_receipt.delay(order.pk),
             lambda got: got.startswith("receipt for ada@example.com") and receipt_is_sent(order),
+        ),
+        Call(
+            "chain(total, add_fee, echo)  # Rust, Python, Rust",
+            lambda: chain(tasks.total.s(prices), tasks.add_fee.s(), tasks.echo.s())(),
+            lambda got: got == [[sum(prices) + 100], {}],
+        ),
+        Call(
+            "chord([add_fee, total, ...], total)  # both",
+            lambda: chord([tasks.add_fee.s(1), tasks.total.s([2]), tasks.add_fee.s(3)], tasks.total.s())(),
+            lambda got: got == 206,
         ),
     ]
 
