@@ -51,7 +51,7 @@ impl Reserved {
     }
 
     /// All of it, taken out.
-    pub(crate) fn take(&mut self) -> Vec<Box<Work>> {
+    pub(crate) fn take(&mut self) -> VecDeque<Box<Work>> {
         self.lanes.iter_mut().flat_map(|lane| lane.drain(..)).collect()
     }
 
