@@ -9,7 +9,7 @@ mod compression;
 mod datetime;
 pub mod envelope;
 mod exception;
-mod float;
+pub(crate) mod float;
 mod headers;
 pub mod json;
 mod message;
