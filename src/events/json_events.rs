@@ -1,15 +1,13 @@
 //! [`JsonEvents`]: events written as JSON when they happen. A busy worker has three for each task, and to build a
 //! [`Map`](crate::protocol::Map) of each only to write it takes longer than to run the task.
 
-use std::io::Write;
-
 use jiff::Timestamp;
 
 use super::fields::Fields;
 use super::{Event, Origin, Stamp};
 use crate::Result;
 use crate::protocol::json::ObjectWriter;
-use crate::protocol::{Value, float};
+use crate::protocol::{Value, digits, float};
 
 /// A list of one node's events, as text that has no end yet.
 #[derive(Debug)]
@@ -82,25 +80,26 @@ impl JsonEvents {
         let mut object = ObjectWriter::begin(&mut self.start);
         object.text("hostname", &self.origin.hostname);
         float::write_json(object.key("utcoffset"), self.origin.utcoffset(time));
-        // Writing to a vector cannot fail.
-        let _ = write!(object.key("pid"), "{}", self.origin.pid);
+        digits::write(self.origin.pid.into(), 1, object.key("pid"));
     }
 }
 
 /// Between these microseconds the seconds, as a float, have no shorter text than with all six digits behind the point:
 /// from the first second on nothing is written with an exponent, and until 2106 no two microseconds are one float.
-const EXACT: std::ops::Range<i64> = 1_000_000..(1 << 32) * 1_000_000;
+const EXACT: std::ops::Range<u64> = 1_000_000..(1 << 32) * 1_000_000;
 
 /// Appends the seconds since the epoch as Python writes the float.
 fn write_time(time: Timestamp, out: &mut Vec<u8>) {
-    let micros = time.as_microsecond();
-    if !EXACT.contains(&micros) {
-        return float::write_json(out, micros as f64 / 1e6);
+    match u64::try_from(time.as_microsecond()) {
+        Ok(micros) if EXACT.contains(&micros) => {
+            digits::write(micros / 1_000_000, 1, out);
+            out.push(b'.');
+            digits::write(micros % 1_000_000, 6, out);
+            let zeros = out.iter().rev().take(5).take_while(|digit| **digit == b'0').count();
+            out.truncate(out.len() - zeros);
+        }
+        _ => float::write_json(out, time.as_microsecond() as f64 / 1e6),
     }
-    // Writing to a vector cannot fail.
-    let _ = write!(out, "{}.{:06}", micros / 1_000_000, micros % 1_000_000);
-    let zeros = out.iter().rev().take(5).take_while(|digit| **digit == b'0').count();
-    out.truncate(out.len() - zeros);
 }
 
 #[cfg(test)]
@@ -153,9 +152,10 @@ mod tests {
     #[test]
     fn times_are_written_as_their_floats() {
         let edges = [0, 1, 999_999, 1_000_000, 1_000_001, 1_500_000, 1_764_297_600_000_000, 1_764_297_600_250_000];
-        let beyond = [EXACT.end - 1, EXACT.end, EXACT.end + 1, -1, -1_764_297_600_250_001];
+        let (start, end) = (EXACT.start as i64, EXACT.end as i64);
+        let beyond = [end - 1, end, end + 1, -1, -1_764_297_600_250_001];
         let mut random = fastrand::Rng::with_seed(7);
-        let many = (0..100_000).map(|_| random.i64(EXACT));
+        let many = (0..100_000).map(|_| random.i64(start..end));
         for micros in edges.into_iter().chain(beyond).chain(many) {
             let (mut written, mut expected) = (Vec::new(), Vec::new());
             write_time(Timestamp::from_microsecond(micros).unwrap(), &mut written);

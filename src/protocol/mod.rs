@@ -7,6 +7,7 @@ mod body;
 mod bridge;
 mod compression;
 mod datetime;
+pub(crate) mod digits;
 pub mod envelope;
 mod exception;
 pub(crate) mod float;

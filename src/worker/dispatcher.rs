@@ -191,7 +191,7 @@ impl Listener for Dispatcher {
 
     fn ended(&self, work: &Work, end: &Ended<'_>) {
         if self.wants(work) {
-            ended(&work.request.id, end, &work.task.policy).into_iter().for_each(|kind| self.send(kind));
+            ended(&work.request.id, end, &work.task.policy).for_each(|kind| self.send(kind));
         }
     }
 
