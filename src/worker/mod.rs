@@ -28,6 +28,7 @@ mod execute;
 mod farewell;
 mod finish;
 mod frozen;
+mod gathered;
 mod gossip;
 mod held;
 mod inspect;
