@@ -48,6 +48,14 @@ async fn accepted(line: &mut Line) -> u32 {
     }
 }
 
+/// Runs so many calls that more short ones are expected.
+async fn run_enough(pool: &Arc<Prefork>, child: &mut Chick) {
+    for _ in 0..16 {
+        assert_eq!(pool.places(), Some(1), "one for each child, until they are known to be short");
+        run_one(pool, child).await;
+    }
+}
+
 /// Runs a call, so that its task is known to be short.
 async fn run_one(pool: &Arc<Prefork>, child: &mut Chick) {
     let (run, _line) = call(pool, "first");
@@ -59,7 +67,7 @@ async fn run_one(pool: &Arc<Prefork>, child: &mut Chick) {
 /// Two calls that one child has, the first of which has begun.
 async fn two(pool: &Arc<Prefork>, child: &mut Chick) -> [(JoinHandle<CallEnd>, Line); 2] {
     child.ready();
-    run_one(pool, child).await;
+    run_enough(pool, child).await;
     assert_eq!(pool.places(), Some(4), "short ones may wait where they will be run");
     let mut first = call(pool, "a");
     assert_eq!(child.job().as_deref(), Some("a"));

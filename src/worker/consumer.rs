@@ -239,6 +239,7 @@ impl Consumer {
             }
             self.do_chores();
             self.autoscale();
+            self.follow_pools();
             self.start_reserved();
             self.look_up();
         }

@@ -32,6 +32,11 @@ impl Pools {
         self.0.iter().filter_map(|pool| pool.places()).fold(concurrency, usize::max)
     }
 
+    /// How many calls each of `concurrency` places takes at this moment.
+    pub(crate) fn depth(&self, concurrency: usize) -> usize {
+        self.places(concurrency) / concurrency.max(1)
+    }
+
     pub(crate) async fn stop(&self) {
         for pool in &self.0 {
             pool.stop().await;
