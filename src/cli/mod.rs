@@ -27,7 +27,6 @@ mod settings;
 mod signals;
 mod supervisor;
 mod worker;
-mod zone;
 
 use std::env;
 use std::ffi::OsString;

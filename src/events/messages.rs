@@ -5,6 +5,7 @@ use jiff::tz::TimeZone;
 use super::Event;
 use crate::Result;
 use crate::protocol::{Map, Message, Properties, Serializer, Value};
+use crate::time::zone;
 
 /// How many task events one message holds at most. Celery's dispatcher sends 24 at most, and receivers take any number;
 /// a message of so many is some ten kilobytes long.
@@ -42,7 +43,7 @@ impl Origin {
         Origin {
             hostname: hostname.into(),
             pid: std::process::id(),
-            timezone: TimeZone::system(),
+            timezone: zone::local(),
             sw_ident: "celeriac",
             sw_ver: env!("CARGO_PKG_VERSION"),
             // Python's `platform.system()`.
