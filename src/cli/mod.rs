@@ -18,6 +18,7 @@ mod client;
 mod dead_letters;
 mod failure;
 pub mod log;
+mod memory;
 mod node;
 mod options;
 mod pidfile;
