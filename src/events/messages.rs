@@ -7,6 +7,7 @@ use super::Event;
 use super::together::Together;
 use crate::Result;
 use crate::protocol::{Map, Message, Properties, Serializer, Value};
+use crate::time::zone;
 
 /// The node that events come from, as all of them tell it.
 #[derive(Debug, Clone)]
@@ -40,7 +41,7 @@ impl Origin {
         Origin {
             hostname: hostname.into(),
             pid: std::process::id(),
-            timezone: TimeZone::system(),
+            timezone: zone::local(),
             sw_ident: "celeriac",
             sw_ver: env!("CARGO_PKG_VERSION"),
             // Python's `platform.system()`.

@@ -50,6 +50,7 @@ mod publisher;
 mod pulse;
 mod queues;
 mod rate_limit;
+mod relief;
 mod remote;
 mod report;
 mod request;
@@ -100,6 +101,7 @@ pub use pool::Autoscale;
 use publisher::Publisher;
 use pulse::Pulse;
 use queues::Consumed;
+pub(crate) use relief::Relief;
 use sender::Broadcasts;
 use state_file::{Remembered, StateFile};
 use witness::{Tally, Witness};
@@ -156,6 +158,7 @@ pub struct Worker {
 pub struct WorkerHandle {
     events: mpsc::UnboundedSender<Event>,
     ready: watch::Sender<bool>,
+    relief: Relief,
 }
 
 impl Worker {
@@ -196,7 +199,7 @@ impl Worker {
             extended: app.config().result_extended,
         };
         let (events, receiver) = mpsc::unbounded_channel();
-        let handle = WorkerHandle { events, ready: watch::Sender::new(false) };
+        let handle = WorkerHandle { events, ready: watch::Sender::new(false), relief: Relief::default() };
         let state_file = app.config().worker_state_db.as_ref().map(StateFile::new);
         Ok(Worker {
             remembered: state_file.as_ref().map(StateFile::open).transpose()?.unwrap_or_default(),
@@ -400,5 +403,10 @@ impl WorkerHandle {
 
     fn is_ready(&self) {
         self.ready.send_replace(true);
+    }
+
+    /// When loads are over.
+    pub(crate) fn relief(&self) -> &Relief {
+        &self.relief
     }
 }
