@@ -68,7 +68,7 @@ async fn run_one(pool: &Arc<Prefork>, child: &mut Chick) {
 async fn two(pool: &Arc<Prefork>, child: &mut Chick) -> [(JoinHandle<CallEnd>, Line); 2] {
     child.ready();
     run_enough(pool, child).await;
-    assert_eq!(pool.places(), Some(4), "short ones may wait where they will be run");
+    assert_eq!(pool.places(), Some(8), "short ones may wait where they will be run");
     let mut first = call(pool, "a");
     assert_eq!(child.job().as_deref(), Some("a"));
     let second = call(pool, "b");

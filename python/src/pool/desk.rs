@@ -20,6 +20,9 @@ use crate::frame::{self, FromChild};
 
 /// How many calls a child has at most, the one that it runs among them.
 const DEEPEST: usize = 4;
+/// How many calls there are for each child while all are short: those that it has, and as many that it has ended and
+/// whose results are on their way.
+const DEPTH: usize = 2 * DEEPEST;
 /// After so many short tasks more are expected.
 const ENOUGH: u32 = 16;
 /// How long a process has to end after it was asked to (billiard/pool.py `Pool._trywaitkill`).
@@ -125,7 +128,7 @@ impl Desk {
         let state = self.state();
         let mut busy = state.children.values().flat_map(|child| &child.jobs).chain(&state.waiting);
         let are_short = state.short >= ENOUGH && busy.all(|job| state.pace.is_short(&job.task));
-        state.size * if are_short { DEEPEST } else { 1 }
+        state.size * if are_short { DEPTH } else { 1 }
     }
 
     pub(super) fn enqueue(&self, job: Job) {
