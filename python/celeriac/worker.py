@@ -1,7 +1,9 @@
 """What must be done in Python before a worker begins: the project is imported, and the nursery forked."""
 
 import os
+import signal
 import socket
+import time
 import warnings
 from typing import Any, Optional
 
@@ -9,7 +11,11 @@ from celery import signals
 from celery.app import trace
 
 from celeriac import nursery
+from celeriac.limits import Limits
 from celeriac.options import Options
+
+#: For how many seconds the nursery may end when nobody needs it any more.
+PARTING = 5.0
 
 #: What Rust must know of a task.
 ATTRIBUTES = (
@@ -43,14 +49,15 @@ class Preparation:
         logfile: Optional[str],
         no_color: bool,
         unread: list[str],
-    ) -> tuple[int, Optional[int], list[tuple[str, dict[str, Any]]]]:
-        """Imports the project and forks the nursery; returns its socket, and the tasks."""
+    ) -> tuple[int, dict[str, Any], list[tuple[str, dict[str, Any]]]]:
+        """Imports the project and forks the nursery; returns its socket, the pool's options, and the tasks."""
         for name in unread:
             warnings.warn(f"the setting {name} is not supported yet and has no effect", stacklevel=1)
         app = self.app
         trace.setup_worker_optimizations(app, hostname)
         signals.celeryd_init.send(sender=hostname, instance=None, conf=app.conf, options={})
         app.loader.init_worker()
+        self.include()
         signals.worker_init.send(sender=None)
         app.log.setup(
             loglevel, logfile, redirect_stdouts=False, colorize=False if no_color else None, hostname=hostname
@@ -61,16 +68,36 @@ class Preparation:
                 CELERY_LOG_REDIRECT="1", CELERY_LOG_REDIRECT_LEVEL=str(app.conf.worker_redirect_stdouts_level)
             )
         ours, theirs = socket.socketpair()
-        self.nursery = nursery.fork(app, hostname, theirs, [ours])
+        limits = Limits.of(app, self.options)
+        self.nursery = nursery.fork(app, hostname, limits, theirs, [ours])
         theirs.close()
-        max_tasks = self.options.max_tasks_per_child or app.conf.worker_max_tasks_per_child
-        return ours.detach(), max_tasks, [(name, of(task)) for name, task in sorted(app.tasks.items())]
+        pool = {
+            "nursery": self.nursery,
+            "max_tasks_per_child": limits.max_tasks,
+            "alive_timeout": app.conf.worker_proc_alive_timeout,
+        }
+        return ours.detach(), pool, [(name, of(task)) for name, task in sorted(app.tasks.items())]
+
+    def include(self) -> None:
+        """Imports what the command line names (celery/worker/worker.py ``WorkController.setup_includes``)."""
+        app, modules = self.app, self.options.include
+        for module in modules:
+            app.loader.import_task_module(module)
+        known = {type(task).__module__ for task in app.tasks.values()}
+        app.conf.include = tuple({*app.conf.include, *modules} | known)
 
     def end(self) -> None:
-        """Waits for the nursery, which ends when its socket closes."""
-        if self.nursery is not None:
-            os.waitpid(self.nursery, 0)
-            self.nursery = None
+        """Waits for the nursery, which ends when its socket closes; one that does not is killed."""
+        if self.nursery is None:
+            return
+        nursery, self.nursery = self.nursery, None
+        deadline = time.monotonic() + PARTING
+        while os.waitpid(nursery, os.WNOHANG) == (0, 0):
+            if time.monotonic() > deadline:
+                os.kill(nursery, signal.SIGKILL)
+                os.waitpid(nursery, 0)
+                return
+            time.sleep(0.005)
 
 
 def of(task) -> dict[str, Any]:

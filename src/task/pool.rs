@@ -16,6 +16,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Request;
+use crate::Error;
 use crate::protocol::{Exception, Message, State};
 
 /// Runs messages elsewhere.
@@ -39,6 +40,12 @@ pub trait Pool: Send + Sync + std::fmt::Debug {
 
     /// The worker is to run so many at a time from now on. What runs beyond that goes on.
     fn resize(&self, _size: usize) {}
+
+    /// Resolves with the reason when nothing can be run here any more: the worker stops then, warmly, and says why. What has
+    /// not begun is given back.
+    async fn failed(&self) -> Error {
+        std::future::pending().await
+    }
 
     /// The worker has ended, and every run with it. Stopping twice, or what was not started, is harmless.
     async fn stop(&self) {}

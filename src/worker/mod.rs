@@ -96,6 +96,7 @@ use intake::Tasks;
 use link::Link;
 use metas::Metas;
 pub use pool::Autoscale;
+use pools::Pools;
 use publisher::Publisher;
 use pulse::Pulse;
 use queues::Consumed;
@@ -335,12 +336,24 @@ impl Worker {
         let parts =
             Parts { pulse, ..self.parts(finisher, remote, poison, (parking, patient), disable_prefetch, &consumed) };
         let consumer = Consumer::new(parts, prefetch, pool, stop_consuming, &self.handle);
+        let failing = AbortOnDropHandle::new(tokio::spawn(stop_with(pools.clone(), self.handle)));
         let ended = consumer.run(self.events).await;
+        let ended = match failing.is_finished() {
+            true => failing.await.map_or(ended, Err),
+            false => ended,
+        };
         pools.stop().await;
         witness.offline();
         Background { writer, recording, dispatching, link, publishing, stop }.end().await;
         ended
     }
+}
+
+/// A worker whose pool is gone would be connected and deaf: it stops instead.
+async fn stop_with(pools: Pools, handle: WorkerHandle) -> crate::Error {
+    let error = pools.failed().await;
+    handle.shutdown(Shutdown::Warm);
+    error
 }
 
 /// What a worker is watched by.

@@ -45,7 +45,7 @@ impl Task for PythonTask {
 /// Runs the command line for an app of that name and settings, and returns the exit code.
 ///
 /// `prepare(hostname, loglevel, logfile, no_color, unread)` is called for a worker before it has any thread. It returns
-/// the socket of the nursery, after how many tasks a child is replaced, and the tasks: `(name, options)`.
+/// the socket of the nursery, the pool's options, and the tasks: `(name, options)`.
 #[pyfunction]
 pub(super) fn run(
     py: Python<'_>,
@@ -75,8 +75,8 @@ pub(super) fn run(
     Ok((0..=u8::MAX).find(|number| ExitCode::from(*number) == code).unwrap_or(1))
 }
 
-/// The socket of the nursery, the limit of tasks of a child, and the tasks.
-type Prepared<'py> = (RawFd, Option<u32>, Vec<(String, Bound<'py, PyDict>)>);
+/// The socket of the nursery, the pool's options, and the tasks.
+type Prepared<'py> = (RawFd, Bound<'py, PyDict>, Vec<(String, Bound<'py, PyDict>)>);
 
 fn put_tasks_in(
     py: Python<'_>,
@@ -87,11 +87,15 @@ fn put_tasks_in(
 ) -> PyResult<App> {
     let logfile = start.logfile.as_ref().map(|file| file.to_string_lossy().into_owned());
     let given = (start.hostname, start.loglevel.name(), logfile, start.no_color, unread.to_vec());
-    let (socket, max_tasks_per_child, tasks): Prepared<'_> = prepare.bind(py).call1(given)?.extract()?;
+    let (socket, options, tasks): Prepared<'_> = prepare.bind(py).call1(given)?.extract()?;
     // SAFETY: `prepare` has made this descriptor for us and keeps no copy.
     #[allow(unsafe_code)]
     let socket = UnixStream::from(unsafe { OwnedFd::from_raw_fd(socket) });
-    let options = PreforkOptions { max_tasks_per_child };
+    let max_tasks_per_child = option(&options, "max_tasks_per_child")?;
+    let nursery = option(&options, "nursery")?;
+    let defaults = PreforkOptions::default();
+    let alive_timeout = seconds(option(&options, "alive_timeout")?).unwrap_or(defaults.alive_timeout);
+    let options = PreforkOptions { max_tasks_per_child, alive_timeout, nursery, ..defaults };
     let pool: Arc<dyn Pool> = Arc::new(Prefork::new(socket, options));
     for (name, options) in tasks {
         app = app.task(PythonTask { name, options: options_of(&options)?, pool: Arc::clone(&pool) });
