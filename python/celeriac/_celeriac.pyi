@@ -24,10 +24,12 @@ class Channel:
 def run(
     arguments: list[str],
     name: str,
+    pool: str,
     concurrency: int,
     settings: dict[str, Any],
     prepare: Callable[
         [str, str, Optional[str], bool, list[str]],
-        tuple[int, dict[str, Any], list[tuple[str, dict[str, Any]]]],
+        tuple[int, dict[str, Any], list[tuple[str, dict[str, Any]]], Any, list[str]],
     ],
 ) -> int: ...
+def without_effect(settings: dict[str, Any]) -> list[str]: ...

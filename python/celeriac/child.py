@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from typing import Optional
 
 from billiard import util
@@ -20,7 +21,7 @@ from kombu.exceptions import ContentDisallowed
 from kombu.serialization import loads
 from kombu.utils.encoding import safe_repr, safe_str
 
-from celeriac import backend
+from celeriac import backend, coroutines
 from celeriac._celeriac import Channel
 from celeriac.limits import EX_RECYCLE, Limits
 
@@ -70,7 +71,8 @@ class Child:
         self.is_running = False
         self.pid = os.getpid()
         _, self.accept, self.hostname = trace._localized
-        signal.signal(signal.SIGUSR1, self.on_soft_limit)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGUSR1, self.on_soft_limit)
 
     def work(self) -> int:
         """Runs what comes, and returns the exit code."""
@@ -146,7 +148,7 @@ class Child:
 
     def on_soft_limit(self, *_) -> None:
         # One that comes when its task has just ended is nobody's.
-        if self.is_running:
+        if self.is_running and not coroutines.interrupt():
             raise SoftTimeLimitExceeded()
 
 

@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Iterator
 
 from billiard.common import human_status
-from celery import platforms
+from celery import platforms, signals
 
 from celeriac import child
 from celeriac.limits import Limits
@@ -24,8 +24,11 @@ ASK = struct.Struct("<IBQQ")
 FORK, SIGNAL, PING, CLOSE = (ord(kind) for kind in "fspc")
 
 
-def fork(app, hostname: str, limits: Limits, line: socket.socket, foreign: list[socket.socket]) -> int:
-    """Forks the nursery, which has ``line`` to the parent and closes what is ``foreign``; returns its process id."""
+def fork(
+    app, hostname: str, limits: Limits, pool, line: socket.socket, foreign: list[socket.socket]
+) -> int:
+    """Forks the nursery, which has ``line`` to the parent and closes what is ``foreign``; returns its process id. ``pool`` is
+    who sends the signal before each fork."""
     gc.collect()
     # What is there now will be shared with all children; a collection that looked at it would copy it.
     gc.freeze()
@@ -40,7 +43,7 @@ def fork(app, hostname: str, limits: Limits, line: socket.socket, foreign: list[
             os._exit(code)
         for other in foreign:
             other.close()
-        Nursery(app, hostname, limits, line).serve()
+        Nursery(app, hostname, limits, pool, line).serve()
         code = 0
     except BaseException:
         traceback.print_exc()
@@ -51,10 +54,11 @@ def fork(app, hostname: str, limits: Limits, line: socket.socket, foreign: list[
 class Nursery:
     """Forks children as it is asked to, and tells how they end."""
 
-    def __init__(self, app, hostname: str, limits: Limits, line: socket.socket):
+    def __init__(self, app, hostname: str, limits: Limits, pool, line: socket.socket):
         self.app = app
         self.hostname = hostname
         self.limits = limits
+        self.pool = pool
         self.line = line
         #: The children's process ids and numbers.
         self.children: dict[int, int] = {}
@@ -117,6 +121,8 @@ class Nursery:
 
     def bear(self, index: int, line: int) -> None:
         try:
+            # Where Celery sends it, it is about to fork, too.
+            signals.worker_before_create_process.send(sender=self.pool)
             pid = os.fork()
         except OSError as error:
             # The machine has no room for another process: the parent asks again in a while.

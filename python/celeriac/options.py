@@ -15,6 +15,8 @@ class Options:
 
     app: Optional[str] = None
     workdir: Optional[str] = None
+    command: Optional[str] = None
+    pool: Optional[str] = None
     max_tasks_per_child: Optional[int] = None
     max_memory_per_child: Optional[int] = None
     #: Modules to import beside those of the settings.
@@ -30,7 +32,9 @@ OURS = {"-A": "app", "--app": "app", "--workdir": "workdir", "--loader": "loader
 SHARED = {"-b": "CELERY_BROKER_URL", "--broker": "CELERY_BROKER_URL", "--result-backend": "CELERY_RESULT_BACKEND"}
 ENVIRONMENT = {"loader": "CELERY_LOADER", "config": "CELERY_CONFIG_MODULE"}
 
-POOLS = ("prefork", "processes")
+#: Celery's names of the pools that there are.
+POOLS = {"prefork": "prefork", "processes": "prefork", "solo": "solo", "threads": "threads"}
+GREEN = ("eventlet", "gevent")
 
 
 #: Options of the worker, each with its field and what it counts.
@@ -44,12 +48,22 @@ def split(arguments: list[str], environment: Mapping[str, str]) -> Options:
     for word in words:
         if not word.startswith("-") or word == "-":
             options.arguments.append(word)
+            options.command = word
             if word == "worker":
                 _worker(words, options)
             options.arguments.extend(words)
             break
         _global(word, words, options)
     return options
+
+
+def pool(name: str) -> str:
+    """The pool of that name."""
+    if name in GREEN:
+        raise UsageError(f"the pool {name} is not there: use threads, or async def tasks in prefork")
+    if name not in POOLS:
+        raise UsageError(f"the pool {name} is not there: use prefork, threads or solo")
+    return POOLS[name]
 
 
 def _global(word: str, words: Iterator[str], options: Options) -> None:
@@ -77,9 +91,7 @@ def _worker(words: Iterator[str], options: Options) -> None:
     for word in words:
         name, value = _named(word, ["-P", "--pool", "-I", "--include", *NUMBERS])
         if name in ("-P", "--pool"):
-            pool = _value(name, value, words)
-            if pool not in POOLS:
-                raise UsageError(f"the pool {pool} is not supported yet: use prefork")
+            options.pool = pool(_value(name, value, words))
         elif name in NUMBERS:
             number = _number(name, _value(name, value, words))
             setattr(options, name[2:].replace("-", "_"), number)

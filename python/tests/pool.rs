@@ -292,3 +292,28 @@ async fn a_nursery_that_does_not_answer_ends_the_pool_and_what_runs_may_end() {
     child.say(&[FromChild::Ended(success())]);
     assert_eq!(end(running).await, success());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_ends_a_thread_and_nobody_waits_for_one_that_is_to_be_over() {
+    let (mut nest, socket) = Nest::new();
+    let pool = with(socket, 1, PreforkOptions { has_processes: false, ..PreforkOptions::default() });
+    assert!(!pool.ends_runs());
+    let mut thread = nest.fork(71);
+    thread.ready();
+    let (run, mut line) = call(&pool, "a");
+    assert_eq!(thread.job().as_deref(), Some("a"));
+    thread.say(&[FromChild::Accepted]);
+    accepted(&mut line).await;
+    for order in [Order::SoftLimit, Order::Signal(15), Order::Kill] {
+        line.order(order);
+    }
+    assert!(matches!(end(run).await, CallEnd::Lost(_)));
+    // The thread goes on, and takes the next one when it is done.
+    let (next, _line) = call(&pool, "b");
+    thread.say(&[FromChild::Ended(success())]);
+    assert_eq!(thread.job().as_deref(), Some("b"));
+    thread.say(&[FromChild::Accepted, FromChild::Ended(success())]);
+    assert_eq!(end(next).await, success());
+    pool.resize(2);
+    assert_eq!(nest.fork(72).index, 2, "nothing else was asked of the nursery");
+}

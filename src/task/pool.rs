@@ -35,6 +35,11 @@ pub trait Pool: Send + Sync + std::fmt::Debug {
         None
     }
 
+    /// Whether it can end a run before its time. If not, there are no limits on the time of what runs here.
+    fn ends_runs(&self) -> bool {
+        true
+    }
+
     /// A worker begins, on the runtime of the caller, and runs so many at a time. Starting twice is harmless.
     fn start(&self, _size: usize) {}
 

@@ -38,6 +38,7 @@ mod mailbox;
 mod malformed;
 mod metas;
 mod mingle;
+mod observed;
 mod page;
 mod parking;
 mod patience;
@@ -95,6 +96,7 @@ pub use event::Shutdown;
 use intake::Tasks;
 use link::Link;
 use metas::Metas;
+use observed::Observed;
 pub use pool::Autoscale;
 use pools::Pools;
 use publisher::Publisher;
@@ -306,7 +308,9 @@ impl Worker {
         let consumed: Consumed = Arc::new(watch::Sender::new(self.queues()));
         let watching = self.watch(&tally, &prefetch, &dispatcher, &consumed)?;
         let counts = watching.iter().map(|watching| Arc::clone(&watching.counts) as _);
-        let listeners = iter::once(Arc::clone(&dispatcher) as _).chain(counts);
+        let observed = self.app.observer().map(|observer| Arc::new(Observed::new(observer)) as _);
+        // Stock Celery sends its signal before the event.
+        let listeners = observed.into_iter().chain(iter::once(Arc::clone(&dispatcher) as _)).chain(counts);
         let witness = Arc::new(Witness::new(listeners.collect(), tally));
         let (neighbours, gossip) =
             self.neighbours(&current.subscribe(), &clock, &dispatcher, &stop_consuming, rng.u64(..))?;

@@ -33,6 +33,8 @@ const RECYCLED: &str = "exitcode 155";
 /// What a pool is told when it is made.
 #[derive(Debug, Clone)]
 pub struct PreforkOptions {
+    /// The children are processes of their own, and not threads of this one, which nobody can end.
+    pub has_processes: bool,
     /// After so many tasks a child is replaced.
     pub max_tasks_per_child: Option<u32>,
     /// A child that is not ready after so long is killed, and replaced.
@@ -46,6 +48,7 @@ pub struct PreforkOptions {
 impl Default for PreforkOptions {
     fn default() -> Self {
         PreforkOptions {
+            has_processes: true,
             max_tasks_per_child: None,
             alive_timeout: Duration::from_secs(4),
             nursery: None,
@@ -181,6 +184,9 @@ impl Desk {
             job.doomed = Some(order);
             return;
         }
+        if !self.options.has_processes {
+            return job.outlive(order);
+        }
         drop(state);
         self.carry_out(index, order);
     }
@@ -268,6 +274,11 @@ impl Desk {
         }
     }
 
+    /// Whether the children can be ended.
+    pub(super) fn has_processes(&self) -> bool {
+        self.options.has_processes
+    }
+
     /// How often the nursery is asked whether it is there.
     pub(super) fn ping_every(&self) -> Duration {
         self.options.ping_every
@@ -331,7 +342,7 @@ impl Desk {
                 job.tell(News::Accepted { pid });
                 let doomed = job.doomed;
                 drop(state);
-                if let Some(order) = doomed {
+                if let Some(order) = doomed.filter(|_| self.options.has_processes) {
                     self.carry_out(index, order);
                 }
                 return;

@@ -23,6 +23,8 @@ use tokio::sync::mpsc;
 use crate::frame;
 use desk::Desk;
 pub use desk::PreforkOptions;
+#[cfg(feature = "extension")]
+pub(crate) use job::properties;
 use job::{Job, News};
 
 /// A pool of forked processes.
@@ -46,6 +48,10 @@ impl Pool for Prefork {
 
     fn resize(&self, size: usize) {
         self.desk.resize(size);
+    }
+
+    fn ends_runs(&self) -> bool {
+        self.desk.has_processes()
     }
 
     fn places(&self) -> Option<usize> {
