@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from typing import Optional
 
 from billiard import util
@@ -20,11 +21,12 @@ from kombu.exceptions import ContentDisallowed
 from kombu.serialization import loads
 from kombu.utils.encoding import safe_repr, safe_str
 
-from celeriac import backend
+from celeriac import backend, coroutines
 from celeriac._celeriac import Channel
+from celeriac.limits import EX_RECYCLE, Limits
 
 
-def run(app, hostname: str, index: int, line: int) -> int:
+def run(app, hostname: str, limits: Limits, index: int, line: int) -> int:
     """Runs tasks until there will be no more, and returns the exit code."""
     channel = Channel(line)
     name = f"ForkPoolWorker-{index}"
@@ -34,7 +36,7 @@ def run(app, hostname: str, index: int, line: int) -> int:
     backend.hand_over(app, channel)
     code = 0
     try:
-        Child(channel).work()
+        code = Child(channel, limits).work()
     except ConnectionError:
         # The parent is gone, and nobody is left to tell.
         code = 1
@@ -62,20 +64,24 @@ def forget() -> None:
 class Child:
     """The loop of a child."""
 
-    def __init__(self, channel: Channel):
+    def __init__(self, channel: Channel, limits: Limits):
         self.channel = channel
+        self.limits = limits
+        self.completed = 0
         self.is_running = False
         self.pid = os.getpid()
         _, self.accept, self.hostname = trace._localized
-        signal.signal(signal.SIGUSR1, self.on_soft_limit)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGUSR1, self.on_soft_limit)
 
-    def work(self) -> None:
+    def work(self) -> int:
+        """Runs what comes, and returns the exit code."""
         channel, next_call = self.channel, self.channel.next
         channel.ready()
         while True:
             call = next_call()
             if call is None:
-                return
+                return EX_RECYCLE if self.limits.is_spent(self.completed) else 0
             name, uuid, request, body, content_type, content_encoding = call
             try:
                 payload = self.decode(request, body, content_type, content_encoding)
@@ -84,6 +90,11 @@ class Child:
                 continue
             channel.accepted()
             self.trace(name, uuid, request, payload)
+            self.completed += 1
+            if self.limits.is_too_large():
+                # What was given to it and has not begun goes to another.
+                channel.flush()
+                return EX_RECYCLE
 
     def decode(self, request: dict, body: bytes, content_type: Optional[str], content_encoding: Optional[str]):
         """The body's three parts (kombu/message.py ``Message``)."""
@@ -137,7 +148,7 @@ class Child:
 
     def on_soft_limit(self, *_) -> None:
         # One that comes when its task has just ended is nobody's.
-        if self.is_running:
+        if self.is_running and not coroutines.interrupt():
             raise SoftTimeLimitExceeded()
 
 

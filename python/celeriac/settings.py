@@ -9,6 +9,18 @@ from celery.app.defaults import DEFAULTS
 from celery.backends.redis import RedisBackend
 from celery.backends.rpc import RPCBackend
 
+#: Settings that Python honours: here, in the processes of tasks, or where these send.
+HONOURED = frozenset(
+    {
+        "broker_pool_acquire_timeout", "broker_pool_limit", "imports", "include", "override_backends",
+        "result_backend_thread_safe", "result_cache_max", "task_always_eager", "task_eager_propagates",
+        "task_remote_tracebacks", "task_store_eager_result", "worker_hijack_root_logger",
+        "worker_max_memory_per_child", "worker_max_tasks_per_child", "worker_pool", "worker_proc_alive_timeout",
+        "worker_redirect_stdouts", "worker_redirect_stdouts_level", "worker_task_log_datefmt",
+        "worker_task_log_format",
+    }
+)  # fmt: skip
+
 #: Backends that Rust has too. Where it has not, Python stores what its tasks come to.
 BACKENDS = (RedisBackend, RPCBackend)
 
@@ -17,6 +29,8 @@ def of(app) -> dict[str, Any]:
     """The settings that differ from Celery's defaults, under their lower-case names and in plain types."""
     found = {}
     for name, default in DEFAULTS.items():
+        if name in HONOURED:
+            continue
         value = app.conf.get(name)
         if value is None or (type(value) is type(default) and value == default):
             continue

@@ -66,6 +66,7 @@ pub(crate) mod control;
 mod group_result;
 mod messages;
 mod monitor;
+mod observer;
 mod open;
 mod orders;
 mod outbox;
@@ -85,6 +86,7 @@ pub use group_result::GroupResult;
 pub(crate) use messages::Prepared;
 pub use messages::{Messages, Outgoing};
 pub use monitor::{Events, Monitor};
+pub use observer::{Observer, Revocation};
 pub(crate) use open::Open;
 pub(crate) use orders::Orders;
 pub use producer::Producer;
@@ -106,6 +108,8 @@ pub struct App {
     tasks: Registry,
     /// The first registration that failed; reported when the app is used, so that declarations can be chained.
     failed: Option<String>,
+    /// Is told what happens to the workers that are made from it.
+    observer: Option<Arc<dyn Observer>>,
     /// Made when it is first asked for; clones share it, until tasks or settings change.
     producer: Arc<OnceLock<Producer>>,
 }
@@ -118,6 +122,7 @@ impl App {
             config: Config::default(),
             tasks: Registry::default(),
             failed: None,
+            observer: None,
             producer: Arc::default(),
         }
     }
@@ -138,6 +143,17 @@ impl App {
         self.producer = Arc::default();
         self.config = config;
         self
+    }
+
+    /// Has somebody told what happens to the app's workers.
+    #[must_use]
+    pub fn observed_by(self, observer: Arc<dyn Observer>) -> Self {
+        App { observer: Some(observer), ..self }
+    }
+
+    /// Who is told.
+    pub(crate) fn observer(&self) -> Option<Arc<dyn Observer>> {
+        self.observer.clone()
     }
 
     /// The app's name.

@@ -20,6 +20,7 @@ use super::publisher::{Current, changed_from};
 use super::request::Work;
 use super::told::{ended, received};
 use super::witness::{Ended, Listener, Tally};
+use crate::app::Observer;
 use crate::control::LamportClock;
 use crate::events::{Event, EventMessage, Groups, Heartbeat, Kind, Load, Origin, Stamp, messages};
 use crate::protocol::Serializer;
@@ -78,6 +79,8 @@ pub(crate) struct DispatcherParts {
     pub(crate) heartbeat: Option<Duration>,
     /// The worker talks to others.
     pub(crate) gossips: bool,
+    /// Is told of heartbeats.
+    pub(crate) observer: Option<Arc<dyn Observer>>,
     pub(crate) lamport: Arc<LamportClock>,
     pub(crate) clock: Clock,
     pub(crate) tally: Arc<Tally>,
@@ -307,6 +310,7 @@ impl Sending {
     }
 
     fn heartbeat(&self, interval: Duration) -> Heartbeat {
+        self.parts.observer.iter().for_each(|observer| observer.beats());
         let (active, processed) = (self.parts.tally.active(), self.parts.tally.processed());
         let load = Load { active, processed, loadavg: loadavg() };
         Heartbeat { freq: interval.as_secs_f64().into(), load: Some(load) }
@@ -395,6 +399,7 @@ mod tests {
             task_events: true,
             heartbeat: Some(Duration::from_secs(2)),
             gossips: true,
+            observer: None,
             lamport: Arc::default(),
             clock: Clock::system(),
             tally: Arc::default(),

@@ -39,6 +39,7 @@ mod mailbox;
 mod malformed;
 mod metas;
 mod mingle;
+mod observed;
 mod page;
 mod parking;
 mod patience;
@@ -97,7 +98,9 @@ pub use event::Shutdown;
 use intake::Tasks;
 use link::Link;
 use metas::Metas;
+use observed::Observed;
 pub use pool::Autoscale;
+use pools::Pools;
 use publisher::Publisher;
 use pulse::Pulse;
 use queues::Consumed;
@@ -309,7 +312,9 @@ impl Worker {
         let consumed: Consumed = Arc::new(watch::Sender::new(self.queues()));
         let watching = self.watch(&tally, &prefetch, &dispatcher, &consumed)?;
         let counts = watching.iter().map(|watching| Arc::clone(&watching.counts) as _);
-        let listeners = iter::once(Arc::clone(&dispatcher) as _).chain(counts);
+        let observed = self.app.observer().map(|observer| Arc::new(Observed::new(observer)) as _);
+        // Stock Celery sends its signal before the event.
+        let listeners = observed.into_iter().chain(iter::once(Arc::clone(&dispatcher) as _)).chain(counts);
         let witness = Arc::new(Witness::new(listeners.collect(), tally));
         let (neighbours, gossip) =
             self.neighbours(&current.subscribe(), &clock, &dispatcher, &stop_consuming, rng.u64(..))?;
@@ -339,12 +344,24 @@ impl Worker {
         let parts =
             Parts { pulse, ..self.parts(finisher, remote, poison, (parking, patient), disable_prefetch, &consumed) };
         let consumer = Consumer::new(parts, prefetch, pool, stop_consuming, &self.handle);
+        let failing = AbortOnDropHandle::new(tokio::spawn(stop_with(pools.clone(), self.handle)));
         let ended = consumer.run(self.events).await;
+        let ended = match failing.is_finished() {
+            true => failing.await.map_or(ended, Err),
+            false => ended,
+        };
         pools.stop().await;
         witness.offline();
         Background { writer, recording, dispatching, link, publishing, stop }.end().await;
         ended
     }
+}
+
+/// A worker whose pool is gone would be connected and deaf: it stops instead.
+async fn stop_with(pools: Pools, handle: WorkerHandle) -> crate::Error {
+    let error = pools.failed().await;
+    handle.shutdown(Shutdown::Warm);
+    error
 }
 
 /// What a worker is watched by.

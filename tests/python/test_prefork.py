@@ -198,7 +198,7 @@ def test_a_process_ends_after_its_tasks(shelf, start):
     worker = start("-Q", "few", "-c", "1", "--max-tasks-per-child", "2")
     pids = [value(shelf.request.apply_async(queue="few"))["pid"] for _ in range(5)]
     assert pids[0] == pids[1] != pids[2] == pids[3] != pids[4], pids
-    worker.output.wait_for(f"heard worker_process_shutdown of {pids[0]}: 0")
+    worker.output.wait_for(f"heard worker_process_shutdown of {pids[0]}: 155")
 
 
 def test_a_pool_grows(shelf, start, tmp_path):

@@ -62,6 +62,11 @@ impl Channel {
         self.say_now(py, &FromChild::Ready { pid: std::process::id() })
     }
 
+    /// Tells what has been kept back for what comes next, before this process ends.
+    fn flush(&self, py: Python<'_>) -> PyResult<()> {
+        self.line().flush(py)
+    }
+
     /// Tells that the call that was given last begins.
     fn accepted(&self, py: Python<'_>) -> PyResult<()> {
         self.say_now(py, &FromChild::Accepted)

@@ -61,8 +61,9 @@ enum Turn {
 impl Finisher {
     /// Has a message run in a pool, from reserved to settled.
     pub(super) async fn run_elsewhere(&self, work: &mut Work, pool: Arc<dyn Pool>, slot: Slot) {
+        let limits = if pool.ends_runs() { work.limits } else { Limits::default() };
         let (line, run) = work.handed.take().unwrap_or_else(|| Handed::to(pool, work)).into_parts();
-        let mut watch = Watch::new(line, work.limits);
+        let mut watch = Watch::new(line, limits);
         let end = self.watch(work, &mut watch, run, &slot.leash()).await;
         let runtime = watch.began.map_or(Duration::ZERO, |began| began.elapsed());
         drop(watch.active.take());
