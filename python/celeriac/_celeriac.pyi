@@ -25,6 +25,7 @@ def run(
     name: str,
     concurrency: int,
     settings: dict[str, Any],
+    tell: Callable[[bool], str],
     prepare: Callable[
         [str, str, Optional[str], bool, list[str]],
         tuple[int, Optional[int], list[tuple[str, dict[str, Any]]]],

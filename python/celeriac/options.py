@@ -16,6 +16,7 @@ class Options:
     app: Optional[str] = None
     workdir: Optional[str] = None
     max_tasks_per_child: Optional[int] = None
+    include: list[str] = field(default_factory=list)
     #: What Celery's own command line puts into the environment.
     environment: dict[str, str] = field(default_factory=dict)
     arguments: list[str] = field(default_factory=list)
@@ -68,11 +69,13 @@ def _keep(which: str, value: str, options: Options) -> None:
 
 def _worker(words: Iterator[str], options: Options) -> None:
     for word in words:
-        name, value = _named(word, ["-P", "--pool", "--max-tasks-per-child"])
+        name, value = _named(word, ["-P", "--pool", "-I", "--include", "--max-tasks-per-child"])
         if name in ("-P", "--pool"):
             pool = _value(name, value, words)
             if pool not in POOLS:
                 raise UsageError(f"the pool {pool} is not supported yet: use prefork")
+        elif name in ("-I", "--include"):
+            options.include = [module.strip() for module in _value(name, value, words).split(",") if module.strip()]
         elif name == "--max-tasks-per-child":
             options.max_tasks_per_child = _number(name, _value(name, value, words))
         else:

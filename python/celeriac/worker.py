@@ -48,9 +48,10 @@ class Preparation:
         for name in unread:
             warnings.warn(f"the setting {name} is not supported yet and has no effect", stacklevel=1)
         app = self.app
+        app.loader.init_worker()
         trace.setup_worker_optimizations(app, hostname)
         signals.celeryd_init.send(sender=hostname, instance=None, conf=app.conf, options={})
-        app.loader.init_worker()
+        include(app, self.options.include)
         signals.worker_init.send(sender=None)
         app.log.setup(
             loglevel, logfile, redirect_stdouts=False, colorize=False if no_color else None, hostname=hostname
@@ -71,6 +72,15 @@ class Preparation:
         if self.nursery is not None:
             os.waitpid(self.nursery, 0)
             self.nursery = None
+
+
+def include(app, modules: list[str]) -> None:
+    """Imports modules of the command line, and has the setting ``include`` name where each task is from
+    (celery/worker/worker.py ``WorkController.setup_includes``)."""
+    for module in modules:
+        app.loader.import_task_module(module)
+    homes = {type(task).__module__ for task in app.tasks.values()}
+    app.conf.include = tuple({*app.conf.include, *modules, *homes})
 
 
 def of(task) -> dict[str, Any]:

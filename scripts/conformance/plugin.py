@@ -21,8 +21,9 @@ from celery.utils.nodenames import anon_nodename
 from conformance.names import LIMIT, LINE
 from conformance.workers import Worker
 
-#: How often one that Celery calls flaky is run again: a hang must not last.
+#: How often one that Celery calls flaky is run again, and the seconds that each run may take: a hang must not last.
 RERUNS = 2
+FLAKY_LIMIT = 90
 
 
 class Session:
@@ -72,8 +73,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         given = item.get_closest_marker("timeout")
         seconds = given and (given.kwargs.get("timeout") or given.args[0])
-        item.add_marker(pytest.mark.timeout(min(seconds or limit, limit)), append=False)
         flaky = item.get_closest_marker("flaky")
+        most = FLAKY_LIMIT if flaky else limit
+        item.add_marker(pytest.mark.timeout(min(seconds or most, most)), append=False)
         if flaky:
             reruns = min(flaky.kwargs.get("reruns", RERUNS), RERUNS)
             item.add_marker(pytest.mark.flaky(**{**flaky.kwargs, "reruns": reruns}), append=False)

@@ -16,10 +16,14 @@ NOT_RUN = {
     "test_worker_config.py": "it holds settings, and no test",
 }
 
+SIGNAL = "it hears the worker's signal task_received in the process of the tests"
+
 #: Parts of the names of tests.
 BOTH_FAIL = {
     "test_trace_log_arguments": "it reads the worker's log in the process of the tests",
     "test_Inspect::test_stats": "it asks that the worker has the process id of the tests",
-    "test_task_replacement": "it hears the worker's signal task_received in the process of the tests",
+    "test_task_replacement": SIGNAL,
+    "test_task_received_has_access_to_stamps": SIGNAL,
+    "linking_stamped_sig": SIGNAL,
     "test_revoked_by_headers": "it clears the worker's revoked stamps in the memory of the process of the tests",
 }

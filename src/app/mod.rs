@@ -95,7 +95,7 @@ pub(crate) use sent_events::SentEvents;
 
 use crate::Result;
 use crate::config::Config;
-use crate::protocol::Signature;
+use crate::protocol::{Map, Signature};
 use crate::task::{Registry, Task};
 
 /// A Celery application in Rust: its name, its settings and its tasks (celery/app/base.py `Celery`).
@@ -104,6 +104,8 @@ pub struct App {
     name: String,
     config: Config,
     tasks: Registry,
+    /// Who tells the settings where this app stands for one in another language.
+    teller: Option<conf::Teller>,
     /// The first registration that failed; reported when the app is used, so that declarations can be chained.
     failed: Option<String>,
     /// Made when it is first asked for; clones share it, until tasks or settings change.
@@ -117,6 +119,7 @@ impl App {
             name: name.into(),
             config: Config::default(),
             tasks: Registry::default(),
+            teller: None,
             failed: None,
             producer: Arc::default(),
         }
@@ -138,6 +141,18 @@ impl App {
         self.producer = Arc::default();
         self.config = config;
         self
+    }
+
+    /// Has remote control's `conf` answered by an app in another language, for which this one stands: with all settings
+    /// if it is called with `true`, else with those that are not the default. It leaves out what is secret.
+    #[must_use]
+    pub fn with_settings_told(mut self, tell: impl Fn(bool) -> Result<Map> + Send + Sync + 'static) -> Self {
+        self.teller = Some(conf::Teller(Arc::new(tell)));
+        self
+    }
+
+    pub(crate) fn teller(&self) -> Option<&conf::Teller> {
+        self.teller.as_ref()
     }
 
     /// The app's name.

@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac::App;
+use celeriac::{App, Error, ErrorKind, Result};
 use celeriac::cli::{self, Host, Start};
+use celeriac::protocol::{Map, Value, json};
 use celeriac::task::{Arguments, Outcome, Pool, Run, Task, TaskContext, TaskOptions};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -44,7 +45,7 @@ impl Task for PythonTask {
 
 /// Runs the command line for an app of that name and settings, and returns the exit code.
 ///
-/// `prepare(hostname, loglevel, logfile, no_color, unread)` is called for a worker before it has any thread. It returns
+/// `tell(with_defaults)` returns the settings as JSON, for remote control. `prepare(hostname, loglevel, logfile, no_color, unread)` is called for a worker before it has any thread. It returns
 /// the socket of the nursery, after how many tasks a child is replaced, and the tasks: `(name, options)`.
 #[pyfunction]
 pub(super) fn run(
@@ -53,9 +54,10 @@ pub(super) fn run(
     name: String,
     concurrency: u32,
     settings: &Bound<'_, PyDict>,
+    tell: Py<PyAny>,
     prepare: Py<PyAny>,
 ) -> PyResult<u8> {
-    let mut app = App::new(name);
+    let mut app = App::new(name).with_settings_told(move |with_defaults| told(&tell, with_defaults));
     let unread = match settings::merge(app.config_mut(), settings) {
         Ok(unread) => unread,
         Err(error) => return Err(pyo3::exceptions::PyValueError::new_err(error.to_string())),
@@ -73,6 +75,16 @@ pub(super) fn run(
         cli::run_hosted(app, host, arguments)
     });
     Ok((0..=u8::MAX).find(|number| ExitCode::from(*number) == code).unwrap_or(1))
+}
+
+/// What the app says of its settings.
+fn told(tell: &Py<PyAny>, with_defaults: bool) -> Result<Map> {
+    let text = Python::attach(|py| tell.bind(py).call1((with_defaults,))?.extract::<String>());
+    match json::parse_plain(text.map_err(|error| settings::raised(&error))?.as_bytes()) {
+        Ok(Value::Map(told)) => Ok(told),
+        Ok(_) => Err(Error::new(ErrorKind::Decode, "the settings are no table")),
+        Err(error) => Err(error),
+    }
 }
 
 /// The socket of the nursery, the limit of tasks of a child, and the tasks.
