@@ -4,6 +4,7 @@ IN_PROCESS = "it starts workers in its own process, whose app and tasks are not 
 
 #: Files.
 NOT_RUN = {
+    "test_backend.py": "it is about Azure's storage, and wants an account there",
     "test_mem_leak_in_exception_handling.py": "all of its tasks are eager: no worker is involved",
     "test_prefork_shutdown.py": "it stops the worker through the state of a module in its own process",
     "test_native_delayed_delivery_binding.py": IN_PROCESS,

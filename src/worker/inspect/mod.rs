@@ -185,7 +185,8 @@ impl Snapshot {
         match self {
             Snapshot::Value(value) => value.clone(),
             Snapshot::Conf { app, teller, with_defaults } => {
-                let told = teller.tell(*with_defaults).inspect_err(|error| warn!("cannot ask for the settings: {error}"));
+                let told =
+                    teller.tell(*with_defaults).inspect_err(|error| warn!("cannot ask for the settings: {error}"));
                 told.unwrap_or_else(|_| conf::table(app.config(), *with_defaults)).into()
             }
             Snapshot::Items { items, safe: true } => items.iter().map(|item| item.info(Arguments::Texts)).collect(),
