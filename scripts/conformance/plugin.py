@@ -15,6 +15,7 @@ from typing import Optional
 
 import celery.contrib.pytest
 import celery.contrib.testing.worker
+import celery.worker.state
 import pytest
 from celery.utils.nodenames import anon_nodename
 
@@ -64,18 +65,27 @@ def start_worker(app, concurrency=1, pool="solo", **_options):
         worker.stop()
 
 
+class Stamps(dict):
+    """In place of what the worker would remember in this process: which stamps are revoked."""
+
+    def clear(self) -> None:
+        """Forgets them: a new worker knows none."""
+        if SESSION.worker:
+            SESSION.worker.stop()
+            SESSION.worker.start()
+
+
 celery.contrib.pytest.celery_session_worker = celery_session_worker
 celery.contrib.testing.worker.start_worker = start_worker
+celery.worker.state.revoked_stamps = Stamps()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    limit = float(os.environ[LIMIT])
+    """The suite's own limits are meant for a worker that need not be started again."""
     for item in items:
-        given = item.get_closest_marker("timeout")
-        seconds = given and (given.kwargs.get("timeout") or given.args[0])
         flaky = item.get_closest_marker("flaky")
-        most = FLAKY_LIMIT if flaky else limit
-        item.add_marker(pytest.mark.timeout(min(seconds or most, most)), append=False)
+        limit = FLAKY_LIMIT if flaky else float(os.environ[LIMIT])
+        item.add_marker(pytest.mark.timeout(limit), append=False)
         if flaky:
             reruns = min(flaky.kwargs.get("reruns", RERUNS), RERUNS)
             item.add_marker(pytest.mark.flaky(**{**flaky.kwargs, "reruns": reruns}), append=False)

@@ -26,5 +26,4 @@ BOTH_FAIL = {
     "test_task_replacement": SIGNAL,
     "test_task_received_has_access_to_stamps": SIGNAL,
     "linking_stamped_sig": SIGNAL,
-    "test_revoked_by_headers": "it clears the worker's revoked stamps in the memory of the process of the tests",
 }
