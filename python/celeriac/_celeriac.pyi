@@ -27,6 +27,7 @@ def run(
     pool: str,
     concurrency: int,
     settings: dict[str, Any],
+    tell: Callable[[bool], str],
     prepare: Callable[
         [str, str, Optional[str], bool, list[str]],
         tuple[int, dict[str, Any], list[tuple[str, dict[str, Any]]], Any, list[str]],

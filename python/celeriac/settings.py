@@ -1,5 +1,6 @@
 """The app's settings, for Rust."""
 
+import json
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -8,6 +9,8 @@ from celery.app import backends
 from celery.app.defaults import DEFAULTS
 from celery.backends.redis import RedisBackend
 from celery.backends.rpc import RPCBackend
+from celery.utils.serialization import jsonify
+from kombu.utils.encoding import safe_repr
 
 #: Settings that Python honours: here, in the processes of tasks, or where these send.
 HONOURED = frozenset(
@@ -38,6 +41,16 @@ def of(app) -> dict[str, Any]:
     if "result_backend" in found and not has_backend(app):
         del found["result_backend"]
     return found
+
+
+def told(app, with_defaults: bool) -> str:
+    """The settings as remote control's ``conf`` tells them, in JSON (celery/worker/control.py ``conf``)."""
+    table = app.conf.table(with_defaults=with_defaults)
+    return json.dumps(jsonify(table, keyfilter=_is_told, unknown_type_filter=safe_repr))
+
+
+def _is_told(name) -> bool:
+    return isinstance(name, str) and not name.startswith("__")
 
 
 def has_backend(app) -> bool:

@@ -239,6 +239,21 @@ def test_an_app_that_cannot_be_loaded_is_told_of(server, app, reason):
     told.stop()
 
 
+def test_settings_are_told_as_the_project_has_them(shelf, worker):
+    inspect = shelf.add.app.control.inspect(destination=[NODE], timeout=SECONDS)
+    told = inspect.conf()[NODE]
+    assert "shelf.tasks" in told["include"] and "worker_hijack_root_logger" not in told
+    # One that only Python has a use for.
+    assert inspect.conf(with_defaults=True)[NODE]["worker_hijack_root_logger"] is True
+
+
+def test_without_an_app_there_is_celerys_default_one(server):
+    told = Celeriac("worker", "-n", "default@test", "-l", "info", env={"CELERY_BROKER_URL": server.broker_url})
+    told.output.wait_for(r"app: +default:", timeout=4 * SECONDS)
+    told.output.wait_for(r"default@test ready\.")
+    assert told.stop() == 0
+
+
 def test_a_warm_shutdown_finishes_what_runs(shelf, start):
     worker = start("-Q", "warm", "-c", "1")
     text = uuid.uuid4().hex
