@@ -4,13 +4,9 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from celery.app import backends
 from celery.app.defaults import DEFAULTS
-from celery.backends.redis import RedisBackend
-from celery.backends.rpc import RPCBackend
 
-#: Backends that Rust has too. Where it has not, Python stores what its tasks come to.
-BACKENDS = (RedisBackend, RPCBackend)
+from celeriac import backend
 
 
 def of(app) -> dict[str, Any]:
@@ -21,15 +17,11 @@ def of(app) -> dict[str, Any]:
         if value is None or (type(value) is type(default) and value == default):
             continue
         found[name] = plain(value)
-    if "result_backend" in found and not has_backend(app):
-        del found["result_backend"]
+    if backend.known(app) is None:
+        # Python stores what its tasks come to, as the serializer that only it has writes it.
+        found.pop("result_backend", None)
+        found.pop("result_serializer", None)
     return found
-
-
-def has_backend(app) -> bool:
-    """Whether Rust has the backend that the app names."""
-    backend, _ = backends.by_url(app.backend_cls or app.conf.result_backend, app.loader)
-    return backend in BACKENDS
 
 
 def plain(value: Any) -> Any:
