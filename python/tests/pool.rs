@@ -96,7 +96,13 @@ async fn a_call_goes_to_a_child_that_is_free() {
     let (second, mut line) = call(&pool, "b");
     two.ready();
     assert_eq!(two.job().as_deref(), Some("b"));
-    let meta = StoredMeta { task_id: "b".into(), state: State::Success, payload: "{}".into() };
+    let meta = StoredMeta {
+        task_id: "b".into(),
+        state: State::Success,
+        payload: "{}".into(),
+        reply_to: None,
+        correlation_id: Some("c".into()),
+    };
     two.say(&[FromChild::Accepted, FromChild::Store { meta: meta.clone(), waits: true }]);
     assert_eq!(accepted(&mut line).await, 72);
     let Report::Store(told, answer) = line.report().await else { panic!("nothing to store") };
