@@ -8,7 +8,15 @@ class Channel:
     def ready(self) -> None: ...
     def flush(self) -> None: ...
     def accepted(self) -> None: ...
-    def store(self, task_id: str, state: str, payload: bytes, wait: bool) -> bool: ...
+    def store(
+        self,
+        task_id: str,
+        state: str,
+        payload: bytes,
+        wait: bool,
+        reply_to: Optional[str] = None,
+        correlation_id: Optional[str] = None,
+    ) -> bool: ...
     def success(self, result: str, runtime: float) -> None: ...
     def failure(
         self, exc_type: str, exc_module: Optional[str], message: str, shown: str, traceback: str
@@ -27,6 +35,7 @@ def run(
     pool: str,
     concurrency: int,
     settings: dict[str, Any],
+    tell: Callable[[bool], str],
     prepare: Callable[
         [str, str, Optional[str], bool, list[str]],
         tuple[int, dict[str, Any], list[tuple[str, dict[str, Any]]], Any, list[str]],

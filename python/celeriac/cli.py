@@ -27,8 +27,6 @@ def main(argv: Optional[list[str]] = None) -> int:
     if options.workdir:
         os.chdir(options.workdir)
         sys.path.insert(0, os.getcwd())
-    if options.app is None and not os.environ.get("CELERY_CONFIG_MODULE"):
-        return fail("no app is named: celeriac -A proj worker")
     app = load(options.app)
     if app is None:
         return 2
@@ -45,7 +43,13 @@ def main(argv: Optional[list[str]] = None) -> int:
     name = f"{app.main or '__main__'}:{hex(id(app))}"
     try:
         code = _celeriac.run(
-            arguments, name, preparation.pool, worker.default_concurrency(), settings.of(app), preparation.prepare
+            arguments,
+            name,
+            preparation.pool,
+            worker.default_concurrency(),
+            settings.of(app),
+            lambda with_defaults: settings.told(app, with_defaults),
+            preparation.prepare,
         )
     except ValueError as error:
         code = fail(str(error), 1)
@@ -66,9 +70,9 @@ def load(name: Optional[str]):
 
     try:
         if name is None:
-            from celery.app import default_app
+            from celery._state import get_current_app
 
-            return default_app
+            return get_current_app()
         return find_app(name, symbol_by_name=symbol_by_name)
     except ModuleNotFoundError as error:
         if error.name == name:

@@ -1,13 +1,15 @@
 """The app's settings, for Rust."""
 
+import json
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from celery.app import backends
 from celery.app.defaults import DEFAULTS
-from celery.backends.redis import RedisBackend
-from celery.backends.rpc import RPCBackend
+from celery.utils.serialization import jsonify
+from kombu.utils.encoding import safe_repr
+
+from celeriac import backend
 
 #: Settings that Python honours: here, in the processes of tasks, or where these send.
 HONOURED = frozenset(
@@ -21,9 +23,6 @@ HONOURED = frozenset(
     }
 )  # fmt: skip
 
-#: Backends that Rust has too. Where it has not, Python stores what its tasks come to.
-BACKENDS = (RedisBackend, RPCBackend)
-
 
 def of(app) -> dict[str, Any]:
     """The settings that differ from Celery's defaults, under their lower-case names and in plain types."""
@@ -35,15 +34,21 @@ def of(app) -> dict[str, Any]:
         if value is None or (type(value) is type(default) and value == default):
             continue
         found[name] = plain(value)
-    if "result_backend" in found and not has_backend(app):
-        del found["result_backend"]
+    if backend.known(app) is None:
+        # Python stores what its tasks come to, as the serializer that only it has writes it.
+        found.pop("result_backend", None)
+        found.pop("result_serializer", None)
     return found
 
 
-def has_backend(app) -> bool:
-    """Whether Rust has the backend that the app names."""
-    backend, _ = backends.by_url(app.backend_cls or app.conf.result_backend, app.loader)
-    return backend in BACKENDS
+def told(app, with_defaults: bool) -> str:
+    """The settings as remote control's ``conf`` tells them, in JSON (celery/worker/control.py ``conf``)."""
+    table = app.conf.table(with_defaults=with_defaults)
+    return json.dumps(jsonify(table, keyfilter=_is_told, unknown_type_filter=safe_repr))
+
+
+def _is_told(name) -> bool:
+    return isinstance(name, str) and not name.startswith("__")
 
 
 def plain(value: Any) -> Any:

@@ -53,6 +53,14 @@ async fn accepted(line: &mut Line) -> u32 {
     }
 }
 
+/// Runs so many calls that more short ones are expected.
+async fn run_enough(pool: &Arc<Prefork>, child: &mut Chick) {
+    for _ in 0..16 {
+        assert_eq!(pool.places(), Some(1), "one for each child, until they are known to be short");
+        run_one(pool, child).await;
+    }
+}
+
 /// Runs a call, so that its task is known to be short.
 async fn run_one(pool: &Arc<Prefork>, child: &mut Chick) {
     let (run, _line) = call(pool, "first");
@@ -64,8 +72,8 @@ async fn run_one(pool: &Arc<Prefork>, child: &mut Chick) {
 /// Two calls that one child has, the first of which has begun.
 async fn two(pool: &Arc<Prefork>, child: &mut Chick) -> [(JoinHandle<CallEnd>, Line); 2] {
     child.ready();
-    run_one(pool, child).await;
-    assert_eq!(pool.places(), Some(4), "short ones may wait where they will be run");
+    run_enough(pool, child).await;
+    assert_eq!(pool.places(), Some(8), "short ones may wait where they will be run");
     let mut first = call(pool, "a");
     assert_eq!(child.job().as_deref(), Some("a"));
     let second = call(pool, "b");
@@ -88,7 +96,13 @@ async fn a_call_goes_to_a_child_that_is_free() {
     let (second, mut line) = call(&pool, "b");
     two.ready();
     assert_eq!(two.job().as_deref(), Some("b"));
-    let meta = StoredMeta { task_id: "b".into(), state: State::Success, payload: "{}".into() };
+    let meta = StoredMeta {
+        task_id: "b".into(),
+        state: State::Success,
+        payload: "{}".into(),
+        reply_to: None,
+        correlation_id: Some("c".into()),
+    };
     two.say(&[FromChild::Accepted, FromChild::Store { meta: meta.clone(), waits: true }]);
     assert_eq!(accepted(&mut line).await, 72);
     let Report::Store(told, answer) = line.report().await else { panic!("nothing to store") };

@@ -97,7 +97,7 @@ pub(crate) use sent_events::SentEvents;
 
 use crate::Result;
 use crate::config::Config;
-use crate::protocol::Signature;
+use crate::protocol::{Map, Signature};
 use crate::task::{Registry, Task};
 
 /// A Celery application in Rust: its name, its settings and its tasks (celery/app/base.py `Celery`).
@@ -106,6 +106,8 @@ pub struct App {
     name: String,
     config: Config,
     tasks: Registry,
+    /// Who tells the settings where this app stands for one in another language.
+    teller: Option<conf::Teller>,
     /// The first registration that failed; reported when the app is used, so that declarations can be chained.
     failed: Option<String>,
     /// Is told what happens to the workers that are made from it.
@@ -121,6 +123,7 @@ impl App {
             name: name.into(),
             config: Config::default(),
             tasks: Registry::default(),
+            teller: None,
             failed: None,
             observer: None,
             producer: Arc::default(),
@@ -154,6 +157,18 @@ impl App {
     /// Who is told.
     pub(crate) fn observer(&self) -> Option<Arc<dyn Observer>> {
         self.observer.clone()
+    }
+
+    /// Has remote control's `conf` answered by an app in another language, for which this one stands: with all settings
+    /// if it is called with `true`, else with those that are not the default. It leaves out what is secret.
+    #[must_use]
+    pub fn with_settings_told(mut self, tell: impl Fn(bool) -> Result<Map> + Send + Sync + 'static) -> Self {
+        self.teller = Some(conf::Teller(Arc::new(tell)));
+        self
+    }
+
+    pub(crate) fn teller(&self) -> Option<&conf::Teller> {
+        self.teller.as_ref()
     }
 
     /// The app's name.

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use tokio::task::JoinError;
 use tokio::time::{Sleep, sleep};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::failure::{Code, Failure, say};
+use super::memory;
 use super::signals::{Action, Escalation, Heeded, Signals, announce};
 use crate::app::Observer;
 use crate::worker::{Shutdown, Worker, WorkerHandle};
@@ -69,6 +71,7 @@ impl Supervisor {
     /// Runs the worker to its end.
     pub(super) async fn run(mut self, worker: Worker) -> Ending {
         let handle = worker.handle();
+        let _small = AbortOnDropHandle::new(tokio::spawn(memory::stay_small(handle.clone())));
         // On the runtime's threads, where what it wakes and what wakes it are.
         let mut running = tokio::spawn(worker.run());
         let mut soft_phase = pin!(None);

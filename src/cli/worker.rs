@@ -19,10 +19,9 @@ use super::options::{GlobalOptions, WorkerArguments, names};
 use super::pidfile::Pidfile;
 use super::settings;
 use super::supervisor::{Ending, Supervisor};
-use super::zone;
 use crate::app::App;
 use crate::config::Config;
-use crate::time::Clock;
+use crate::time::{Clock, zone};
 use crate::worker::{Worker, WorkerOptions};
 use crate::{Error, ErrorKind, Result};
 

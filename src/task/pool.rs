@@ -95,6 +95,10 @@ pub struct StoredMeta {
     pub state: State,
     /// The meta, serialized and perhaps compressed (celery/backends/base.py `Backend._get_result_meta`).
     pub payload: Bytes,
+    /// The queue that `rpc://` sends it to, of the request that it is about; other backends do not look at it.
+    pub reply_to: Option<String>,
+    /// What it is sent with there; else the task's id.
+    pub correlation_id: Option<String>,
 }
 
 /// What a run is told from outside.

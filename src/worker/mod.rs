@@ -28,6 +28,7 @@ mod execute;
 mod farewell;
 mod finish;
 mod frozen;
+mod gathered;
 mod gossip;
 mod held;
 mod inspect;
@@ -50,6 +51,7 @@ mod publisher;
 mod pulse;
 mod queues;
 mod rate_limit;
+mod relief;
 mod remote;
 mod report;
 mod request;
@@ -102,6 +104,7 @@ use pools::Pools;
 use publisher::Publisher;
 use pulse::Pulse;
 use queues::Consumed;
+pub(crate) use relief::Relief;
 use sender::Broadcasts;
 use state_file::{Remembered, StateFile};
 use witness::{Tally, Witness};
@@ -158,6 +161,7 @@ pub struct Worker {
 pub struct WorkerHandle {
     events: mpsc::UnboundedSender<Event>,
     ready: watch::Sender<bool>,
+    relief: Relief,
 }
 
 impl Worker {
@@ -198,7 +202,7 @@ impl Worker {
             extended: app.config().result_extended,
         };
         let (events, receiver) = mpsc::unbounded_channel();
-        let handle = WorkerHandle { events, ready: watch::Sender::new(false) };
+        let handle = WorkerHandle { events, ready: watch::Sender::new(false), relief: Relief::default() };
         let state_file = app.config().worker_state_db.as_ref().map(StateFile::new);
         Ok(Worker {
             remembered: state_file.as_ref().map(StateFile::open).transpose()?.unwrap_or_default(),
@@ -416,5 +420,10 @@ impl WorkerHandle {
 
     fn is_ready(&self) {
         self.ready.send_replace(true);
+    }
+
+    /// When loads are over.
+    pub(crate) fn relief(&self) -> &Relief {
+        &self.relief
     }
 }

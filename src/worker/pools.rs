@@ -35,6 +35,11 @@ impl Pools {
         self.0.iter().filter_map(|pool| pool.places()).fold(concurrency, usize::max)
     }
 
+    /// How many calls each of `concurrency` places takes at this moment.
+    pub(crate) fn depth(&self, concurrency: usize) -> usize {
+        self.places(concurrency) / concurrency.max(1)
+    }
+
     /// Resolves when one of them can run nothing any more.
     pub(crate) async fn failed(&self) -> Error {
         if self.0.is_empty() {

@@ -3,6 +3,7 @@
 The extension must be where the package is: `scripts/extension.sh` builds it.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -13,14 +14,12 @@ import uuid
 
 import pytest
 from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
-from celery import chain, chord, group
+from celery import Celery, chain, chord, group
 from celery.exceptions import Reject, TaskRevokedError
 from kombu.exceptions import ContentDisallowed, EncodeError
 
 from faults import current
 from support import ROOT, SECONDS, Process
-
-pytestmark = pytest.mark.only("redis", "results are handed to the worker for Redis alone")
 
 HERE = os.path.dirname(__file__)
 NODE = "shelf@test"
@@ -41,11 +40,16 @@ def environment(server, **settings):
 
 @pytest.fixture(scope="module")
 def shelf(server):
-    """The project as a client has it."""
+    """The project as a client has it: that was imported once, and is a client of each server in turn."""
     os.environ.update(environment(server))
     tasks = importlib.import_module("shelf.tasks")
-    with current(importlib.import_module("shelf.celery").app):
+    app = Celery("shelf", set_as_current=False)
+    app.config_from_object("django.conf:settings", namespace="CELERY")
+    app.conf.update(broker_url=server.broker_url, result_backend=server.result_url)
+    with current(app):
         yield tasks
+    gc.collect()  # Results tell Redis that nobody waits for them any more: while it is there.
+    app.close()
 
 
 @pytest.fixture(scope="module")
@@ -237,6 +241,21 @@ def test_an_app_that_cannot_be_loaded_is_told_of(server, app, reason):
     told = Celeriac("-A", app, "worker", env=environment(server))
     told.output.wait_for(f"Unable to load celery application.\n.*{reason}")
     told.stop()
+
+
+def test_settings_are_told_as_the_project_has_them(shelf, worker):
+    inspect = shelf.add.app.control.inspect(destination=[NODE], timeout=SECONDS)
+    told = inspect.conf()[NODE]
+    assert "shelf.tasks" in told["include"] and "worker_hijack_root_logger" not in told
+    # One that only Python has a use for.
+    assert inspect.conf(with_defaults=True)[NODE]["worker_hijack_root_logger"] is True
+
+
+def test_without_an_app_there_is_celerys_default_one(server):
+    told = Celeriac("worker", "-n", "default@test", "-l", "info", env={"CELERY_BROKER_URL": server.broker_url})
+    told.output.wait_for(r"app: +default:", timeout=4 * SECONDS)
+    told.output.wait_for(r"default@test ready\.")
+    assert told.stop() == 0
 
 
 def test_a_warm_shutdown_finishes_what_runs(shelf, start):

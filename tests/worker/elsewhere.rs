@@ -120,7 +120,7 @@ fn stored(id: &str, state: State, result: impl Into<MetaResult>) -> StoredMeta {
     let meta = TaskMeta::new(id, state.clone(), result);
     let backend = MemoryBackend::new(BackendOptions::default()).expect("the defaults are good");
     let payload = backend.encode(&StoreRequest { meta, reply_to: None }).expect("a simple value").payload;
-    StoredMeta { task_id: id.into(), state, payload }
+    StoredMeta { task_id: id.into(), state, payload, reply_to: None, correlation_id: None }
 }
 
 fn success() -> CallEnd {

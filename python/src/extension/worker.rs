@@ -7,9 +7,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac::App;
 use celeriac::cli::{self, Host, Start};
+use celeriac::protocol::{Map, Value, json};
 use celeriac::task::{Arguments, Outcome, Pool, Run, Task, TaskContext, TaskOptions};
+use celeriac::{App, Error, ErrorKind, Result};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -45,6 +46,8 @@ impl Task for PythonTask {
 
 /// Runs the command line for an app of that name and settings, and returns the exit code.
 ///
+/// `tell(with_defaults)` returns the settings as JSON, for remote control.
+///
 /// `prepare(hostname, loglevel, logfile, no_color, unread)` is called for a worker before it has any thread. It returns
 /// the socket of the nursery, the pool's options, the tasks: `(name, options)`, and who hears of the worker, with the
 /// signals that it listens to.
@@ -56,9 +59,10 @@ pub(super) fn run(
     pool: &str,
     concurrency: u32,
     settings: &Bound<'_, PyDict>,
+    tell: Py<PyAny>,
     prepare: Py<PyAny>,
 ) -> PyResult<u8> {
-    let mut app = App::new(name);
+    let mut app = App::new(name).with_settings_told(move |with_defaults| told(&tell, with_defaults));
     let unread = settings::merge(app.config_mut(), settings).map_err(|error| refused(&error))?;
     let mut telling = None;
     let mut prepare = |app: App, start: &Start<'_>| {
@@ -78,6 +82,16 @@ pub(super) fn run(
     });
     py.detach(|| telling.iter().for_each(Telling::end));
     Ok((0..=u8::MAX).find(|number| ExitCode::from(*number) == code).unwrap_or(1))
+}
+
+/// What the app says of its settings.
+fn told(tell: &Py<PyAny>, with_defaults: bool) -> Result<Map> {
+    let text = Python::attach(|py| tell.bind(py).call1((with_defaults,))?.extract::<String>());
+    match json::parse_plain(text.map_err(|error| settings::raised(&error))?.as_bytes()) {
+        Ok(Value::Map(told)) => Ok(told),
+        Ok(_) => Err(Error::new(ErrorKind::Decode, "the settings are no table")),
+        Err(error) => Err(error),
+    }
 }
 
 /// The names of those settings that have no effect.

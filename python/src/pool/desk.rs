@@ -20,6 +20,11 @@ use crate::frame::{self, FromChild};
 
 /// How many calls a child has at most, the one that it runs among them.
 const DEEPEST: usize = 4;
+/// How many calls there are for each child while all are short: those that it has, and as many that it has ended and
+/// whose results are on their way.
+const DEPTH: usize = 2 * DEEPEST;
+/// After so many short tasks more are expected.
+const ENOUGH: u32 = 16;
 /// How long a process has to end after it was asked to (billiard/pool.py `Pool._trywaitkill`).
 const GRACE: Duration = Duration::from_millis(100);
 /// How long the pool waits for its children when it stops.
@@ -81,8 +86,8 @@ struct State {
     /// How many children there ever were.
     born: u32,
     pace: Pace,
-    /// The task that ended last is a short one.
-    is_short: bool,
+    /// So many short tasks have ended, one after the other.
+    short: u32,
     /// Nothing more begins.
     is_closing: bool,
     /// The nursery does not answer.
@@ -146,12 +151,12 @@ impl Desk {
         (0..missing).for_each(|_| self.bear());
     }
 
-    /// How many calls find a place: as many as there are children, and more while they are short.
+    /// How many calls find a place: as many as there are children, and more while all are short.
     pub(super) fn places(&self) -> usize {
         let state = self.state();
         let mut busy = state.children.values().flat_map(|child| &child.jobs).chain(&state.waiting);
-        let are_short = state.is_short && busy.all(|job| state.pace.is_short(&job.task));
-        state.size * if are_short { DEEPEST } else { 1 }
+        let are_short = state.short >= ENOUGH && busy.all(|job| state.pace.is_short(&job.task));
+        state.size * if are_short { DEPTH } else { 1 }
     }
 
     pub(super) fn enqueue(&self, job: Job) {
@@ -331,7 +336,7 @@ impl Desk {
     /// What a child says.
     pub(super) fn told(self: &Arc<Self>, index: u32, frame: FromChild) {
         let mut state = self.state();
-        let State { children, pace, is_short, .. } = &mut *state;
+        let State { children, pace, short, .. } = &mut *state;
         let Some(child) = children.get_mut(&index) else { return };
         match frame {
             FromChild::Ready { pid } => (child.pid, child.is_ready) = (pid, true),
@@ -358,7 +363,7 @@ impl Desk {
                 let Some(job) = child.jobs.pop_front() else { return };
                 if let Some(began) = job.began {
                     pace.note(&job.task, began.elapsed());
-                    *is_short = pace.is_short(&job.task);
+                    *short = if pace.is_short(&job.task) { short.saturating_add(1) } else { 0 };
                 }
                 job.tell(News::Ended(end));
             }
