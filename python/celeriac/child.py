@@ -7,7 +7,7 @@ import sys
 import threading
 from typing import Optional
 
-from billiard import util
+from billiard import common, util
 from billiard.common import human_status
 from billiard.einfo import ExceptionWithTraceback
 from billiard.exceptions import SoftTimeLimitExceeded
@@ -33,6 +33,8 @@ def run(app, hostname: str, limits: Limits, index: int, line: int) -> int:
     current_process()._name = multiprocessing.current_process().name = name
     forget()
     process_initializer(app, hostname)
+    # A signal that ends the process lets `finally` run first.
+    common.reset_signals()
     backend.hand_over(app, channel)
     code = 0
     try:
@@ -42,10 +44,26 @@ def run(app, hostname: str, limits: Limits, index: int, line: int) -> int:
         code = 1
     except SystemExit as exit:
         code = exit_code(exit)
+        part(channel)
     process_destructor(os.getpid(), code)
     util._exit_function()
     flush()
     return code
+
+
+def part(channel: Channel) -> None:
+    """Tells what has ended before a signal came."""
+    try:
+        channel.flush()
+    except ConnectionError:
+        # The parent is gone, and nobody is left to tell.
+        pass
+
+
+def is_ending() -> bool:
+    """Whether a signal is ending this process: what it runs has not come to its own end, and nothing is said of it
+    (billiard/pool.py ``Worker.workloop``)."""
+    return common._should_have_exited[0]
 
 
 def forget() -> None:
@@ -115,19 +133,26 @@ class Child:
                 if os.getpid() != self.pid:
                     # What a task has forked, and did not end, ends here: the line belongs to one process.
                     os._exit(0)
-        except Reject as error:
-            self.channel.reject(clean(error.reason), bool(error.requeue))
-        except (SystemExit, KeyboardInterrupt) as error:
-            code = exit_code(error)
-            self.channel.lost(human_status(code))
-            raise SystemExit(code) from None
         except BaseException as error:
-            self.raised(error, trace.ExceptionInfo().traceback)
+            if is_ending():
+                raise
+            self.escaped(error)
         else:
             if failed:
                 self.ended(result)
             else:
                 self.channel.success(clean(result), runtime or 0.0)
+
+    def escaped(self, error: BaseException) -> None:
+        """What the tracer has let pass."""
+        if isinstance(error, Reject):
+            self.channel.reject(clean(error.reason), bool(error.requeue))
+        elif isinstance(error, (SystemExit, KeyboardInterrupt)):
+            code = exit_code(error)
+            self.channel.lost(human_status(code))
+            raise SystemExit(code) from None
+        else:
+            self.raised(error, trace.ExceptionInfo().traceback)
 
     def ended(self, einfo) -> None:
         """What the tracer made of an exception (celery/worker/request.py ``Request.on_failure``)."""

@@ -59,7 +59,6 @@ class Preparation:
             warnings.warn(f"the setting {name} is not supported yet and has no effect", stacklevel=1)
         app, before = self.app, settings.of(self.app)
         worker = parent.Worker(app, hostname, loglevel, logfile)
-        self.signals = parent.Signals(worker)
         app.loader.init_worker()
         trace.setup_worker_optimizations(app, hostname)
         signals.celeryd_init.send(sender=hostname, instance=worker, conf=app.conf, options={})
@@ -76,6 +75,8 @@ class Preparation:
         # What the project's receivers have changed: `celeryd_init` is there for that.
         options["settings"] = {name: value for name, value in settings.of(app).items() if before.get(name) != value}
         tasks = [(name, of(task)) for name, task in sorted(app.tasks.items())]
+        # A worker that has begun says when it has ended.
+        self.signals = parent.Signals(worker)
         return line, options, tasks, self.signals, self.signals.wanted()
 
     def fork(self, worker: parent.Worker) -> tuple[int, dict[str, Any]]:

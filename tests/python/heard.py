@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 
 from billiard.process import current_process
 from celery import Celery, Task, signals
@@ -22,9 +23,14 @@ def write_down(name):
     def heard(sender=None, signal=None, **given):
         with open(os.environ["HEARD_FILE"], "a") as file:
             # One write, so that processes do not mix their lines.
-            file.write(json.dumps([where(), name, shown(sender), sorted(given)]) + "\n")
+            file.write(json.dumps([where(), name, shown(sender), sorted(given), told(given)]) + "\n")
 
     getattr(signals, name).connect(heard, weak=False)
+
+
+def told(given):
+    """What does not differ from run to run."""
+    return {name: given[name] for name in ["exitcode", "expired", "how", "sig", "signum", "terminated"] if name in given}
 
 
 def where():
@@ -52,6 +58,11 @@ def configure(sender, conf, **_):
 @app.task
 def good(x):
     return x
+
+
+@app.task
+def endless():
+    time.sleep(600)
 
 
 @app.task

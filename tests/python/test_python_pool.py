@@ -6,9 +6,11 @@ import signal
 import uuid
 
 import pytest
+from billiard.exceptions import TimeLimitExceeded
+from celery.exceptions import TaskRevokedError
 
 from support import SECONDS
-from test_prefork import Celeriac, environment, shelf, start, value  # noqa: F401: fixtures are found by their names
+from test_prefork import error, shelf, start, value  # noqa: F401: fixtures are found by their names
 
 pytestmark = pytest.mark.only("redis", "results are handed to the worker for Redis alone")
 
@@ -42,6 +44,19 @@ def test_a_process_that_does_not_come_up_is_killed(shelf, start):
     worker = start("-Q", "slow", "-c", "1", CELERY_WORKER_PROC_ALIVE_TIMEOUT=0.5, CELERY_SHELF_SLOW_PROCESSES=True)
     worker.output.wait_for(r"Timed out waiting for UP message from <ForkProcess\(ForkPoolWorker-1, started daemon\)>")
     worker.output.wait_for(r"Process 'ForkPoolWorker-1' pid:\d+ exited with 'signal 9 \(SIGKILL\)'")
+
+
+@pytest.mark.parametrize("limit", [None, 0.5])
+def test_a_task_that_is_ended_by_a_signal_tidies_up(shelf, start, tmp_path, limit):
+    queue = f"tidy-{limit}"
+    worker = start("-Q", queue, "-c", "1")
+    text = uuid.uuid4().hex
+    task = shelf.tidy.apply_async((str(tmp_path / "left"), text), queue=queue, time_limit=limit)
+    worker.output.wait_for(text)
+    if limit is None:
+        shelf.add.app.control.revoke(task.id, terminate=True)
+    error(task, TimeLimitExceeded if limit else TaskRevokedError)
+    assert (tmp_path / "left").exists()
 
 
 def the_nursery(worker):

@@ -15,6 +15,7 @@ from test_prefork import Celeriac, HERE
 pytestmark = pytest.mark.only("redis", "results are handed to the worker for Redis alone")
 
 NODE = "heard@test"
+KINDS = ["good", "endless", "failing", "retried", "rejected"]
 # What Celery's main process makes of a refused message; here a child of the worker concludes such runs, if anybody does.
 REFUSED = ["task_failure", "heard.rejected"]
 
@@ -41,7 +42,7 @@ class Lines:
 
 def live(client, lines, queue):
     """One task of each kind, each to its end."""
-    tasks = {name: client.signature(f"heard.{name}", queue=queue) for name in ["good", "failing", "retried", "rejected"]}
+    tasks = {name: client.signature(f"heard.{name}", queue=queue) for name in KINDS}
     good = tasks["good"].delay(7)
     assert good.get(timeout=SECONDS) == 7
     # The project's receiver of `celeryd_init` has changed a setting that the main process heeds here.
@@ -54,6 +55,13 @@ def live(client, lines, queue):
     assert client.control.revoke(revoked, reply=True, destination=[NODE], timeout=SECONDS, limit=1)
     tasks["good"].apply_async((7,), task_id=revoked)
     lines.wait_for("task_revoked")
+    tasks["good"].apply_async((7,), expires=-1)
+    lines.wait_for("task_revoked", 2)
+    endless = tasks["endless"].delay()
+    lines.wait_for("task_prerun", 6)
+    client.control.revoke(endless.id, terminate=True)
+    lines.wait_for("task_revoked", 3)
+    lines.wait_for("worker_process_init", 2)
     client.send_task("heard.nobody", queue=queue)
     lines.wait_for("task_unknown")
     with client.producer_pool.acquire() as producer:
@@ -75,8 +83,10 @@ def hear(run, server, folder, queue):
     live(client, lines, queue)
     assert worker.stop() == 0, worker.output.text()
     server.forget(DEAD_LETTERS)
-    beats = {tuple(line[2]) + tuple(line[3]) for line in lines.all() if line[1] == "heartbeat_sent"}
+    beats = {(line[2], *line[3]) for line in lines.all() if line[1] == "heartbeat_sent"}
     others = [line for line in lines.all() if line[1] != "heartbeat_sent" and line[1:3] != REFUSED]
+    # Stock tells that a task is terminated before its process is replaced, and ours when the process has ended.
+    others.sort(key=lambda line: line[-1].get("terminated", False))
     return [[line[1:] for line in others if line[0] == where] for where in ("main", "child")], beats
 
 

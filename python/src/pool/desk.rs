@@ -428,11 +428,16 @@ impl Desk {
     async fn all_left(&self) {
         loop {
             let left = self.left.notified();
-            if self.state().children.is_empty() {
+            if self.state().children.values().all(|child| self.is_left_behind(child)) {
                 return;
             }
             left.await;
         }
+    }
+
+    /// A thread that runs something is waited for by nobody once the worker ends.
+    fn is_left_behind(&self, child: &Child) -> bool {
+        !self.options.has_processes && child.jobs.front().is_some_and(|job| job.began.is_some())
     }
 
     fn ask(&self, ask: Ask) {
