@@ -6,8 +6,17 @@ class Channel:
     def __new__(cls, fd: int) -> Channel: ...
     def next(self) -> Optional[tuple[str, str, dict[str, Any], bytes, Optional[str], Optional[str]]]: ...
     def ready(self) -> None: ...
+    def flush(self) -> None: ...
     def accepted(self) -> None: ...
-    def store(self, task_id: str, state: str, payload: bytes, wait: bool) -> bool: ...
+    def store(
+        self,
+        task_id: str,
+        state: str,
+        payload: bytes,
+        wait: bool,
+        reply_to: Optional[str] = None,
+        correlation_id: Optional[str] = None,
+    ) -> bool: ...
     def success(self, result: str, runtime: float) -> None: ...
     def failure(
         self, exc_type: str, exc_module: Optional[str], message: str, shown: str, traceback: str
@@ -23,11 +32,13 @@ class Channel:
 def run(
     arguments: list[str],
     name: str,
+    pool: str,
     concurrency: int,
     settings: dict[str, Any],
     tell: Callable[[bool], str],
     prepare: Callable[
         [str, str, Optional[str], bool, list[str]],
-        tuple[int, Optional[int], list[tuple[str, dict[str, Any]]]],
+        tuple[int, dict[str, Any], list[tuple[str, dict[str, Any]]], Any, list[str]],
     ],
 ) -> int: ...
+def without_effect(settings: dict[str, Any]) -> list[str]: ...

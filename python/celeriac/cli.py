@@ -31,24 +31,36 @@ def main(argv: Optional[list[str]] = None) -> int:
     if app is None:
         return 2
     # Celery's own machinery is imported when it is known that there is something to do.
-    from celeriac import settings, worker
+    from celeriac import check, settings, worker
 
-    preparation = worker.Preparation(app, options)
+    if options.command == "config":
+        return check.run(app, options.arguments)
+    try:
+        preparation = worker.Preparation(app, options)
+    except UsageError as error:
+        return fail(str(error))
     arguments = [argv[0], *options.arguments]
     name = f"{app.main or '__main__'}:{hex(id(app))}"
     try:
-        return _celeriac.run(
+        code = _celeriac.run(
             arguments,
             name,
+            preparation.pool,
             worker.default_concurrency(),
             settings.of(app),
             lambda with_defaults: settings.told(app, with_defaults),
             preparation.prepare,
         )
     except ValueError as error:
-        return fail(str(error), 1)
+        code = fail(str(error), 1)
     finally:
         preparation.end()
+    if preparation.leaves_threads():
+        # A thread that runs a task cannot be ended, but with the process.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def load(name: Optional[str]):

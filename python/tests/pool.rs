@@ -2,6 +2,7 @@
 
 mod nest;
 
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,10 +20,14 @@ const SECONDS: Duration = Duration::from_secs(10);
 /// A pool that is started, and its nursery.
 fn pool(children: usize, max_tasks_per_child: Option<u32>) -> (Arc<Prefork>, Nest) {
     let (nest, socket) = Nest::new();
-    let pool = Arc::new(Prefork::new(socket, PreforkOptions { max_tasks_per_child }));
+    (with(socket, children, PreforkOptions { max_tasks_per_child, ..PreforkOptions::default() }), nest)
+}
+
+fn with(nursery: UnixStream, children: usize, options: PreforkOptions) -> Arc<Prefork> {
+    let pool = Arc::new(Prefork::new(nursery, options));
     pool.start(children);
     pool.start(children);
-    (pool, nest)
+    pool
 }
 
 /// Hands over a call, which runs on its own.
@@ -48,6 +53,14 @@ async fn accepted(line: &mut Line) -> u32 {
     }
 }
 
+/// Runs so many calls that more short ones are expected.
+async fn run_enough(pool: &Arc<Prefork>, child: &mut Chick) {
+    for _ in 0..16 {
+        assert_eq!(pool.places(), Some(1), "one for each child, until they are known to be short");
+        run_one(pool, child).await;
+    }
+}
+
 /// Runs a call, so that its task is known to be short.
 async fn run_one(pool: &Arc<Prefork>, child: &mut Chick) {
     let (run, _line) = call(pool, "first");
@@ -59,8 +72,8 @@ async fn run_one(pool: &Arc<Prefork>, child: &mut Chick) {
 /// Two calls that one child has, the first of which has begun.
 async fn two(pool: &Arc<Prefork>, child: &mut Chick) -> [(JoinHandle<CallEnd>, Line); 2] {
     child.ready();
-    run_one(pool, child).await;
-    assert_eq!(pool.places(), Some(4), "short ones may wait where they will be run");
+    run_enough(pool, child).await;
+    assert_eq!(pool.places(), Some(8), "short ones may wait where they will be run");
     let mut first = call(pool, "a");
     assert_eq!(child.job().as_deref(), Some("a"));
     let second = call(pool, "b");
@@ -83,7 +96,13 @@ async fn a_call_goes_to_a_child_that_is_free() {
     let (second, mut line) = call(&pool, "b");
     two.ready();
     assert_eq!(two.job().as_deref(), Some("b"));
-    let meta = StoredMeta { task_id: "b".into(), state: State::Success, payload: "{}".into() };
+    let meta = StoredMeta {
+        task_id: "b".into(),
+        state: State::Success,
+        payload: "{}".into(),
+        reply_to: None,
+        correlation_id: Some("c".into()),
+    };
     two.say(&[FromChild::Accepted, FromChild::Store { meta: meta.clone(), waits: true }]);
     assert_eq!(accepted(&mut line).await, 72);
     let Report::Store(told, answer) = line.report().await else { panic!("nothing to store") };
@@ -242,4 +261,73 @@ async fn a_pool_stops_when_its_children_have() {
     timeout(SECONDS, stopping).await.expect("it stops in time").expect("it does not panic");
     assert_eq!(end(call(&pool, "late").0).await, CallEnd::NotBegun);
     assert!(nest.is_closed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_does_not_come_up_is_killed_and_replaced() {
+    let (mut nest, socket) = Nest::new();
+    let options = PreforkOptions { alive_timeout: Duration::from_millis(200), ..PreforkOptions::default() };
+    let _pool = with(socket, 2, options);
+    let (silent, mut other) = (nest.fork(71), nest.fork(72));
+    other.ready();
+    assert_eq!(nest.signal(), (silent.index, 9));
+    nest.exited(silent.index, "signal 9 (SIGKILL)");
+    nest.fork(73);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nursery_that_is_gone_ends_the_pool_and_gives_back_what_has_not_begun() {
+    let (pool, mut nest) = pool(1, None);
+    let mut child = nest.fork(71);
+    let [(running, _line), (given, _other)] = two(&pool, &mut child).await;
+    drop(nest);
+    assert_eq!(end(given).await, CallEnd::NotBegun);
+    assert!(matches!(end(running).await, CallEnd::Lost(how) if how.starts_with("signal 9 (SIGKILL) Job: ")));
+    let why = timeout(SECONDS, pool.failed()).await.expect("it is told in time");
+    assert_eq!(why.to_string(), "the process that forks the others is gone");
+    assert_eq!(end(call(&pool, "late").0).await, CallEnd::NotBegun);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nursery_that_does_not_answer_ends_the_pool_and_what_runs_may_end() {
+    let (mut nest, socket) = Nest::new();
+    let pool = with(socket, 1, PreforkOptions { ping_every: Duration::from_millis(100), ..PreforkOptions::default() });
+    let mut child = nest.fork(71);
+    child.ready();
+    let (running, mut line) = call(&pool, "a");
+    assert_eq!(child.job().as_deref(), Some("a"));
+    child.say(&[FromChild::Accepted]);
+    accepted(&mut line).await;
+    let (waiting, _line) = call(&pool, "b");
+    // From here on nothing is answered.
+    let why = timeout(SECONDS, pool.failed()).await.expect("it is told in time");
+    assert_eq!(why.to_string(), "the process that forks the others does not answer");
+    assert_eq!(end(waiting).await, CallEnd::NotBegun);
+    child.say(&[FromChild::Ended(success())]);
+    assert_eq!(end(running).await, success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_ends_a_thread_and_nobody_waits_for_one_that_is_to_be_over() {
+    let (mut nest, socket) = Nest::new();
+    let pool = with(socket, 1, PreforkOptions { has_processes: false, ..PreforkOptions::default() });
+    assert!(!pool.ends_runs());
+    let mut thread = nest.fork(71);
+    thread.ready();
+    let (run, mut line) = call(&pool, "a");
+    assert_eq!(thread.job().as_deref(), Some("a"));
+    thread.say(&[FromChild::Accepted]);
+    accepted(&mut line).await;
+    for order in [Order::SoftLimit, Order::Signal(15), Order::Kill] {
+        line.order(order);
+    }
+    assert!(matches!(end(run).await, CallEnd::Lost(_)));
+    // The thread goes on, and takes the next one when it is done.
+    let (next, _line) = call(&pool, "b");
+    thread.say(&[FromChild::Ended(success())]);
+    assert_eq!(thread.job().as_deref(), Some("b"));
+    thread.say(&[FromChild::Accepted, FromChild::Ended(success())]);
+    assert_eq!(end(next).await, success());
+    pool.resize(2);
+    assert_eq!(nest.fork(72).index, 2, "nothing else was asked of the nursery");
 }

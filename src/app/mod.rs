@@ -66,6 +66,7 @@ pub(crate) mod control;
 mod group_result;
 mod messages;
 mod monitor;
+mod observer;
 mod open;
 mod orders;
 mod outbox;
@@ -85,6 +86,7 @@ pub use group_result::GroupResult;
 pub(crate) use messages::Prepared;
 pub use messages::{Messages, Outgoing};
 pub use monitor::{Events, Monitor};
+pub use observer::{Observer, Revocation};
 pub(crate) use open::Open;
 pub(crate) use orders::Orders;
 pub use producer::Producer;
@@ -108,6 +110,8 @@ pub struct App {
     teller: Option<conf::Teller>,
     /// The first registration that failed; reported when the app is used, so that declarations can be chained.
     failed: Option<String>,
+    /// Is told what happens to the workers that are made from it.
+    observer: Option<Arc<dyn Observer>>,
     /// Made when it is first asked for; clones share it, until tasks or settings change.
     producer: Arc<OnceLock<Producer>>,
 }
@@ -121,6 +125,7 @@ impl App {
             tasks: Registry::default(),
             teller: None,
             failed: None,
+            observer: None,
             producer: Arc::default(),
         }
     }
@@ -141,6 +146,17 @@ impl App {
         self.producer = Arc::default();
         self.config = config;
         self
+    }
+
+    /// Has somebody told what happens to the app's workers.
+    #[must_use]
+    pub fn observed_by(self, observer: Arc<dyn Observer>) -> Self {
+        App { observer: Some(observer), ..self }
+    }
+
+    /// Who is told.
+    pub(crate) fn observer(&self) -> Option<Arc<dyn Observer>> {
+        self.observer.clone()
     }
 
     /// Has remote control's `conf` answered by an app in another language, for which this one stands: with all settings

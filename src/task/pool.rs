@@ -16,6 +16,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Request;
+use crate::Error;
 use crate::protocol::{Exception, Message, State};
 
 /// Runs messages elsewhere.
@@ -34,11 +35,22 @@ pub trait Pool: Send + Sync + std::fmt::Debug {
         None
     }
 
+    /// Whether it can end a run before its time. If not, there are no limits on the time of what runs here.
+    fn ends_runs(&self) -> bool {
+        true
+    }
+
     /// A worker begins, on the runtime of the caller, and runs so many at a time. Starting twice is harmless.
     fn start(&self, _size: usize) {}
 
     /// The worker is to run so many at a time from now on. What runs beyond that goes on.
     fn resize(&self, _size: usize) {}
+
+    /// Resolves with the reason when nothing can be run here any more: the worker stops then, warmly, and says why. What has
+    /// not begun is given back.
+    async fn failed(&self) -> Error {
+        std::future::pending().await
+    }
 
     /// The worker has ended, and every run with it. Stopping twice, or what was not started, is harmless.
     async fn stop(&self) {}
@@ -83,6 +95,10 @@ pub struct StoredMeta {
     pub state: State,
     /// The meta, serialized and perhaps compressed (celery/backends/base.py `Backend._get_result_meta`).
     pub payload: Bytes,
+    /// The queue that `rpc://` sends it to, of the request that it is about; other backends do not look at it.
+    pub reply_to: Option<String>,
+    /// What it is sent with there; else the task's id.
+    pub correlation_id: Option<String>,
 }
 
 /// What a run is told from outside.

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use futures_util::future::select_all;
+
+use crate::Error;
 use crate::task::Pool;
 
 /// The pools of a worker's tasks, each once.
@@ -30,6 +33,19 @@ impl Pools {
     /// How many runs begin at a time at this moment, where it would be `concurrency` without pools.
     pub(crate) fn places(&self, concurrency: usize) -> usize {
         self.0.iter().filter_map(|pool| pool.places()).fold(concurrency, usize::max)
+    }
+
+    /// How many calls each of `concurrency` places takes at this moment.
+    pub(crate) fn depth(&self, concurrency: usize) -> usize {
+        self.places(concurrency) / concurrency.max(1)
+    }
+
+    /// Resolves when one of them can run nothing any more.
+    pub(crate) async fn failed(&self) -> Error {
+        if self.0.is_empty() {
+            return std::future::pending().await;
+        }
+        select_all(self.0.iter().map(|pool| pool.failed())).await.0
     }
 
     pub(crate) async fn stop(&self) {

@@ -3,6 +3,7 @@
 mod channel;
 mod objects;
 mod settings;
+mod signals;
 mod worker;
 
 use pyo3::prelude::pymodule;
@@ -13,5 +14,5 @@ mod _celeriac {
     #[pymodule_export]
     use super::channel::Channel;
     #[pymodule_export]
-    use super::worker::run;
+    use super::worker::{run, without_effect};
 }

@@ -15,6 +15,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::settings;
+use super::signals::{Signals, Telling};
 use crate::pool::{Prefork, PreforkOptions};
 
 /// A task of the Python app.
@@ -45,35 +46,41 @@ impl Task for PythonTask {
 
 /// Runs the command line for an app of that name and settings, and returns the exit code.
 ///
-/// `tell(with_defaults)` returns the settings as JSON, for remote control. `prepare(hostname, loglevel, logfile, no_color, unread)` is called for a worker before it has any thread. It returns
-/// the socket of the nursery, after how many tasks a child is replaced, and the tasks: `(name, options)`.
+/// `tell(with_defaults)` returns the settings as JSON, for remote control.
+///
+/// `prepare(hostname, loglevel, logfile, no_color, unread)` is called for a worker before it has any thread. It returns
+/// the socket of the nursery, the pool's options, the tasks: `(name, options)`, and who hears of the worker, with the
+/// signals that it listens to.
 #[pyfunction]
 pub(super) fn run(
     py: Python<'_>,
     arguments: Vec<OsString>,
     name: String,
+    pool: &str,
     concurrency: u32,
     settings: &Bound<'_, PyDict>,
     tell: Py<PyAny>,
     prepare: Py<PyAny>,
 ) -> PyResult<u8> {
     let mut app = App::new(name).with_settings_told(move |with_defaults| told(&tell, with_defaults));
-    let unread = match settings::merge(app.config_mut(), settings) {
-        Ok(unread) => unread,
-        Err(error) => return Err(pyo3::exceptions::PyValueError::new_err(error.to_string())),
-    };
+    let unread = settings::merge(app.config_mut(), settings).map_err(|error| refused(&error))?;
+    let mut telling = None;
     let mut prepare = |app: App, start: &Start<'_>| {
-        Python::attach(|py| put_tasks_in(py, app, start, &prepare, &unread)).map_err(|error| {
+        let prepared = Python::attach(|py| put_tasks_in(py, app, start, &prepare, &unread)).map_err(|error| {
             let told = settings::raised(&error);
             Python::attach(|py| error.print(py));
             told
-        })
+        });
+        let (app, ending) = prepared?;
+        telling = ending;
+        Ok(app)
     };
     // Only what Rust does runs now; where Python is needed it is asked for.
     let code = py.detach(|| {
-        let host = Host { pool: "prefork", concurrency, prepare: &mut prepare };
+        let host = Host { pool, concurrency, prepare: &mut prepare };
         cli::run_hosted(app, host, arguments)
     });
+    py.detach(|| telling.iter().for_each(Telling::end));
     Ok((0..=u8::MAX).find(|number| ExitCode::from(*number) == code).unwrap_or(1))
 }
 
@@ -87,8 +94,21 @@ fn told(tell: &Py<PyAny>, with_defaults: bool) -> Result<Map> {
     }
 }
 
-/// The socket of the nursery, the limit of tasks of a child, and the tasks.
-type Prepared<'py> = (RawFd, Option<u32>, Vec<(String, Bound<'py, PyDict>)>);
+/// The names of those settings that have no effect.
+#[pyfunction]
+pub(super) fn without_effect(settings: &Bound<'_, PyDict>) -> PyResult<Vec<String>> {
+    let mut app = App::new("check");
+    let unread = settings::merge(app.config_mut(), settings).map_err(|error| refused(&error))?;
+    let others = app.config().without_effect().into_iter().map(|warning| warning.name);
+    Ok(unread.into_iter().chain(others).collect())
+}
+
+fn refused(error: &celeriac::Error) -> PyErr {
+    pyo3::exceptions::PyValueError::new_err(error.to_string())
+}
+
+/// The socket of the nursery, the pool's options, the tasks, who hears, and what.
+type Prepared<'py> = (RawFd, Bound<'py, PyDict>, Vec<(String, Bound<'py, PyDict>)>, Py<PyAny>, Vec<String>);
 
 fn put_tasks_in(
     py: Python<'_>,
@@ -96,19 +116,34 @@ fn put_tasks_in(
     start: &Start<'_>,
     prepare: &Py<PyAny>,
     unread: &[String],
-) -> PyResult<App> {
+) -> PyResult<(App, Option<Telling>)> {
     let logfile = start.logfile.as_ref().map(|file| file.to_string_lossy().into_owned());
     let given = (start.hostname, start.loglevel.name(), logfile, start.no_color, unread.to_vec());
-    let (socket, max_tasks_per_child, tasks): Prepared<'_> = prepare.bind(py).call1(given)?.extract()?;
+    let (socket, options, tasks, hears, wanted): Prepared<'_> = prepare.bind(py).call1(given)?.extract()?;
     // SAFETY: `prepare` has made this descriptor for us and keeps no copy.
     #[allow(unsafe_code)]
     let socket = UnixStream::from(unsafe { OwnedFd::from_raw_fd(socket) });
-    let options = PreforkOptions { max_tasks_per_child };
+    let max_tasks_per_child = option(&options, "max_tasks_per_child")?;
+    let nursery = option(&options, "nursery")?;
+    let defaults = PreforkOptions::default();
+    let alive_timeout = seconds(option(&options, "alive_timeout")?).unwrap_or(defaults.alive_timeout);
+    let has_processes = option(&options, "has_processes")?.unwrap_or(true);
+    // As stock Celery's `solo`, whatever was asked for.
+    if let Some(size) = option(&options, "size")? {
+        app.config_mut().worker_concurrency = Some(size);
+    }
+    if let Some(changed) = options.get_item("settings")? {
+        settings::merge(app.config_mut(), changed.cast()?).map_err(|error| refused(&error))?;
+    }
+    let options = PreforkOptions { has_processes, max_tasks_per_child, alive_timeout, nursery, ..defaults };
     let pool: Arc<dyn Pool> = Arc::new(Prefork::new(socket, options));
     for (name, options) in tasks {
         app = app.task(PythonTask { name, options: options_of(&options)?, pool: Arc::clone(&pool) });
     }
-    Ok(app)
+    Ok(match Signals::start(hears, &wanted) {
+        Some((signals, telling)) => (app.observed_by(signals), Some(telling)),
+        None => (app, None),
+    })
 }
 
 /// What the task says of itself: Celery has put the settings into it already.

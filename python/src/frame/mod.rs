@@ -151,6 +151,8 @@ pub fn write_from_child(frame: &FromChild, out: &mut Vec<u8>) {
             writer.text(&meta.task_id);
             writer.text(meta.state.as_str());
             writer.bytes(&meta.payload);
+            writer.optional_text(meta.reply_to.as_deref());
+            writer.optional_text(meta.correlation_id.as_deref());
         }
         FromChild::Ended(end) => write_end(end, &mut writer),
     }
@@ -179,7 +181,9 @@ pub fn read_from_child(frame: &[u8]) -> Result<FromChild, Cut> {
             let waits = fields.flag()?;
             let (task_id, state) = (fields.text()?.to_owned(), State::from(fields.text()?.to_owned()));
             let payload = bytes::Bytes::copy_from_slice(fields.bytes()?);
-            FromChild::Store { meta: StoredMeta { task_id, state, payload }, waits }
+            let mut owned = || fields.optional_text().map(|text| text.map(str::to_owned));
+            let (reply_to, correlation_id) = (owned()?, owned()?);
+            FromChild::Store { meta: StoredMeta { task_id, state, payload, reply_to, correlation_id }, waits }
         }
         ENDED => FromChild::Ended(read_end(&mut fields)?),
         _ => return Err(Cut),
@@ -275,7 +279,13 @@ mod tests {
     }
 
     fn all() -> Vec<FromChild> {
-        let meta = StoredMeta { task_id: "i".into(), state: State::Success, payload: "{}".into() };
+        let meta = StoredMeta {
+            task_id: "i".into(),
+            state: State::Success,
+            payload: "{}".into(),
+            reply_to: Some("q".into()),
+            correlation_id: None,
+        };
         let ends = [
             CallEnd::Success { result: "'é'".into(), runtime: Duration::from_micros(57) },
             CallEnd::Failure(raised()),

@@ -3,10 +3,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use celeriac::protocol::{Map, Value};
+use celeriac::protocol::{Map, Properties, Value};
 use celeriac::task::{Call, CallEnd, Order, StoredMeta};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tracing::error;
 
 use crate::frame;
 
@@ -56,6 +57,16 @@ impl Job {
         Job { number, task, frame: frame.into(), began: None, doomed: None, news }
     }
 
+    /// What a run is told that nobody can end: it goes on, and when it is to be over nobody waits for it any more.
+    pub(super) fn outlive(&self, order: Order) {
+        match order {
+            Order::Kill => self.tell(News::Ended(CallEnd::Lost("left behind".to_owned()))),
+            // celery/concurrency/base.py `BasePool.terminate_job`
+            Order::Signal(_) => error!("{}: this pool does not implement kill_job", self.task),
+            Order::SoftLimit => {}
+        }
+    }
+
     pub(super) fn tell(&self, news: News) {
         // Nobody waits any more for a call that was dropped.
         let _ = self.news.send(news);
@@ -64,8 +75,18 @@ impl Job {
 
 /// What the tracer gets (celery/worker/request.py `Request.__init__`).
 fn request_dict(call: &Call) -> Map {
-    let (request, properties) = (&call.request, &call.message.properties);
+    let request = &call.request;
     let mut dict = request.headers.clone();
+    dict.insert("properties", properties(&call.message.properties));
+    dict.insert("reply_to", request.reply_to.as_deref());
+    dict.insert("correlation_id", request.correlation_id.as_deref());
+    dict.insert("hostname", request.hostname.as_str());
+    dict.insert("delivery_info", request.delivery_info.clone());
+    dict
+}
+
+/// The properties of a message as Kombu has them.
+pub(crate) fn properties(properties: &Properties) -> Map {
     let mut shown = properties.other.clone();
     for (name, value) in [
         ("correlation_id", Value::from(properties.correlation_id.as_deref())),
@@ -78,10 +99,5 @@ fn request_dict(call: &Call) -> Map {
             shown.insert(name, value);
         }
     }
-    dict.insert("properties", shown);
-    dict.insert("reply_to", request.reply_to.as_deref());
-    dict.insert("correlation_id", request.correlation_id.as_deref());
-    dict.insert("hostname", request.hostname.as_str());
-    dict.insert("delivery_info", request.delivery_info.clone());
-    dict
+    shown
 }

@@ -61,8 +61,9 @@ enum Turn {
 impl Finisher {
     /// Has a message run in a pool, from reserved to settled.
     pub(super) async fn run_elsewhere(&self, work: &mut Work, pool: Arc<dyn Pool>, slot: Slot) {
+        let limits = if pool.ends_runs() { work.limits } else { Limits::default() };
         let (line, run) = work.handed.take().unwrap_or_else(|| Handed::to(pool, work)).into_parts();
-        let mut watch = Watch::new(line, work.limits);
+        let mut watch = Watch::new(line, limits);
         let end = self.watch(work, &mut watch, run, &slot.leash()).await;
         let runtime = watch.began.map_or(Duration::ZERO, |began| began.elapsed());
         drop(watch.active.take());
@@ -138,9 +139,8 @@ impl Finisher {
                 watch.active = Some(self.witness.started(work));
             }
             Told::Store(meta, answer) => {
-                let is_own = meta.task_id == work.request.id;
-                watch.has_succeeded |= is_own && meta.state == State::Success;
-                let storing = self.results.writer.store_encoded(encoded(meta, work, is_own));
+                watch.has_succeeded |= meta.task_id == work.request.id && meta.state == State::Success;
+                let storing = self.results.writer.store_encoded(encoded(meta));
                 watch.storing.push(Box::pin(async move {
                     let stored = storing.await;
                     // Who does not wait for it has dropped its end.
@@ -287,9 +287,8 @@ async fn since(began: Option<Instant>, limit: Option<Duration>) -> Duration {
     }
 }
 
-fn encoded(meta: StoredMeta, work: &Work, is_own: bool) -> EncodedResult {
-    let request = &work.request;
-    let StoredMeta { task_id, state, payload } = meta;
-    let asks = reply_to(request.reply_to.as_deref(), request.correlation_id.as_deref());
-    EncodedResult { task_id, state, payload, reply_to: asks.filter(|_| is_own) }
+fn encoded(meta: StoredMeta) -> EncodedResult {
+    let StoredMeta { task_id, state, payload, .. } = meta;
+    let reply_to = reply_to(meta.reply_to.as_deref(), meta.correlation_id.as_deref());
+    EncodedResult { task_id, state, payload, reply_to }
 }
