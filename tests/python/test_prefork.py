@@ -133,6 +133,12 @@ def test_canvases(shelf, worker):
     error(failing, shelf.Misplaced)
 
 
+def test_what_revokes_a_chords_body_says_first_why(shelf, worker):
+    for _ in range(5):
+        body = group(shelf.add.si(1, 1), shelf.add.si(2, 2))
+        error(chain(group(shelf.fail.s("first"), shelf.add.s(1, 1)), body)(), shelf.Misplaced)
+
+
 def test_ignored_results_are_not_stored(shelf, server, worker, tmp_path):
     before = server.results.dbsize()
     lines = tmp_path / "lines"
