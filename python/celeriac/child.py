@@ -22,6 +22,7 @@ from kombu.utils.encoding import safe_repr, safe_str
 
 from celeriac import backend
 from celeriac._celeriac import Channel
+from celeriac.fate import REQUEUE, carry_out
 
 
 def run(app, hostname: str, index: int, line: int) -> int:
@@ -34,7 +35,7 @@ def run(app, hostname: str, index: int, line: int) -> int:
     backend.hand_over(app, channel)
     code = 0
     try:
-        Child(channel).work()
+        Child(app, channel).work()
     except ConnectionError:
         # The parent is gone, and nobody is left to tell.
         code = 1
@@ -62,7 +63,8 @@ def forget() -> None:
 class Child:
     """The loop of a child."""
 
-    def __init__(self, channel: Channel):
+    def __init__(self, app, channel: Channel):
+        self.app = app
         self.channel = channel
         self.is_running = False
         self.pid = os.getpid()
@@ -76,7 +78,10 @@ class Child:
             call = next_call()
             if call is None:
                 return
-            name, uuid, request, body, content_type, content_encoding = call
+            name, uuid, request, body, content_type, content_encoding, fate = call
+            if fate is not None:
+                self.conclude(call[:-1], fate)
+                continue
             try:
                 payload = self.decode(request, body, content_type, content_encoding)
             except Exception as error:
@@ -107,9 +112,7 @@ class Child:
         except Reject as error:
             self.channel.reject(clean(error.reason), bool(error.requeue))
         except (SystemExit, KeyboardInterrupt) as error:
-            code = exit_code(error)
-            self.channel.lost(human_status(code))
-            raise SystemExit(code) from None
+            self.leave(error)
         except BaseException as error:
             self.raised(error, trace.ExceptionInfo().traceback)
         else:
@@ -118,13 +121,38 @@ class Child:
             else:
                 self.channel.success(clean(result), runtime or 0.0)
 
+    def conclude(self, call: tuple, fate: list) -> None:
+        """Carries out what has become of a task that is not run."""
+        self.channel.accepted()
+        try:
+            end, told = carry_out(self.app, self.accept, call, fate)
+        except (SystemExit, KeyboardInterrupt) as error:
+            # An errback that is called in place may say so.
+            self.leave(error)
+        except BaseException as error:
+            self.raised(error, trace.ExceptionInfo().traceback)
+        else:
+            if end == "stored":
+                self.channel.success(clean(told), 0.0)
+            elif end == "retried":
+                self.channel.retry(*told_of(told.exception), clean(told.traceback))
+            elif end == REQUEUE:
+                self.channel.reject("", True)
+            else:
+                self.channel.ignore()
+
+    def leave(self, error: BaseException) -> None:
+        code = exit_code(error)
+        self.channel.lost(human_status(code))
+        raise SystemExit(code) from None
+
     def ended(self, einfo) -> None:
         """What the tracer made of an exception (celery/worker/request.py ``Request.on_failure``)."""
         error = einfo.exception
         if isinstance(error, ExceptionWithTraceback):
             error = error.exc
         if isinstance(error, Retry):
-            self.channel.retry(*told(error.exc), clean(einfo.traceback))
+            self.channel.retry(*told_of(error.exc), clean(einfo.traceback))
         elif isinstance(error, Reject):
             self.channel.reject(clean(error.reason), bool(error.requeue))
         elif isinstance(error, Ignore):
@@ -133,7 +161,7 @@ class Child:
             self.raised(error, einfo.traceback)
 
     def raised(self, error: BaseException, traceback: str) -> None:
-        self.channel.failure(*told(get_pickled_exception(error)), clean(traceback))
+        self.channel.failure(*told_of(get_pickled_exception(error)), clean(traceback))
 
     def on_soft_limit(self, *_) -> None:
         # One that comes when its task has just ended is nobody's.
@@ -141,7 +169,7 @@ class Child:
             raise SoftTimeLimitExceeded()
 
 
-def told(error) -> tuple[str, Optional[str], str, str]:
+def told_of(error) -> tuple[str, Optional[str], str, str]:
     """An exception's class, module, text and ``repr``."""
     kind = type(error)
     return clean(kind.__qualname__), clean(kind.__module__), clean(error), clean(safe_repr(error))

@@ -4,7 +4,7 @@
 //! signals and hears of deaths. Nothing here knows Python: a test may be nursery and children.
 //!
 //! A child that is killed, or ends in the middle of a task, loses that task alone: what it had been given and had not
-//! begun goes to another child.
+//! begun goes to another child. What becomes of a task that has no process any more is carried out in one that is free.
 
 mod child;
 mod desk;
@@ -46,6 +46,10 @@ impl Pool for Prefork {
 
     fn resize(&self, size: usize) {
         self.desk.resize(size);
+    }
+
+    fn concludes(&self) -> bool {
+        true
     }
 
     fn places(&self) -> Option<usize> {
