@@ -63,6 +63,7 @@ def outcomes(server, backend, kind, folder):
         return json.loads(run(env, os.path.join(HERE, "shelf_client.py"), str(folder)))
     finally:
         worker.stop()
+        print(worker.output.text())  # Shown where the test fails.
 
 
 @pytest.fixture(scope="module")

@@ -196,3 +196,15 @@ def late(seconds):
 def begin(path):
     append(path, "begun")
     time.sleep(60)
+
+
+@shared_task
+def line(path, number, pause):
+    time.sleep(pause)
+    append(path, number)
+
+
+@shared_task(acks_late=True, reject_on_worker_lost=True)
+def line_late(path, number, pause):
+    time.sleep(pause)
+    append(path, number)
