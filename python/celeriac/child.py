@@ -190,6 +190,10 @@ def exit_code(error: BaseException) -> int:
 
 
 def flush() -> None:
+    # Its integration does this around the loop of Billiard's processes, which end, as this does, without exit handlers.
+    sentry = sys.modules.get("sentry_sdk")
+    if sentry is not None:
+        sentry.flush()
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

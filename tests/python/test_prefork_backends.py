@@ -54,6 +54,9 @@ def outcomes(server, backend, kind, folder):
     queue = f"{kind}-{backend}"
     env = environment(server, CELERY_TASK_DEFAULT_QUEUE=queue, **settings(backend, folder))
     path = os.pathsep.join([HERE, os.path.join(HERE, "..", "..", "python")])
+    if kind == "stock":
+        # Of their own: a stock worker tells of tasks that others have that they are revoked.
+        env |= {"SHELF_BROKER": f"{server.broker_url[:-1]}2", "SHELF_RESULTS": f"{server.result_url[:-1]}3"}
     # Stock workers do not read pickles as root, unless they are told to.
     env |= {"PYTHONPATH": path, "C_FORCE_ROOT": "true"}
     if backend == "django-db":
