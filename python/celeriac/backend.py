@@ -1,5 +1,6 @@
 """Results: where the worker has the backend too, its connection stores them, and no round trip is waited for."""
 
+import re
 import threading
 from typing import Optional
 
@@ -11,13 +12,18 @@ from kombu.utils.encoding import bytes_to_str, str_to_bytes
 
 from celeriac._celeriac import Channel
 
+#: What names the backends that the worker has too. Others are not even imported: some must not be before the project is.
+NAMES = ("redis", "rediss", "rpc", "celery.backends.redis", "celery.backends.rpc")
 #: The serializers that the worker has too.
 SERIALIZERS = ("json", "msgpack", "yaml", "application/json", "application/x-msgpack", "application/x-yaml")
 
 
 def known(app):
     """The class of the app's backend if the worker has that too, with its settings. Any other is left to Celery."""
-    backend, _ = backends.by_url(app.backend_cls or app.conf.result_backend, app.loader)
+    name = app.backend_cls or app.conf.result_backend
+    if not isinstance(name, str) or re.split(r"://|\+|:|\.[A-Z]", name)[0] not in NAMES:
+        return None
+    backend, _ = backends.by_url(name, app.loader)
     if app.conf.result_serializer not in SERIALIZERS:
         return None
     if backend is RedisBackend:

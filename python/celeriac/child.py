@@ -23,6 +23,7 @@ from kombu.utils.encoding import safe_repr, safe_str
 
 from celeriac import backend, coroutines
 from celeriac._celeriac import Channel
+from celeriac.fate import REQUEUE, carry_out
 from celeriac.limits import EX_RECYCLE, Limits
 
 
@@ -38,7 +39,7 @@ def run(app, hostname: str, limits: Limits, index: int, line: int) -> int:
     backend.hand_over(app, channel)
     code = 0
     try:
-        code = Child(channel, limits).work()
+        code = Child(app, channel, limits).work()
     except ConnectionError:
         # The parent is gone, and nobody is left to tell.
         code = 1
@@ -82,7 +83,8 @@ def forget() -> None:
 class Child:
     """The loop of a child."""
 
-    def __init__(self, channel: Channel, limits: Limits):
+    def __init__(self, app, channel: Channel, limits: Limits):
+        self.app = app
         self.channel = channel
         self.limits = limits
         self.completed = 0
@@ -100,7 +102,10 @@ class Child:
             call = next_call()
             if call is None:
                 return EX_RECYCLE if self.limits.is_spent(self.completed) else 0
-            name, uuid, request, body, content_type, content_encoding = call
+            name, uuid, request, body, content_type, content_encoding, fate = call
+            if fate is not None:
+                self.conclude(call[:-1], fate)
+                continue
             try:
                 payload = self.decode(request, body, content_type, content_encoding)
             except Exception as error:
@@ -148,11 +153,34 @@ class Child:
         if isinstance(error, Reject):
             self.channel.reject(clean(error.reason), bool(error.requeue))
         elif isinstance(error, (SystemExit, KeyboardInterrupt)):
-            code = exit_code(error)
-            self.channel.lost(human_status(code))
-            raise SystemExit(code) from None
+            self.leave(error)
         else:
             self.raised(error, trace.ExceptionInfo().traceback)
+
+    def conclude(self, call: tuple, fate: list) -> None:
+        """Carries out what has become of a task that is not run."""
+        self.channel.accepted()
+        try:
+            end, told = carry_out(self.app, self.accept, call, fate)
+        except (SystemExit, KeyboardInterrupt) as error:
+            # An errback that is called in place may say so.
+            self.leave(error)
+        except BaseException as error:
+            self.raised(error, trace.ExceptionInfo().traceback)
+        else:
+            if end == "stored":
+                self.channel.success(clean(told), 0.0)
+            elif end == "retried":
+                self.channel.retry(*told_of(told.exception), clean(told.traceback))
+            elif end == REQUEUE:
+                self.channel.reject("", True)
+            else:
+                self.channel.ignore()
+
+    def leave(self, error: BaseException) -> None:
+        code = exit_code(error)
+        self.channel.lost(human_status(code))
+        raise SystemExit(code) from None
 
     def ended(self, einfo) -> None:
         """What the tracer made of an exception (celery/worker/request.py ``Request.on_failure``)."""
@@ -160,7 +188,7 @@ class Child:
         if isinstance(error, ExceptionWithTraceback):
             error = error.exc
         if isinstance(error, Retry):
-            self.channel.retry(*told(error.exc), clean(einfo.traceback))
+            self.channel.retry(*told_of(error.exc), clean(einfo.traceback))
         elif isinstance(error, Reject):
             self.channel.reject(clean(error.reason), bool(error.requeue))
         elif isinstance(error, Ignore):
@@ -169,7 +197,7 @@ class Child:
             self.raised(error, einfo.traceback)
 
     def raised(self, error: BaseException, traceback: str) -> None:
-        self.channel.failure(*told(get_pickled_exception(error)), clean(traceback))
+        self.channel.failure(*told_of(get_pickled_exception(error)), clean(traceback))
 
     def on_soft_limit(self, *_) -> None:
         # One that comes when its task has just ended is nobody's.
@@ -177,7 +205,7 @@ class Child:
             raise SoftTimeLimitExceeded()
 
 
-def told(error) -> tuple[str, Optional[str], str, str]:
+def told_of(error) -> tuple[str, Optional[str], str, str]:
     """An exception's class, module, text and ``repr``."""
     kind = type(error)
     return clean(kind.__qualname__), clean(kind.__module__), clean(error), clean(safe_repr(error))
@@ -198,6 +226,10 @@ def exit_code(error: BaseException) -> int:
 
 
 def flush() -> None:
+    # Its integration does this around the loop of Billiard's processes, which end, as this does, without exit handlers.
+    sentry = sys.modules.get("sentry_sdk")
+    if sentry is not None:
+        sentry.flush()
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

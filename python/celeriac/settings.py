@@ -38,6 +38,9 @@ def of(app) -> dict[str, Any]:
         # Python stores what its tasks come to, as the serializer that only it has writes it.
         found.pop("result_backend", None)
         found.pop("result_serializer", None)
+    if found.get("task_serializer") not in backend.SERIALIZERS:
+        # What tasks send is sent in their processes.
+        found.pop("task_serializer", None)
     return found
 
 

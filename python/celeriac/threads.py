@@ -66,7 +66,7 @@ class Threads:
         try:
             channel = Channel(line)
             backend.hand_over(self.app, channel)
-            Child(channel, Limits()).work()
+            Child(self.app, channel, Limits()).work()
         except SystemExit as exit:
             how = f"exitcode {exit.code}"
         except ConnectionError:

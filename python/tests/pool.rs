@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use _celeriac::frame::FromChild;
 use _celeriac::pool::{Prefork, PreforkOptions};
-use celeriac::protocol::{Message, State};
-use celeriac::task::{Call, CallEnd, Line, Order, Pool, Report, Request, StoredMeta};
+use celeriac::protocol::{Exception, Message, State};
+use celeriac::task::{Call, CallEnd, Fate, How, Line, Order, Pool, Report, Request, StoredMeta};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -32,10 +32,23 @@ fn with(nursery: UnixStream, children: usize, options: PreforkOptions) -> Arc<Pr
 
 /// Hands over a call, which runs on its own.
 fn call(pool: &Arc<Prefork>, id: &str) -> (JoinHandle<CallEnd>, Line) {
-    let request = Request { id: id.into(), task: "t".into(), ..Request::default() };
-    let message = Message { body: b"[[], {}, {}]".to_vec().into(), ..Message::default() };
-    let (call, line) = Call::new(Arc::new(request), message);
+    let (call, line) = Call::new(request(id), message());
     (tokio::spawn(Arc::clone(pool).run(call)), line)
+}
+
+/// Hands over what has become of a task.
+fn fate(pool: &Arc<Prefork>, id: &str) -> (JoinHandle<CallEnd>, Line) {
+    let fate = Fate { how: How::Lost, exception: Exception::new("WorkerLostError", "gone") };
+    let (call, line) = Call::with_fate(request(id), message(), fate);
+    (tokio::spawn(Arc::clone(pool).run(call)), line)
+}
+
+fn request(id: &str) -> Arc<Request> {
+    Arc::new(Request { id: id.into(), task: "t".into(), ..Request::default() })
+}
+
+fn message() -> Message {
+    Message { body: b"[[], {}, {}]".to_vec().into(), ..Message::default() }
 }
 
 fn success() -> CallEnd {
@@ -330,4 +343,72 @@ async fn nobody_ends_a_thread_and_nobody_waits_for_one_that_is_to_be_over() {
     assert_eq!(end(next).await, success());
     pool.resize(2);
     assert_eq!(nest.fork(72).index, 2, "nothing else was asked of the nursery");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_becomes_of_a_task_goes_before_tasks_to_who_is_free() {
+    let (pool, mut nest) = pool(1, Some(2));
+    let mut child = nest.fork(71);
+    let (told, _line) = fate(&pool, "lost");
+    let (run, _running) = call(&pool, "a");
+    child.ready();
+    assert_eq!(child.job().as_deref(), Some("lost"));
+    // It is no run: the child has two of these all the same, and may be ended by neither.
+    child.say(&[FromChild::Accepted, FromChild::Ended(CallEnd::Ignore)]);
+    assert_eq!(end(told).await, CallEnd::Ignore);
+    assert_eq!(child.job().as_deref(), Some("a"));
+    child.say(&[FromChild::Accepted, FromChild::Ended(success())]);
+    assert_eq!(end(run).await, success());
+    run_one(&pool, &mut child).await;
+    assert_eq!(child.job(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_becomes_of_a_task_waits_for_no_task() {
+    let (pool, mut nest) = pool(1, None);
+    let mut child = nest.fork(71);
+    child.ready();
+    let (run, mut line) = call(&pool, "long");
+    child.job();
+    child.say(&[FromChild::Accepted]);
+    accepted(&mut line).await;
+    let told = [fate(&pool, "one"), fate(&pool, "two")];
+    let mut clerk = nest.fork(72);
+    clerk.ready();
+    // It takes no task.
+    let (next, _next_line) = call(&pool, "next");
+    for id in ["one", "two"] {
+        assert_eq!(clerk.job().as_deref(), Some(id));
+        clerk.say(&[FromChild::Accepted, FromChild::Ended(CallEnd::Ignore)]);
+    }
+    for (told, _) in told {
+        assert_eq!(end(told).await, CallEnd::Ignore);
+    }
+    assert_eq!(clerk.job(), None, "there is nothing left for it");
+    nest.exited(clerk.index, "exitcode 0");
+    child.say(&[FromChild::Ended(success())]);
+    assert_eq!((end(run).await, child.job().as_deref()), (success(), Some("next")));
+    child.say(&[FromChild::Accepted, FromChild::Ended(success())]);
+    assert_eq!(end(next).await, success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_kills_the_process_that_carries_it_out_is_not_tried_again() {
+    let (pool, mut nest) = pool(1, None);
+    let mut child = nest.fork(71);
+    child.ready();
+    let (fatal, _line) = fate(&pool, "fatal");
+    child.job();
+    let (next, _next_line) = fate(&pool, "next");
+    child.say(&[FromChild::Accepted]);
+    nest.exited(child.index, "exitcode 3");
+    assert!(matches!(end(fatal).await, CallEnd::Lost(_)));
+    let mut child = nest.fork(72);
+    child.ready();
+    assert_eq!(child.job().as_deref(), Some("next"));
+    drop(nest);
+    // Nobody forks any more.
+    let (late, _late_line) = fate(&pool, "late");
+    assert_eq!(end(late).await, CallEnd::NotBegun);
+    drop((next, child));
 }

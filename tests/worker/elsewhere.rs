@@ -19,7 +19,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use super::rig::{Rig, late, message, raised, with_header};
 
 /// A call that the test is to answer.
-type Asked = (Call, oneshot::Sender<CallEnd>);
+pub(crate) type Asked = (Call, oneshot::Sender<CallEnd>);
 
 /// Hands the calls that it gets to the test.
 #[derive(Debug)]
@@ -31,6 +31,7 @@ struct Desk {
     is_helpless: bool,
     /// It can run nothing any more.
     failing: Notify,
+    concludes: bool,
     /// How often it was started, and how often stopped.
     counts: [AtomicUsize; 2],
 }
@@ -42,6 +43,10 @@ impl Pool for Desk {
         assert_eq!(self.count(), [1, 0]);
         self.asked.send((call, end)).expect("the test listens");
         Box::pin(async move { ended.await.unwrap_or(CallEnd::NotBegun) })
+    }
+
+    fn concludes(&self) -> bool {
+        self.concludes
     }
 
     fn places(&self) -> Option<usize> {
@@ -71,7 +76,7 @@ impl Desk {
     fn new(size: usize, places: usize) -> (Arc<Self>, mpsc::UnboundedReceiver<Asked>) {
         let (asked, calls) = mpsc::unbounded_channel();
         let (is_helpless, failing, counts) = (false, Notify::new(), Default::default());
-        (Arc::new(Desk { asked, places, size, is_helpless, failing, counts }), calls)
+        (Arc::new(Desk { asked, places, size, is_helpless, failing, concludes: false, counts }), calls)
     }
 
     fn count(&self) -> [usize; 2] {
@@ -111,12 +116,20 @@ fn app(options: TaskOptions) -> (App, mpsc::UnboundedReceiver<Asked>) {
     (App::new("test").task(Elsewhere("python", options, desk)), calls)
 }
 
-async fn next(calls: &mut mpsc::UnboundedReceiver<Asked>) -> Asked {
+/// The same, but for a pool that carries out fates.
+pub(crate) fn concluding(options: TaskOptions) -> (App, mpsc::UnboundedReceiver<Asked>) {
+    let (asked, calls) = mpsc::unbounded_channel();
+    let (is_helpless, failing, counts) = (false, Notify::new(), Default::default());
+    let desk = Arc::new(Desk { asked, places: 1, size: 250, is_helpless, failing, concludes: true, counts });
+    (App::new("test").task(Elsewhere("python", options, desk)), calls)
+}
+
+pub(crate) async fn next(calls: &mut mpsc::UnboundedReceiver<Asked>) -> Asked {
     tokio::time::timeout(Duration::from_secs(30), calls.recv()).await.expect("a call in time").expect("a pool")
 }
 
 /// What the tracer would hand over.
-fn stored(id: &str, state: State, result: impl Into<MetaResult>) -> StoredMeta {
+pub(crate) fn stored(id: &str, state: State, result: impl Into<MetaResult>) -> StoredMeta {
     let meta = TaskMeta::new(id, state.clone(), result);
     let backend = MemoryBackend::new(BackendOptions::default()).expect("the defaults are good");
     let payload = backend.encode(&StoreRequest { meta, reply_to: None }).expect("a simple value").payload;

@@ -31,8 +31,9 @@ struct Line {
 /// How much is read at a time.
 const ROOM: usize = 64 << 10;
 
-/// The task's name, its id, the request, the body, its type and its encoding.
-type Job<'py> = (String, String, Bound<'py, PyAny>, Bound<'py, PyBytes>, Option<String>, Option<String>);
+/// The task's name, its id, the request, the body, its type and its encoding; what has become of it, if it is not to be run.
+type Job<'py> =
+    (String, String, Bound<'py, PyAny>, Bound<'py, PyBytes>, Option<String>, Option<String>, Option<Bound<'py, PyAny>>);
 
 #[pymethods]
 impl Channel {
@@ -172,11 +173,11 @@ impl Line {
     fn take<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Job<'py>>> {
         let Some((frame, taken)) = frame::split(&self.read[self.used..]).map_err(no_frame)? else { return Ok(None) };
         let job = match frame::read_to_child(frame, &Objects(py)).map_err(no_frame)? {
-            ToChild::Job { task, id, content_type, content_encoding, body, request } => {
+            ToChild::Job { task, id, content_type, content_encoding, body, request, fate } => {
                 let owned = |text: Option<&str>| text.map(str::to_owned);
                 let (content_type, content_encoding) = (owned(content_type), owned(content_encoding));
                 let body = PyBytes::new(py, body);
-                Some((task.to_owned(), id.to_owned(), request, body, content_type, content_encoding))
+                Some((task.to_owned(), id.to_owned(), request, body, content_type, content_encoding, fate))
             }
             ToChild::Stored(_) | ToChild::Quit => None,
         };

@@ -1,5 +1,7 @@
 //! [`Desk`]: which child gets which call, and what becomes of calls whose child is gone.
 
+mod fates;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -12,6 +14,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info};
 
+use self::fates::Fates;
 use super::child::{self, Gone};
 use super::job::{Job, News};
 use super::nursery::{self, Ask};
@@ -80,6 +83,7 @@ pub(super) struct Desk {
 #[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<Job>,
+    fates: Fates,
     children: BTreeMap<u32, Child>,
     /// How many children there are to be.
     size: usize,
@@ -101,6 +105,8 @@ struct Child {
     is_ready: bool,
     /// It is to end when its calls have.
     is_retiring: bool,
+    /// It is there for what becomes of tasks, and runs none.
+    is_clerk: bool,
     /// In the order in which it runs them.
     jobs: VecDeque<Job>,
     /// How many it was ever given.
@@ -146,9 +152,10 @@ impl Desk {
     fn fill(self: &Arc<Self>) {
         let missing = {
             let state = self.state();
-            if state.is_closing { 0 } else { state.size.saturating_sub(state.children.len()) }
+            let running = state.children.values().filter(|child| !child.is_clerk).count();
+            if state.is_closing { 0 } else { state.size.saturating_sub(running) }
         };
-        (0..missing).for_each(|_| self.bear());
+        (0..missing).for_each(|_| self.bear(false));
     }
 
     /// How many calls find a place: as many as there are children, and more while all are short.
@@ -159,10 +166,14 @@ impl Desk {
         state.size * if are_short { DEPTH } else { 1 }
     }
 
-    pub(super) fn enqueue(&self, job: Job) {
+    pub(super) fn enqueue(self: &Arc<Self>, job: Job) {
         let mut state = self.state();
         if state.is_closing {
             return job.tell(News::Ended(CallEnd::NotBegun));
+        }
+        if job.is_fate {
+            drop(state);
+            return self.enqueue_fate(job);
         }
         state.waiting.push_back(job);
         state.feed(&self.options);
@@ -172,6 +183,9 @@ impl Desk {
     pub(super) fn obey(self: &Arc<Self>, number: u64, order: Order) {
         let mut state = self.state();
         let is_it = |job: &Job| job.number == number;
+        if state.fates.forget(number) {
+            return;
+        }
         if let Some(at) = state.waiting.iter().position(is_it) {
             if order != Order::SoftLimit
                 && let Some(job) = state.waiting.remove(at)
@@ -231,7 +245,7 @@ impl Desk {
     }
 
     /// Has a child forked.
-    fn bear(self: &Arc<Self>) {
+    fn bear(self: &Arc<Self>, is_clerk: bool) {
         let (ours, theirs) = match UnixStream::pair() {
             Ok(pair) => pair,
             Err(error) => return error!("no socket for a child: {error}"),
@@ -244,6 +258,7 @@ impl Desk {
             pid: 0,
             is_ready: false,
             is_retiring: false,
+            is_clerk,
             jobs: VecDeque::new(),
             given: 0,
             outbox,
@@ -292,6 +307,7 @@ impl Desk {
     /// The nursery is gone, and its children with it: they are killed when it dies.
     pub(super) fn orphaned(self: &Arc<Self>) {
         let was_closing = self.close();
+        self.close_fates();
         self.state().children.values().for_each(|child| child.gone.tell("signal 9 (SIGKILL)".to_owned()));
         if was_closing {
             return;
@@ -361,7 +377,7 @@ impl Desk {
             }
             FromChild::Ended(end) => {
                 let Some(job) = child.jobs.pop_front() else { return };
-                if let Some(began) = job.began {
+                if let Some(began) = job.began.filter(|_| !job.is_fate) {
                     pace.note(&job.task, began.elapsed());
                     *short = if pace.is_short(&job.task) { short.saturating_add(1) } else { 0 };
                 }
@@ -386,6 +402,8 @@ impl Desk {
         while let Some(job) = child.jobs.pop_back() {
             if job.doomed.is_some() || state.is_closing {
                 job.tell(News::Ended(CallEnd::NotBegun));
+            } else if job.is_fate {
+                state.fates.put_back(job);
             } else {
                 state.waiting.push_front(job);
             }
@@ -394,13 +412,15 @@ impl Desk {
         drop(state);
         self.left.notify_waiters();
         if child.is_ready || is_closing {
-            return self.fill();
+            self.fill();
+            return self.see_to_fates();
         }
         info!("the process ended before it was ready; another one is started in a moment");
         let desk = Arc::clone(self);
         self.spawn(async move {
             sleep(PAUSE).await;
             desk.fill();
+            desk.see_to_fates();
         });
     }
 
@@ -408,7 +428,8 @@ impl Desk {
     pub(super) async fn stop(self: &Arc<Self>) {
         self.close();
         {
-            let state = self.state();
+            let mut state = self.state();
+            state.fates.close();
             state.children.values().for_each(|child| child.say(frame::quit().into()));
             if state.is_stuck
                 && let Some(nursery) = self.options.nursery
@@ -469,6 +490,7 @@ impl State {
     /// Gives what waits to those who can take it.
     fn feed(&mut self, options: &PreforkOptions) {
         let limit = options.max_tasks_per_child;
+        self.give_fates();
         while !self.waiting.is_empty() {
             let free = self.children.values_mut().filter(|child| child.can_take(&self.pace));
             let Some(child) = free.min_by_key(|child| child.jobs.len()) else { break };
@@ -483,7 +505,8 @@ impl State {
 
     /// Chooses who ends, where there are too many.
     fn retire(&mut self) {
-        let mut staying: Vec<&mut Child> = self.children.values_mut().filter(|child| !child.is_retiring).collect();
+        let staying = self.children.values_mut().filter(|child| !child.is_retiring && !child.is_clerk);
+        let mut staying: Vec<&mut Child> = staying.collect();
         staying.sort_by_key(|child| child.jobs.len());
         let surplus = staying.len().saturating_sub(self.size);
         staying.into_iter().take(surplus).for_each(|child| child.is_retiring = true);
@@ -503,8 +526,9 @@ impl Child {
     fn can_take(&self, pace: &Pace) -> bool {
         self.is_ready
             && !self.is_retiring
+            && !self.is_clerk
             && self.jobs.len() < DEEPEST
-            && self.jobs.iter().all(|job| pace.is_short(&job.task))
+            && self.jobs.iter().all(|job| !job.is_fate && pace.is_short(&job.task))
     }
 
     fn say(&self, frame: Bytes) {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use celeriac::protocol::{Map, Properties, Value};
-use celeriac::task::{Call, CallEnd, Order, StoredMeta};
+use celeriac::task::{Call, CallEnd, Fate, How, Order, StoredMeta};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::error;
@@ -16,6 +16,8 @@ use crate::frame;
 pub(super) struct Job {
     pub(super) number: u64,
     pub(super) task: String,
+    /// The task is not run: what has become of it is carried out.
+    pub(super) is_fate: bool,
     /// What the child is told.
     pub(super) frame: Bytes,
     /// When the task began.
@@ -52,9 +54,10 @@ impl Job {
             content_encoding: call.message.content_encoding.as_deref(),
             body: &call.message.body,
             request: &request_dict(call),
+            fate: call.fate.as_ref().map(told).as_ref(),
         });
         let (number, task) = (NUMBER.fetch_add(1, Ordering::Relaxed), request.task.clone());
-        Job { number, task, frame: frame.into(), began: None, doomed: None, news }
+        Job { number, task, is_fate: call.fate.is_some(), frame: frame.into(), began: None, doomed: None, news }
     }
 
     /// What a run is told that nobody can end: it goes on, and when it is to be over nobody waits for it any more.
@@ -71,6 +74,29 @@ impl Job {
         // Nobody waits any more for a call that was dropped.
         let _ = self.news.send(news);
     }
+}
+
+/// A fate as `python/celeriac/fate.py` reads it.
+fn told(fate: &Fate) -> Value {
+    let Fate { how, exception } = fate;
+    let (how, signal, is_expired) = match *how {
+        How::TimeLimit => ("time limit", None, false),
+        How::Lost => ("lost", None, false),
+        How::Rejected => ("rejected", None, false),
+        How::Revoked { signal, is_expired } => ("revoked", signal, is_expired),
+        How::Cancelled => ("cancelled", None, false),
+        How::Failed => ("failed", None, false),
+    };
+    let class: [Value; 2] = [exception.exc_type.as_str().into(), exception.exc_module.as_deref().into()];
+    let [kind, module] = class;
+    Value::List(vec![
+        how.into(),
+        kind,
+        module,
+        Value::List(exception.exc_message.clone()),
+        signal.into(),
+        is_expired.into(),
+    ])
 }
 
 /// What the tracer gets (celery/worker/request.py `Request.__init__`).

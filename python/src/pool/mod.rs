@@ -4,7 +4,8 @@
 //! signals and hears of deaths. Nothing here knows Python: a test may be nursery and children.
 //!
 //! A child that is killed, or ends in the middle of a task, loses that task alone: what it had been given and had not
-//! begun goes to another child. A nursery that is gone or does not answer ends the pool: nobody else could fork.
+//! begun goes to another child. What becomes of a task that has no process any more is carried out in one that is free. A
+//! nursery that is gone or does not answer ends the pool: nobody else could fork.
 
 mod child;
 mod desk;
@@ -52,6 +53,10 @@ impl Pool for Prefork {
 
     fn ends_runs(&self) -> bool {
         self.desk.has_processes()
+    }
+
+    fn concludes(&self) -> bool {
+        true
     }
 
     fn places(&self) -> Option<usize> {
