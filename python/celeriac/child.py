@@ -148,39 +148,36 @@ class Child:
             else:
                 self.channel.success(clean(result), runtime or 0.0)
 
-    def escaped(self, error: BaseException) -> None:
-        """What the tracer has let pass."""
-        if isinstance(error, Reject):
-            self.channel.reject(clean(error.reason), bool(error.requeue))
-        elif isinstance(error, (SystemExit, KeyboardInterrupt)):
-            self.leave(error)
-        else:
-            self.raised(error, trace.ExceptionInfo().traceback)
-
     def conclude(self, call: tuple, fate: list) -> None:
         """Carries out what has become of a task that is not run."""
         self.channel.accepted()
         try:
             end, told = carry_out(self.app, self.accept, call, fate)
-        except (SystemExit, KeyboardInterrupt) as error:
-            # An errback that is called in place may say so.
-            self.leave(error)
         except BaseException as error:
-            self.raised(error, trace.ExceptionInfo().traceback)
+            # An errback that is called in place may raise what it likes.
+            if is_ending():
+                raise
+            self.escaped(error)
+            return
+        if end == "stored":
+            self.channel.success(clean(told), 0.0)
+        elif end == "retried":
+            self.channel.retry(*told_of(told.exception), clean(told.traceback))
+        elif end == REQUEUE:
+            self.channel.reject("", True)
         else:
-            if end == "stored":
-                self.channel.success(clean(told), 0.0)
-            elif end == "retried":
-                self.channel.retry(*told_of(told.exception), clean(told.traceback))
-            elif end == REQUEUE:
-                self.channel.reject("", True)
-            else:
-                self.channel.ignore()
+            self.channel.ignore()
 
-    def leave(self, error: BaseException) -> None:
-        code = exit_code(error)
-        self.channel.lost(human_status(code))
-        raise SystemExit(code) from None
+    def escaped(self, error: BaseException) -> None:
+        """What the tracer has let pass."""
+        if isinstance(error, Reject):
+            self.channel.reject(clean(error.reason), bool(error.requeue))
+        elif isinstance(error, (SystemExit, KeyboardInterrupt)):
+            code = exit_code(error)
+            self.channel.lost(human_status(code))
+            raise SystemExit(code) from None
+        else:
+            self.raised(error, trace.ExceptionInfo().traceback)
 
     def ended(self, einfo) -> None:
         """What the tracer made of an exception (celery/worker/request.py ``Request.on_failure``)."""

@@ -114,13 +114,13 @@ def _raised(error: BaseException) -> ExceptionInfo:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """The worker says in the log what became of the task."""
-    logger = logging.getLogger(requests.__name__)
-    former, logger.disabled = logger.disabled, True
+    """The worker says in the log what became of the task, and has the signal sent in the main process."""
+    logger, send = logging.getLogger(requests.__name__), requests.send_revoked
+    logger.disabled, requests.send_revoked = True, lambda *_, **__: None
     try:
         yield
     finally:
-        logger.disabled = former
+        logger.disabled, requests.send_revoked = False, send
 
 
 @contextmanager

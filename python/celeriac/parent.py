@@ -7,7 +7,7 @@ worker began.
 import os
 from typing import Any, Optional
 
-from celery import signals
+from celery import concurrency, signals
 from celery.app import trace
 from celery.exceptions import InvalidTaskError, NotRegistered
 from celery.utils.imports import symbol_by_name
@@ -31,12 +31,14 @@ Parts = tuple[dict[str, Any], dict[str, Any], dict[str, Any], bytes, Optional[st
 class Worker:
     """Stands for ``celery.apps.worker.Worker``."""
 
-    def __init__(self, app, hostname: str, loglevel: str, logfile: Optional[str]):
+    def __init__(self, app, hostname: str, pool: str, loglevel: str, logfile: Optional[str]):
         self.app = app
         self.hostname = hostname
         self.loglevel = loglevel
         self.logfile = logfile
         self.pid = os.getpid()
+        # Django's fixup closes databases by it.
+        self.pool_cls = concurrency.get_implementation(pool)
         self.pool = AsynPool(self)
         self.consumer = Consumer(self)
 

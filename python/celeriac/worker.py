@@ -58,7 +58,7 @@ class Preparation:
         for name in [name for name in unread if name not in settings.HONOURED]:
             warnings.warn(f"the setting {name} is not supported yet and has no effect", stacklevel=1)
         app, before = self.app, settings.of(self.app)
-        worker = parent.Worker(app, hostname, loglevel, logfile)
+        worker = parent.Worker(app, hostname, self.pool, loglevel, logfile)
         app.loader.init_worker()
         trace.setup_worker_optimizations(app, hostname)
         signals.celeryd_init.send(sender=hostname, instance=worker, conf=app.conf, options={})

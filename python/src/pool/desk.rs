@@ -307,7 +307,6 @@ impl Desk {
     /// The nursery is gone, and its children with it: they are killed when it dies.
     pub(super) fn orphaned(self: &Arc<Self>) {
         let was_closing = self.close();
-        self.close_fates();
         self.state().children.values().for_each(|child| child.gone.tell("signal 9 (SIGKILL)".to_owned()));
         if was_closing {
             return;
@@ -334,6 +333,7 @@ impl Desk {
     fn close(&self) -> bool {
         let mut state = self.state();
         state.waiting.drain(..).for_each(|job| job.tell(News::Ended(CallEnd::NotBegun)));
+        state.fates.close();
         std::mem::replace(&mut state.is_closing, true)
     }
 
@@ -428,8 +428,7 @@ impl Desk {
     pub(super) async fn stop(self: &Arc<Self>) {
         self.close();
         {
-            let mut state = self.state();
-            state.fates.close();
+            let state = self.state();
             state.children.values().for_each(|child| child.say(frame::quit().into()));
             if state.is_stuck
                 && let Some(nursery) = self.options.nursery
