@@ -1,10 +1,10 @@
 # Every command does its own set-up (scripts/setup.sh) and ends by itself.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test otlp check wheel bench table fixtures clean
+.PHONY: help demo test otlp check wheel conformance bench table fixtures clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## a Django project's tasks in Rust and in Python, then throughput beside a stock worker; over RabbitMQ: make demo BROKER=amqp
 	@scripts/setup.sh compiler redis python $(if $(filter amqp,$(BROKER)),rabbitmq)
@@ -23,6 +23,12 @@ wheel: ## the Python package with its extension, for the Python of .build/venv a
 	@scripts/setup.sh compiler python
 	@.build/venv/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 	@ls dist/celeriac-*.whl
+
+conformance: ## Celery's integration tests against this worker and the stock one: CELERY=5.5.3 BROKER=amqp ONLY=test_tasks.py K=chord
+	@scripts/setup.sh compiler redis python $(if $(filter amqp,$(BROKER)),rabbitmq)
+	@scripts/extension.sh
+	@.build/venv/bin/python scripts/conformance/run.py $(if $(CELERY),--celery $(CELERY)) $(if $(BROKER),--broker $(BROKER)) \
+		$(if $(BACKEND),--backend $(BACKEND)) $(if $(ONLY),--only $(ONLY)) $(if $(K),-k "$(K)") $(if $(WORKER),--worker $(WORKER))
 
 bench: ## throughput, latency and memory beside stock Celery and the crate `celery`
 	@scripts/setup.sh compiler redis rabbitmq python

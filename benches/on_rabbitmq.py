@@ -12,15 +12,15 @@ from kombu import Connection
 import measure
 from copies import multiply
 from harness import Processes, RabbitMQ, require, wait_for
-from peers import CELERIAC, CRATE, PREFORK, QUEUE, THREADS, Peer, build_peer
+from peers import CELERIAC, CRATE, PREFORK, PYTHON, QUEUE, THREADS, Peer, build_peer
 
 LIMIT = "rabbitmq_alone"
 LIMIT_NAME = "a consumer that only acks"
-# With results in Redis: the commonest pairing, and its commonest worker.
-STORED = (CELERIAC, PREFORK)
+# With results in Redis: the commonest pairing, and its commonest workers.
+STORED = (CELERIAC, PYTHON, PREFORK)
 # Messages of a first run for who is fast: RabbitMQ takes them in more slowly than it hands them out.
 FIRST = 160_000
-SLOW = (PREFORK, THREADS)
+SLOW = (PYTHON, PREFORK, THREADS)
 
 
 def first_count(peer: Peer) -> int:
@@ -63,8 +63,8 @@ def throughput(processes: Processes, server: RabbitMQ, peer: Peer, noop, message
 
 def ratios(results: dict) -> list[tuple]:
     """What was measured beside what is asked for: text, value, goal."""
-    def over(kind: str, key: str):
-        ours, theirs = results[kind].get(CELERIAC), results[kind].get(key)
+    def over(kind: str, key: str, ours: str = CELERIAC):
+        ours, theirs = results[kind].get(ours), results[kind].get(key)
         return ours and theirs and ours["per_second"] / theirs["per_second"]
 
     return [
@@ -72,6 +72,7 @@ def ratios(results: dict) -> list[tuple]:
         ("RabbitMQ, ignored, beside crate `celery`", over("ignored", CRATE), 1),
         ("RabbitMQ, ignored, beside acking alone", over("ignored", LIMIT), 0.5),
         ("RabbitMQ, results in Redis, beside prefork", over("stored", PREFORK), 10),
+        ("RabbitMQ, Python tasks, ignored, beside stock", over("ignored", PREFORK, PYTHON), 4),
     ]
 
 

@@ -11,7 +11,7 @@ from harness import BUILD, ROOT, Processes, RabbitMQ, Redis, build_worker, free_
 
 QUEUE = "bench"
 CELERIAC, PREFORK, THREADS, CRATE = "celeriac", "celery_prefork", "celery_threads", "celery_crate"
-EVENTS, WATCHED = "celeriac_events", "celeriac_http"
+EVENTS, WATCHED, PYTHON = "celeriac_events", "celeriac_http", "celeriac_python"
 
 
 @dataclass
@@ -25,10 +25,11 @@ class Peer:
     cwd: Path = ROOT
     # Hashes that hold what is reserved and not acknowledged.
     unacked: list[str] = field(default_factory=lambda: ["unacked"])
+    env: dict[str, str] = field(default_factory=dict)
 
     def start(self, processes: Processes, server: Redis | RabbitMQ):
         command = [part.format(url=server.broker_url) if isinstance(part, str) else part for part in self.command]
-        return processes.start(self.key, command, cwd=self.cwd, env=server.env)
+        return processes.start(self.key, command, cwd=self.cwd, env=server.env | self.env)
 
     def open_messages(self, server: Redis) -> int:
         """Messages that wait or are reserved."""
@@ -40,13 +41,18 @@ class Peer:
 
 
 def all_peers() -> list[Peer]:
-    stock = [sys.executable, "-m", "celery", "-A", "stock_app", "worker", "-Q", QUEUE, "-c", "2"]
+    python = ["-A", "stock_app", "worker", "-Q", QUEUE, "-c", "2"]
+    stock = [sys.executable, "-m", "celery", *python]
     benches = ROOT / "benches"
     celeriac = [build_worker(), "worker", "-Q", QUEUE]
     return [
         Peer(CELERIAC, "Celeriac", celeriac, 300_000),
         Peer(EVENTS, "Celeriac, -E (events)", [*celeriac, "-E"], 200_000),
         Peer(WATCHED, "Celeriac, --http (metrics)", [*celeriac, "--http", f"127.0.0.1:{free_port()}"], 300_000),
+        Peer(
+            PYTHON, "Celeriac, Python tasks -c 2", [sys.executable, "-m", "celeriac", *python], 40_000, cwd=benches,
+            env={"PYTHONPATH": str(build_extension())},
+        ),
         Peer(PREFORK, "Celery 5.7, prefork -c 2", stock, 8_000, cwd=benches),
         Peer(THREADS, "Celery 5.7, threads -c 2", [*stock, "-P", "threads"], 8_000, cwd=benches),
         Peer(
@@ -54,6 +60,13 @@ def all_peers() -> list[Peer]:
             stores_results=False, unacked=[f"_celery.{QUEUE}_process_map"],
         ),
     ]
+
+
+def build_extension() -> Path:
+    """The folder of the Python package, with its extension in it, optimised."""
+    progress("building the Python package's extension (release)")
+    subprocess.run([ROOT / "scripts" / "extension.sh", "--release"], check=True)
+    return ROOT / "python"
 
 
 def build_peer(name: str) -> Path:

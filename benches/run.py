@@ -26,7 +26,7 @@ from distance import away  # noqa: E402
 from envelopes import template  # noqa: E402
 from harness import BUILD, ROOT, Failed, Processes, progress  # noqa: E402
 from limit import redis_alone  # noqa: E402
-from peers import CELERIAC, CRATE, EVENTS, PREFORK, WATCHED, all_peers  # noqa: E402
+from peers import CELERIAC, CRATE, EVENTS, PREFORK, PYTHON, WATCHED, all_peers  # noqa: E402
 from under_load import measure_under_load, rows as rows_under_load  # noqa: E402
 
 # Milliseconds to Redis and back, through the proxy.
@@ -233,8 +233,8 @@ def redis_ratios(results: dict, row) -> None:
         found = results["throughput"][kind].get(key)
         return found and found["per_second"]
 
-    def over(kind: str, key: str):
-        ours, theirs = rate(kind, CELERIAC), rate(kind, key)
+    def over(kind: str, key: str, ours: str = CELERIAC):
+        ours, theirs = rate(kind, ours), rate(kind, key)
         return ours / theirs if ours and theirs else None
 
     row("results ignored, beside stock prefork", over("ignored", PREFORK), 30)
@@ -242,8 +242,9 @@ def redis_ratios(results: dict, row) -> None:
     row("results ignored, beside Redis alone", over("ignored", LIMIT), 0.4)
     row("results stored, beside stock prefork", over("stored", PREFORK), 25)
     row("results stored, beside Redis alone", over("stored", LIMIT), 0.4)
-    with_events, without = rate("ignored", EVENTS), rate("ignored", CELERIAC)
-    row("with task events, beside without", with_events and without and with_events / without, 0.7)
+    row("Python tasks, results ignored, beside stock", over("ignored", PREFORK, PYTHON), 8)
+    row("Python tasks, results stored, beside stock", over("stored", PREFORK, PYTHON), 6)
+    row("with task events, beside without", paired(results["throughput"]["ignored"], EVENTS, CELERIAC), 0.7)
     row("with --http, beside without", paired(results["throughput"]["ignored"], WATCHED, CELERIAC), 0.97)
     ours = results["round_trip"].get(CELERIAC)
     row("worker's share of a round trip, p50", ours and ours["worker_share_ms"]["p50"], 0.5, False, " ms")

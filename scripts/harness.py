@@ -77,7 +77,7 @@ def build_module() -> None:
     progress(f"built in {time.monotonic() - started:.0f} s")
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """In the child, before exec: a starter that is killed outright takes its children with it (Linux only)."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)
@@ -118,11 +118,15 @@ class Processes:
         with open(log, "ab") as output:
             process = subprocess.Popen(
                 [str(part) for part in command], cwd=cwd, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL,
-                stdout=output, stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=_die_with_parent,
+                stdout=output, stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=die_with_parent,
             )
         process.log = log
         self._running.append(process)
         return process
+
+    def adopt(self, process: subprocess.Popen) -> None:
+        """Has a process that was started elsewhere, as the leader of a group, end with the others."""
+        self._running.append(process)
 
     def log(self, name: str) -> Path:
         return self.directory / f"{name}.log"

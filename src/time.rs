@@ -2,6 +2,8 @@
 //!
 //! This is the only room that may read the machine's clocks; `clippy.toml` bans it elsewhere.
 
+pub(crate) mod zone;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

@@ -337,7 +337,10 @@ async fn a_wrong_password_is_one_line_and_is_tried_again_unless_that_is_switched
 
     let ended = Program::new().run(&["-q", "-b", &url, "worker", "broker.connection_retry_on_startup=no"]);
     assert_eq!(ended.code, "exit code 1");
-    assert_eq!(ended.errors.lines().count(), 1, "{}", ended.errors);
+    assert_eq!(ended.errors.lines().count(), 2, "{}", ended.errors);
+    let why = "CRITICAL/MainProcess] Retrying to establish a connection to the message broker after a connection loss has \
+               been disabled (app.conf.broker_connection_retry_on_startup=False). Shutting down...\n";
+    assert!(ended.errors.contains(why), "{}", ended.errors);
     assert!(ended.errors.contains("CRITICAL/MainProcess] Unrecoverable error: cannot connect to"), "{}", ended.errors);
     assert!(!ended.errors.contains("wrong"), "{}", ended.errors);
 }

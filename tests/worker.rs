@@ -6,6 +6,8 @@ mod canvas;
 mod control;
 #[path = "worker/elsewhere.rs"]
 mod elsewhere;
+#[path = "worker/fates.rs"]
+mod fates;
 #[path = "worker/hostile.rs"]
 mod hostile;
 #[path = "worker/rig.rs"]

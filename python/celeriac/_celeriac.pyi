@@ -7,10 +7,23 @@ class Channel:
     """A child's line to the parent: calls come, and what became of each goes."""
 
     def __new__(cls, fd: int) -> Channel: ...
-    def next(self) -> Optional[tuple[str, str, dict[str, Any], bytes, Optional[str], Optional[str]]]: ...
+    def next(
+        self,
+    ) -> Optional[
+        tuple[str, str, dict[str, Any], bytes, Optional[str], Optional[str], Optional[list[Any]]]
+    ]: ...
     def ready(self) -> None: ...
+    def flush(self) -> None: ...
     def accepted(self) -> None: ...
-    def store(self, task_id: str, state: str, payload: bytes, wait: bool) -> bool: ...
+    def store(
+        self,
+        task_id: str,
+        state: str,
+        payload: bytes,
+        wait: bool,
+        reply_to: Optional[str] = None,
+        correlation_id: Optional[str] = None,
+    ) -> bool: ...
     def success(self, result: str, runtime: float) -> None: ...
     def failure(
         self, exc_type: str, exc_module: Optional[str], message: str, shown: str, traceback: str
@@ -26,10 +39,13 @@ class Channel:
 def run(
     arguments: list[str],
     name: str,
+    pool: str,
     concurrency: int,
     settings: dict[str, Any],
+    tell: Callable[[bool], str],
     prepare: Callable[
         [str, str, Optional[str], bool, list[str]],
-        Optional[tuple[int, Optional[int], list[tuple[str, dict[str, Any]]]]],
+        Optional[tuple[int, dict[str, Any], list[tuple[str, dict[str, Any]]], Any, list[str]]],
     ],
 ) -> int: ...
+def without_effect(settings: dict[str, Any]) -> list[str]: ...

@@ -4,9 +4,10 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from typing import Optional
 
-from billiard import util
+from billiard import common, util
 from billiard.common import human_status
 from billiard.einfo import ExceptionWithTraceback
 from billiard.exceptions import SoftTimeLimitExceeded
@@ -20,30 +21,50 @@ from kombu.exceptions import ContentDisallowed
 from kombu.serialization import loads
 from kombu.utils.encoding import safe_repr, safe_str
 
-from celeriac import backend
+from celeriac import backend, coroutines
 from celeriac._celeriac import Channel
+from celeriac.fate import REQUEUE, carry_out
+from celeriac.limits import EX_RECYCLE, Limits
 
 
-def run(app, hostname: str, index: int, line: int) -> int:
+def run(app, hostname: str, limits: Limits, index: int, line: int) -> int:
     """Runs tasks until there will be no more, and returns the exit code."""
     channel = Channel(line)
     name = f"ForkPoolWorker-{index}"
     current_process()._name = multiprocessing.current_process().name = name
     forget()
     process_initializer(app, hostname)
+    # A signal that ends the process lets `finally` run first.
+    common.reset_signals()
     backend.hand_over(app, channel)
     code = 0
     try:
-        Child(channel).work()
+        code = Child(app, channel, limits).work()
     except ConnectionError:
         # The parent is gone, and nobody is left to tell.
         code = 1
     except SystemExit as exit:
         code = exit_code(exit)
+        part(channel)
     process_destructor(os.getpid(), code)
     util._exit_function()
     flush()
     return code
+
+
+def part(channel: Channel) -> None:
+    """Tells what has ended before a signal came."""
+    try:
+        channel.flush()
+    except ConnectionError:
+        # The parent is gone, and nobody is left to tell.
+        pass
+
+
+def is_ending() -> bool:
+    """Whether a signal is ending this process: what it runs has not come to its own end, and nothing is said of it
+    (billiard/pool.py ``Worker.workloop``)."""
+    return common._should_have_exited[0]
 
 
 def forget() -> None:
@@ -62,21 +83,29 @@ def forget() -> None:
 class Child:
     """The loop of a child."""
 
-    def __init__(self, channel: Channel):
+    def __init__(self, app, channel: Channel, limits: Limits):
+        self.app = app
         self.channel = channel
+        self.limits = limits
+        self.completed = 0
         self.is_running = False
         self.pid = os.getpid()
         _, self.accept, self.hostname = trace._localized
-        signal.signal(signal.SIGUSR1, self.on_soft_limit)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGUSR1, self.on_soft_limit)
 
-    def work(self) -> None:
+    def work(self) -> int:
+        """Runs what comes, and returns the exit code."""
         channel, next_call = self.channel, self.channel.next
         channel.ready()
         while True:
             call = next_call()
             if call is None:
-                return
-            name, uuid, request, body, content_type, content_encoding = call
+                return EX_RECYCLE if self.limits.is_spent(self.completed) else 0
+            name, uuid, request, body, content_type, content_encoding, fate = call
+            if fate is not None:
+                self.conclude(call[:-1], fate)
+                continue
             try:
                 payload = self.decode(request, body, content_type, content_encoding)
             except Exception as error:
@@ -84,6 +113,11 @@ class Child:
                 continue
             channel.accepted()
             self.trace(name, uuid, request, payload)
+            self.completed += 1
+            if self.limits.is_too_large():
+                # What was given to it and has not begun goes to another.
+                channel.flush()
+                return EX_RECYCLE
 
     def decode(self, request: dict, body: bytes, content_type: Optional[str], content_encoding: Optional[str]):
         """The body's three parts (kombu/message.py ``Message``)."""
@@ -104,19 +138,46 @@ class Child:
                 if os.getpid() != self.pid:
                     # What a task has forked, and did not end, ends here: the line belongs to one process.
                     os._exit(0)
-        except Reject as error:
-            self.channel.reject(clean(error.reason), bool(error.requeue))
-        except (SystemExit, KeyboardInterrupt) as error:
-            code = exit_code(error)
-            self.channel.lost(human_status(code))
-            raise SystemExit(code) from None
         except BaseException as error:
-            self.raised(error, trace.ExceptionInfo().traceback)
+            if is_ending():
+                raise
+            self.escaped(error)
         else:
             if failed:
                 self.ended(result)
             else:
                 self.channel.success(clean(result), runtime or 0.0)
+
+    def conclude(self, call: tuple, fate: list) -> None:
+        """Carries out what has become of a task that is not run."""
+        self.channel.accepted()
+        try:
+            end, told = carry_out(self.app, self.accept, call, fate)
+        except BaseException as error:
+            # An errback that is called in place may raise what it likes.
+            if is_ending():
+                raise
+            self.escaped(error)
+            return
+        if end == "stored":
+            self.channel.success(clean(told), 0.0)
+        elif end == "retried":
+            self.channel.retry(*told_of(told.exception), clean(told.traceback))
+        elif end == REQUEUE:
+            self.channel.reject("", True)
+        else:
+            self.channel.ignore()
+
+    def escaped(self, error: BaseException) -> None:
+        """What the tracer has let pass."""
+        if isinstance(error, Reject):
+            self.channel.reject(clean(error.reason), bool(error.requeue))
+        elif isinstance(error, (SystemExit, KeyboardInterrupt)):
+            code = exit_code(error)
+            self.channel.lost(human_status(code))
+            raise SystemExit(code) from None
+        else:
+            self.raised(error, trace.ExceptionInfo().traceback)
 
     def ended(self, einfo) -> None:
         """What the tracer made of an exception (celery/worker/request.py ``Request.on_failure``)."""
@@ -124,7 +185,7 @@ class Child:
         if isinstance(error, ExceptionWithTraceback):
             error = error.exc
         if isinstance(error, Retry):
-            self.channel.retry(*told(error.exc), clean(einfo.traceback))
+            self.channel.retry(*told_of(error.exc), clean(einfo.traceback))
         elif isinstance(error, Reject):
             self.channel.reject(clean(error.reason), bool(error.requeue))
         elif isinstance(error, Ignore):
@@ -133,15 +194,15 @@ class Child:
             self.raised(error, einfo.traceback)
 
     def raised(self, error: BaseException, traceback: str) -> None:
-        self.channel.failure(*told(get_pickled_exception(error)), clean(traceback))
+        self.channel.failure(*told_of(get_pickled_exception(error)), clean(traceback))
 
     def on_soft_limit(self, *_) -> None:
         # One that comes when its task has just ended is nobody's.
-        if self.is_running:
+        if self.is_running and not coroutines.interrupt():
             raise SoftTimeLimitExceeded()
 
 
-def told(error) -> tuple[str, Optional[str], str, str]:
+def told_of(error) -> tuple[str, Optional[str], str, str]:
     """An exception's class, module, text and ``repr``."""
     kind = type(error)
     return clean(kind.__qualname__), clean(kind.__module__), clean(error), clean(safe_repr(error))
@@ -162,6 +223,10 @@ def exit_code(error: BaseException) -> int:
 
 
 def flush() -> None:
+    # Its integration does this around the loop of Billiard's processes, which end, as this does, without exit handlers.
+    sentry = sys.modules.get("sentry_sdk")
+    if sentry is not None:
+        sentry.flush()
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

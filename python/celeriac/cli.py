@@ -27,30 +27,48 @@ def main(argv: Optional[list[str]] = None) -> int:
     if options.workdir:
         os.chdir(options.workdir)
         sys.path.insert(0, os.getcwd())
-    if options.app is None and not os.environ.get("CELERY_CONFIG_MODULE"):
-        return fail("no app is named: celeriac -A proj worker")
     app = load(options.app)
     if app is None:
         return 2
     # Celery's own machinery is imported when it is known that there is something to do.
-    from celeriac import settings, worker
+    from celeriac import check, settings, worker
 
-    preparation = worker.Preparation(app, options)
+    if options.command == "config":
+        return check.run(app, options.arguments)
+    try:
+        preparation = worker.Preparation(app, options)
+    except UsageError as error:
+        return fail(str(error))
     arguments = [argv[0], *options.arguments]
     name = f"{app.main or '__main__'}:{hex(id(app))}"
 
     def run(program) -> int:
-        return program.run(arguments, name, worker.default_concurrency(), settings.of(app), preparation.prepare)
+        return program.run(
+            arguments,
+            name,
+            preparation.pool,
+            worker.default_concurrency(),
+            settings.of(app),
+            lambda with_defaults: settings.told(app, with_defaults),
+            preparation.prepare,
+        )
 
     try:
         code = run(_celeriac)
         if preparation.refusal:
-            return fail(preparation.refusal, 1)
-        return run(preparation.module.worker) if preparation.module else code
+            code = fail(preparation.refusal, 1)
+        elif preparation.module:
+            code = run(preparation.module.worker)
     except ValueError as error:
-        return fail(str(error), 1)
+        code = fail(str(error), 1)
     finally:
         preparation.end()
+    if preparation.leaves_threads():
+        # A thread that runs a task cannot be ended, but with the process.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def load(name: Optional[str]):
@@ -60,9 +78,9 @@ def load(name: Optional[str]):
 
     try:
         if name is None:
-            from celery.app import default_app
+            from celery._state import get_current_app
 
-            return default_app
+            return get_current_app()
         return find_app(name, symbol_by_name=symbol_by_name)
     except ModuleNotFoundError as error:
         if error.name == name:

@@ -14,17 +14,21 @@ import traceback
 from collections.abc import Iterator
 
 from billiard.common import human_status
-from celery import platforms
+from celery import platforms, signals
 
 from celeriac import child
+from celeriac.limits import Limits
 
 #: A frame's length and kind, the child's number, and a number beside it.
 ASK = struct.Struct("<IBQQ")
-FORK, SIGNAL, CLOSE = (ord(kind) for kind in "fsc")
+FORK, SIGNAL, PING, CLOSE = (ord(kind) for kind in "fspc")
 
 
-def fork(app, hostname: str, line: socket.socket, foreign: list[socket.socket]) -> int:
-    """Forks the nursery, which has ``line`` to the parent and closes what is ``foreign``; returns its process id."""
+def fork(
+    app, hostname: str, limits: Limits, pool, line: socket.socket, foreign: list[socket.socket]
+) -> int:
+    """Forks the nursery, which has ``line`` to the parent and closes what is ``foreign``; returns its process id. ``pool`` is
+    who sends the signal before each fork."""
     gc.collect()
     # What is there now will be shared with all children; a collection that looked at it would copy it.
     gc.freeze()
@@ -39,7 +43,7 @@ def fork(app, hostname: str, line: socket.socket, foreign: list[socket.socket]) 
             os._exit(code)
         for other in foreign:
             other.close()
-        Nursery(app, hostname, line).serve()
+        Nursery(app, hostname, limits, pool, line).serve()
         code = 0
     except BaseException:
         traceback.print_exc()
@@ -50,9 +54,11 @@ def fork(app, hostname: str, line: socket.socket, foreign: list[socket.socket]) 
 class Nursery:
     """Forks children as it is asked to, and tells how they end."""
 
-    def __init__(self, app, hostname: str, line: socket.socket):
+    def __init__(self, app, hostname: str, limits: Limits, pool, line: socket.socket):
         self.app = app
         self.hostname = hostname
+        self.limits = limits
+        self.pool = pool
         self.line = line
         #: The children's process ids and numbers.
         self.children: dict[int, int] = {}
@@ -109,10 +115,19 @@ class Nursery:
             for pid, known in self.children.items():
                 if known == index:
                     os.kill(pid, number)
+        elif kind == PING:
+            self.tell(b"p" + struct.pack("<Q", 0))
         return kind != CLOSE
 
     def bear(self, index: int, line: int) -> None:
-        pid = os.fork()
+        try:
+            # Where Celery sends it, it is about to fork, too.
+            signals.worker_before_create_process.send(sender=self.pool)
+            pid = os.fork()
+        except OSError as error:
+            # The machine has no room for another process: the parent asks again in a while.
+            os.close(line)
+            return self.tell_end(index, f"no process: {error}")
         if pid == 0:
             self.become(index, line)
         os.close(line)
@@ -132,7 +147,7 @@ class Nursery:
             self.line.close()
             for other in self.sockets:
                 os.close(other)
-            code = child.run(self.app, self.hostname, index, line)
+            code = child.run(self.app, self.hostname, self.limits, index, line)
         except BaseException:
             traceback.print_exc()
         finally:
@@ -145,8 +160,11 @@ class Nursery:
                 return
             index = self.children.pop(pid, None)
             if index is not None:
-                how = human_status(os.waitstatus_to_exitcode(status)).encode()
-                self.tell(b"x" + struct.pack("<QI", index, len(how)) + how)
+                self.tell_end(index, human_status(os.waitstatus_to_exitcode(status)))
+
+    def tell_end(self, index: int, how: str) -> None:
+        text = how.encode()
+        self.tell(b"x" + struct.pack("<QI", index, len(text)) + text)
 
     def tell(self, frame: bytes) -> None:
         try:

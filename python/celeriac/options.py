@@ -15,7 +15,12 @@ class Options:
 
     app: Optional[str] = None
     workdir: Optional[str] = None
+    command: Optional[str] = None
+    pool: Optional[str] = None
     max_tasks_per_child: Optional[int] = None
+    max_memory_per_child: Optional[int] = None
+    #: Modules to import beside those of the settings.
+    include: tuple[str, ...] = ()
     #: What Celery's own command line puts into the environment.
     environment: dict[str, str] = field(default_factory=dict)
     arguments: list[str] = field(default_factory=list)
@@ -27,7 +32,13 @@ OURS = {"-A": "app", "--app": "app", "--workdir": "workdir", "--loader": "loader
 SHARED = {"-b": "CELERY_BROKER_URL", "--broker": "CELERY_BROKER_URL", "--result-backend": "CELERY_RESULT_BACKEND"}
 ENVIRONMENT = {"loader": "CELERY_LOADER", "config": "CELERY_CONFIG_MODULE"}
 
-POOLS = ("prefork", "processes")
+#: Celery's names of the pools that there are.
+POOLS = {"prefork": "prefork", "processes": "prefork", "solo": "solo", "threads": "threads"}
+GREEN = ("eventlet", "gevent")
+
+
+#: Options of the worker, each with its field and what it counts.
+NUMBERS = {"--max-tasks-per-child": "tasks", "--max-memory-per-child": "KiB"}
 
 
 def split(arguments: list[str], environment: Mapping[str, str]) -> Options:
@@ -37,12 +48,22 @@ def split(arguments: list[str], environment: Mapping[str, str]) -> Options:
     for word in words:
         if not word.startswith("-") or word == "-":
             options.arguments.append(word)
+            options.command = word
             if word == "worker":
                 _worker(words, options)
             options.arguments.extend(words)
             break
         _global(word, words, options)
     return options
+
+
+def pool(name: str) -> str:
+    """The pool of that name."""
+    if name in GREEN:
+        raise UsageError(f"the pool {name} is not there: use threads, or async def tasks in prefork")
+    if name not in POOLS:
+        raise UsageError(f"the pool {name} is not there: use prefork, threads or solo")
+    return POOLS[name]
 
 
 def _global(word: str, words: Iterator[str], options: Options) -> None:
@@ -68,13 +89,15 @@ def _keep(which: str, value: str, options: Options) -> None:
 
 def _worker(words: Iterator[str], options: Options) -> None:
     for word in words:
-        name, value = _named(word, ["-P", "--pool", "--max-tasks-per-child"])
+        name, value = _named(word, ["-P", "--pool", "-I", "--include", *NUMBERS])
         if name in ("-P", "--pool"):
-            pool = _value(name, value, words)
-            if pool not in POOLS:
-                raise UsageError(f"the pool {pool} is not supported yet: use prefork")
-        elif name == "--max-tasks-per-child":
-            options.max_tasks_per_child = _number(name, _value(name, value, words))
+            options.pool = pool(_value(name, value, words))
+        elif name in NUMBERS:
+            number = _number(name, _value(name, value, words))
+            setattr(options, name[2:].replace("-", "_"), number)
+        elif name in ("-I", "--include"):
+            modules = _value(name, value, words).split(",")
+            options.include += tuple(module.strip() for module in modules if module.strip())
         else:
             options.arguments.append(word)
 
@@ -105,5 +128,5 @@ def _number(name: str, text: str) -> int:
     except ValueError:
         number = 0
     if number < 1:
-        raise UsageError(f"{name}: {text} is no number of tasks")
+        raise UsageError(f"{name}: {text} is no number of {NUMBERS[name]}")
     return number

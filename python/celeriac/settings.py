@@ -1,40 +1,62 @@
 """The app's settings, for Rust."""
 
+import json
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from celery.app import backends
 from celery.app.defaults import DEFAULTS
-from celery.backends.redis import RedisBackend
-from celery.backends.rpc import RPCBackend
+from celery.utils.serialization import jsonify
+from kombu.utils.encoding import safe_repr
 
-#: Backends that Rust has too. Where it has not, Python stores what its tasks come to.
-BACKENDS = (RedisBackend, RPCBackend)
+from celeriac import backend
+
 #: Settings that Celery does not have.
 OURS = ("worker_rust_concurrency",)
+#: Settings that Python honours: here, in the processes of tasks, or where these send.
+HONOURED = frozenset(
+    {
+        "broker_pool_acquire_timeout", "broker_pool_limit", "imports", "include", "override_backends",
+        "result_backend_thread_safe", "result_cache_max", "task_always_eager", "task_eager_propagates",
+        "task_remote_tracebacks", "task_store_eager_result", "worker_hijack_root_logger",
+        "worker_max_memory_per_child", "worker_max_tasks_per_child", "worker_pool", "worker_proc_alive_timeout",
+        "worker_redirect_stdouts", "worker_redirect_stdouts_level", "worker_task_log_datefmt",
+        "worker_task_log_format",
+    }
+)  # fmt: skip
 
 
 def of(app) -> dict[str, Any]:
     """The settings that differ from Celery's defaults, under their lower-case names and in plain types."""
     found = {}
     for name, default in DEFAULTS.items():
+        if name in HONOURED:
+            continue
         value = app.conf.get(name)
         if value is None or (type(value) is type(default) and value == default):
             continue
         found[name] = plain(value)
-    if "result_backend" in found and not has_backend(app):
-        del found["result_backend"]
+    if backend.known(app) is None:
+        # Python stores what its tasks come to, as the serializer that only it has writes it.
+        found.pop("result_backend", None)
+        found.pop("result_serializer", None)
+    if found.get("task_serializer") not in backend.SERIALIZERS:
+        # What tasks send is sent in their processes.
+        found.pop("task_serializer", None)
     for name in OURS:
         if app.conf.get(name) is not None:
             found[name] = plain(app.conf.get(name))
     return found
 
 
-def has_backend(app) -> bool:
-    """Whether Rust has the backend that the app names."""
-    backend, _ = backends.by_url(app.backend_cls or app.conf.result_backend, app.loader)
-    return backend in BACKENDS
+def told(app, with_defaults: bool) -> str:
+    """The settings as remote control's ``conf`` tells them, in JSON (celery/worker/control.py ``conf``)."""
+    table = app.conf.table(with_defaults=with_defaults)
+    return json.dumps(jsonify(table, keyfilter=_is_told, unknown_type_filter=safe_repr))
+
+
+def _is_told(name) -> bool:
+    return isinstance(name, str) and not name.startswith("__")
 
 
 def plain(value: Any) -> Any:

@@ -1,15 +1,21 @@
 """What must be done in Python before a worker begins: the project is imported, and the nursery forked."""
 
 import os
+import signal
 import socket
+import time
 import warnings
 from typing import Any, Optional
 
 from celery import signals
 from celery.app import trace
 
-from celeriac import nursery, rust_tasks
-from celeriac.options import Options
+from celeriac import coroutines, nursery, parent, rust_tasks, settings, threads
+from celeriac.limits import Limits
+from celeriac.options import Options, pool
+
+#: For how many seconds the nursery may end when nobody needs it any more.
+PARTING = 5.0
 
 #: What Rust must know of a task.
 ATTRIBUTES = (
@@ -34,8 +40,14 @@ class Preparation:
     def __init__(self, app, options: Options):
         self.app = app
         self.options = options
+        self.pool = (options.pool or pool_of(app)) if options.command == "worker" else "prefork"
         self.nursery: Optional[int] = None
-        self.is_loaded = False
+        self.threads: Optional[threads.Threads] = None
+        self.signals: Optional[parent.Signals] = None
+        #: What stands for the worker, once the project is imported.
+        self.worker: Optional[parent.Worker] = None
+        #: The settings as they were before the project's receivers could change them.
+        self.before: dict[str, Any] = {}
         #: The module of Rust tasks that runs this worker, if there is one.
         self.module: Optional[rust_tasks.RustModule] = None
         #: Why no worker can be run with what was imported.
@@ -48,46 +60,114 @@ class Preparation:
         logfile: Optional[str],
         no_color: bool,
         unread: list[str],
-    ) -> Optional[tuple[int, Optional[int], list[tuple[str, dict[str, Any]]]]]:
-        """Imports the project and forks the nursery; returns its socket, and the tasks. ``None``: what was imported has
-        Rust tasks, and :attr:`module` is to run the worker; or there is a :attr:`refusal`."""
+    ) -> Optional[tuple[int, dict[str, Any], list[tuple[str, dict[str, Any]]], parent.Signals, list[str]]]:
+        """Imports the project and readies its pool; returns the pool's socket and options, the tasks, and who hears of
+        the worker, with the signals that somebody listens to. ``None``: what was imported has Rust tasks, and
+        :attr:`module` is to run the worker; or there is a :attr:`refusal`."""
         app = self.app
-        if not self.is_loaded:
-            self.load(hostname, unread)
+        if self.worker is None:
+            self.worker = self.load(hostname, loglevel, logfile, unread)
             if self.module or self.refusal:
                 return None
-        signals.worker_init.send(sender=None)
+        worker = self.worker
+        signals.worker_init.send(sender=worker)
         app.log.setup(
             loglevel, logfile, redirect_stdouts=False, colorize=False if no_color else None, hostname=hostname
         )
-        if app.conf.worker_redirect_stdouts:
+        # What the project has added since the app was finalized is there, too.
+        trace.setup_worker_optimizations(app, hostname)
+        coroutines.adopt(app.tasks)
+        signals.celeryd_after_setup.send(sender=hostname, instance=worker, conf=app.conf)
+        line, options = self.fork(worker) if self.pool == "prefork" else self.begin(worker)
+        # What the project's receivers have changed: `celeryd_init` is there for that.
+        options["settings"] = {name: value for name, value in settings.of(app).items() if self.before.get(name) != value}
+        tasks = [(name, of(task)) for name, task in sorted(app.tasks.items())]
+        # A worker that has begun says when it has ended.
+        self.signals = parent.Signals(worker)
+        return line, options, tasks, self.signals, self.signals.wanted()
+
+    def fork(self, worker: parent.Worker) -> tuple[int, dict[str, Any]]:
+        """Has a nursery forked; returns the socket to it, and the pool's options."""
+        conf = self.app.conf
+        if conf.worker_redirect_stdouts:
             # The children do it: this process prints for itself.
             os.environ.update(
-                CELERY_LOG_REDIRECT="1", CELERY_LOG_REDIRECT_LEVEL=str(app.conf.worker_redirect_stdouts_level)
+                CELERY_LOG_REDIRECT="1", CELERY_LOG_REDIRECT_LEVEL=str(conf.worker_redirect_stdouts_level)
             )
         ours, theirs = socket.socketpair()
-        self.nursery = nursery.fork(app, hostname, theirs, [ours])
+        limits = Limits.of(self.app, self.options)
+        self.nursery = nursery.fork(self.app, worker.hostname, limits, worker.pool, theirs, [ours])
         theirs.close()
-        max_tasks = self.options.max_tasks_per_child or app.conf.worker_max_tasks_per_child
-        return ours.detach(), max_tasks, [(name, of(task)) for name, task in sorted(app.tasks.items())]
+        return ours.detach(), {
+            "nursery": self.nursery,
+            "max_tasks_per_child": limits.max_tasks,
+            "alive_timeout": conf.worker_proc_alive_timeout,
+        }
 
-    def load(self, hostname: str, unread: list[str]) -> None:
-        """Imports the project, and sees who is to run the worker."""
-        self.is_loaded = True
-        for name in unread:
+    def begin(self, worker: parent.Worker) -> tuple[int, dict[str, Any]]:
+        """Has the tasks run in threads of this process."""
+        conf = self.app.conf
+        if conf.worker_redirect_stdouts:
+            self.app.log.redirect_stdouts(conf.worker_redirect_stdouts_level)
+        options: dict[str, Any] = {"has_processes": False}
+        if self.pool == "solo":
+            options["size"] = 1
+            signals.worker_process_init.send(sender=worker.hostname)
+        ours, theirs = socket.socketpair()
+        self.threads = threads.Threads(self.app, theirs)
+        self.threads.start(worker.hostname)
+        return ours.detach(), options
+
+    def include(self) -> None:
+        """Imports what the command line names (celery/worker/worker.py ``WorkController.setup_includes``)."""
+        app, modules = self.app, self.options.include
+        for module in modules:
+            app.loader.import_task_module(module)
+        known = {type(task).__module__ for task in app.tasks.values()}
+        app.conf.include = tuple({*app.conf.include, *modules} | known)
+
+    def load(self, hostname: str, loglevel: str, logfile: Optional[str], unread: list[str]) -> parent.Worker:
+        """Imports the project, and sees who is to run the worker; returns what stands for that."""
+        for name in [name for name in unread if name not in settings.HONOURED]:
             warnings.warn(f"the setting {name} is not supported yet and has no effect", stacklevel=1)
-        app = self.app
-        trace.setup_worker_optimizations(app, hostname)
-        signals.celeryd_init.send(sender=hostname, instance=None, conf=app.conf, options={})
+        app, self.before = self.app, settings.of(self.app)
+        worker = parent.Worker(app, hostname, self.pool, loglevel, logfile)
         app.loader.init_worker()
+        trace.setup_worker_optimizations(app, hostname)
+        signals.celeryd_init.send(sender=hostname, instance=worker, conf=app.conf, options={})
+        self.include()
         self.refusal = rust_tasks.refusal()
         self.module = next(iter(rust_tasks.modules), None)
+        return worker
 
     def end(self) -> None:
-        """Waits for the nursery, which ends when its socket closes."""
-        if self.nursery is not None:
-            os.waitpid(self.nursery, 0)
-            self.nursery = None
+        """Ends what was begun, and says so."""
+        self.end_nursery()
+        if self.signals is not None:
+            self.signals.shutdown()
+            self.signals = None
+
+    def leaves_threads(self) -> bool:
+        """Whether a task still runs in this process."""
+        return self.threads is not None and self.threads.is_left()
+
+    def end_nursery(self) -> None:
+        """Waits for the nursery, which ends when its socket closes; one that does not is killed."""
+        if self.nursery is None:
+            return
+        nursery, self.nursery = self.nursery, None
+        deadline = time.monotonic() + PARTING
+        while os.waitpid(nursery, os.WNOHANG) == (0, 0):
+            if time.monotonic() > deadline:
+                os.kill(nursery, signal.SIGKILL)
+                os.waitpid(nursery, 0)
+                return
+            time.sleep(0.005)
+
+
+def pool_of(app) -> str:
+    """The pool that the settings name."""
+    return pool(str(app.conf.worker_pool or "prefork"))
 
 
 def of(task) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 mod nest;
 
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac::protocol::{Message, State};
-use celeriac::task::{Call, CallEnd, Line, Order, Pool, Report, Request, StoredMeta};
+use celeriac::protocol::{Exception, Message, State};
+use celeriac::task::{Call, CallEnd, Fate, How, Line, Order, Pool, Report, Request, StoredMeta};
 use celeriac_python::frame::FromChild;
 use celeriac_python::pool::{Prefork, PreforkOptions};
 use tokio::task::JoinHandle;
@@ -19,18 +20,35 @@ const SECONDS: Duration = Duration::from_secs(10);
 /// A pool that is started, and its nursery.
 fn pool(children: usize, max_tasks_per_child: Option<u32>) -> (Arc<Prefork>, Nest) {
     let (nest, socket) = Nest::new();
-    let pool = Arc::new(Prefork::new(socket, PreforkOptions { max_tasks_per_child }));
+    (with(socket, children, PreforkOptions { max_tasks_per_child, ..PreforkOptions::default() }), nest)
+}
+
+fn with(nursery: UnixStream, children: usize, options: PreforkOptions) -> Arc<Prefork> {
+    let pool = Arc::new(Prefork::new(nursery, options));
     pool.start(children);
     pool.start(children);
-    (pool, nest)
+    pool
 }
 
 /// Hands over a call, which runs on its own.
 fn call(pool: &Arc<Prefork>, id: &str) -> (JoinHandle<CallEnd>, Line) {
-    let request = Request { id: id.into(), task: "t".into(), ..Request::default() };
-    let message = Message { body: b"[[], {}, {}]".to_vec().into(), ..Message::default() };
-    let (call, line) = Call::new(Arc::new(request), message);
+    let (call, line) = Call::new(request(id), message());
     (tokio::spawn(Arc::clone(pool).run(call)), line)
+}
+
+/// Hands over what has become of a task.
+fn fate(pool: &Arc<Prefork>, id: &str) -> (JoinHandle<CallEnd>, Line) {
+    let fate = Fate { how: How::Lost, exception: Exception::new("WorkerLostError", "gone") };
+    let (call, line) = Call::with_fate(request(id), message(), fate);
+    (tokio::spawn(Arc::clone(pool).run(call)), line)
+}
+
+fn request(id: &str) -> Arc<Request> {
+    Arc::new(Request { id: id.into(), task: "t".into(), ..Request::default() })
+}
+
+fn message() -> Message {
+    Message { body: b"[[], {}, {}]".to_vec().into(), ..Message::default() }
 }
 
 fn success() -> CallEnd {
@@ -48,6 +66,14 @@ async fn accepted(line: &mut Line) -> u32 {
     }
 }
 
+/// Runs so many calls that more short ones are expected.
+async fn run_enough(pool: &Arc<Prefork>, child: &mut Chick) {
+    for _ in 0..16 {
+        assert_eq!(pool.places(), Some(1), "one for each child, until they are known to be short");
+        run_one(pool, child).await;
+    }
+}
+
 /// Runs a call, so that its task is known to be short.
 async fn run_one(pool: &Arc<Prefork>, child: &mut Chick) {
     let (run, _line) = call(pool, "first");
@@ -59,8 +85,8 @@ async fn run_one(pool: &Arc<Prefork>, child: &mut Chick) {
 /// Two calls that one child has, the first of which has begun.
 async fn two(pool: &Arc<Prefork>, child: &mut Chick) -> [(JoinHandle<CallEnd>, Line); 2] {
     child.ready();
-    run_one(pool, child).await;
-    assert_eq!(pool.places(), Some(4), "short ones may wait where they will be run");
+    run_enough(pool, child).await;
+    assert_eq!(pool.places(), Some(8), "short ones may wait where they will be run");
     let mut first = call(pool, "a");
     assert_eq!(child.job().as_deref(), Some("a"));
     let second = call(pool, "b");
@@ -83,7 +109,13 @@ async fn a_call_goes_to_a_child_that_is_free() {
     let (second, mut line) = call(&pool, "b");
     two.ready();
     assert_eq!(two.job().as_deref(), Some("b"));
-    let meta = StoredMeta { task_id: "b".into(), state: State::Success, payload: "{}".into() };
+    let meta = StoredMeta {
+        task_id: "b".into(),
+        state: State::Success,
+        payload: "{}".into(),
+        reply_to: None,
+        correlation_id: Some("c".into()),
+    };
     two.say(&[FromChild::Accepted, FromChild::Store { meta: meta.clone(), waits: true }]);
     assert_eq!(accepted(&mut line).await, 72);
     let Report::Store(told, answer) = line.report().await else { panic!("nothing to store") };
@@ -242,4 +274,141 @@ async fn a_pool_stops_when_its_children_have() {
     timeout(SECONDS, stopping).await.expect("it stops in time").expect("it does not panic");
     assert_eq!(end(call(&pool, "late").0).await, CallEnd::NotBegun);
     assert!(nest.is_closed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_does_not_come_up_is_killed_and_replaced() {
+    let (mut nest, socket) = Nest::new();
+    let options = PreforkOptions { alive_timeout: Duration::from_millis(200), ..PreforkOptions::default() };
+    let _pool = with(socket, 2, options);
+    let (silent, mut other) = (nest.fork(71), nest.fork(72));
+    other.ready();
+    assert_eq!(nest.signal(), (silent.index, 9));
+    nest.exited(silent.index, "signal 9 (SIGKILL)");
+    nest.fork(73);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nursery_that_is_gone_ends_the_pool_and_gives_back_what_has_not_begun() {
+    let (pool, mut nest) = pool(1, None);
+    let mut child = nest.fork(71);
+    let [(running, _line), (given, _other)] = two(&pool, &mut child).await;
+    drop(nest);
+    assert_eq!(end(given).await, CallEnd::NotBegun);
+    assert!(matches!(end(running).await, CallEnd::Lost(how) if how.starts_with("signal 9 (SIGKILL) Job: ")));
+    let why = timeout(SECONDS, pool.failed()).await.expect("it is told in time");
+    assert_eq!(why.to_string(), "the process that forks the others is gone");
+    assert_eq!(end(call(&pool, "late").0).await, CallEnd::NotBegun);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nursery_that_does_not_answer_ends_the_pool_and_what_runs_may_end() {
+    let (mut nest, socket) = Nest::new();
+    let pool = with(socket, 1, PreforkOptions { ping_every: Duration::from_millis(100), ..PreforkOptions::default() });
+    let mut child = nest.fork(71);
+    child.ready();
+    let (running, mut line) = call(&pool, "a");
+    assert_eq!(child.job().as_deref(), Some("a"));
+    child.say(&[FromChild::Accepted]);
+    accepted(&mut line).await;
+    let (waiting, _line) = call(&pool, "b");
+    // From here on nothing is answered.
+    let why = timeout(SECONDS, pool.failed()).await.expect("it is told in time");
+    assert_eq!(why.to_string(), "the process that forks the others does not answer");
+    assert_eq!(end(waiting).await, CallEnd::NotBegun);
+    child.say(&[FromChild::Ended(success())]);
+    assert_eq!(end(running).await, success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_ends_a_thread_and_nobody_waits_for_one_that_is_to_be_over() {
+    let (mut nest, socket) = Nest::new();
+    let pool = with(socket, 1, PreforkOptions { has_processes: false, ..PreforkOptions::default() });
+    assert!(!pool.ends_runs());
+    let mut thread = nest.fork(71);
+    thread.ready();
+    let (run, mut line) = call(&pool, "a");
+    assert_eq!(thread.job().as_deref(), Some("a"));
+    thread.say(&[FromChild::Accepted]);
+    accepted(&mut line).await;
+    for order in [Order::SoftLimit, Order::Signal(15), Order::Kill] {
+        line.order(order);
+    }
+    assert!(matches!(end(run).await, CallEnd::Lost(_)));
+    // The thread goes on, and takes the next one when it is done.
+    let (next, _line) = call(&pool, "b");
+    thread.say(&[FromChild::Ended(success())]);
+    assert_eq!(thread.job().as_deref(), Some("b"));
+    thread.say(&[FromChild::Accepted, FromChild::Ended(success())]);
+    assert_eq!(end(next).await, success());
+    pool.resize(2);
+    assert_eq!(nest.fork(72).index, 2, "nothing else was asked of the nursery");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_becomes_of_a_task_goes_before_tasks_to_who_is_free() {
+    let (pool, mut nest) = pool(1, Some(2));
+    let mut child = nest.fork(71);
+    let (told, _line) = fate(&pool, "lost");
+    let (run, _running) = call(&pool, "a");
+    child.ready();
+    assert_eq!(child.job().as_deref(), Some("lost"));
+    // It is no run: the child has two of these all the same, and may be ended by neither.
+    child.say(&[FromChild::Accepted, FromChild::Ended(CallEnd::Ignore)]);
+    assert_eq!(end(told).await, CallEnd::Ignore);
+    assert_eq!(child.job().as_deref(), Some("a"));
+    child.say(&[FromChild::Accepted, FromChild::Ended(success())]);
+    assert_eq!(end(run).await, success());
+    run_one(&pool, &mut child).await;
+    assert_eq!(child.job(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_becomes_of_a_task_waits_for_no_task() {
+    let (pool, mut nest) = pool(1, None);
+    let mut child = nest.fork(71);
+    child.ready();
+    let (run, mut line) = call(&pool, "long");
+    child.job();
+    child.say(&[FromChild::Accepted]);
+    accepted(&mut line).await;
+    let told = [fate(&pool, "one"), fate(&pool, "two")];
+    let mut clerk = nest.fork(72);
+    clerk.ready();
+    // It takes no task.
+    let (next, _next_line) = call(&pool, "next");
+    for id in ["one", "two"] {
+        assert_eq!(clerk.job().as_deref(), Some(id));
+        clerk.say(&[FromChild::Accepted, FromChild::Ended(CallEnd::Ignore)]);
+    }
+    for (told, _) in told {
+        assert_eq!(end(told).await, CallEnd::Ignore);
+    }
+    assert_eq!(clerk.job(), None, "there is nothing left for it");
+    nest.exited(clerk.index, "exitcode 0");
+    child.say(&[FromChild::Ended(success())]);
+    assert_eq!((end(run).await, child.job().as_deref()), (success(), Some("next")));
+    child.say(&[FromChild::Accepted, FromChild::Ended(success())]);
+    assert_eq!(end(next).await, success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_kills_the_process_that_carries_it_out_is_not_tried_again() {
+    let (pool, mut nest) = pool(1, None);
+    let mut child = nest.fork(71);
+    child.ready();
+    let (fatal, _line) = fate(&pool, "fatal");
+    child.job();
+    let (next, _next_line) = fate(&pool, "next");
+    child.say(&[FromChild::Accepted]);
+    nest.exited(child.index, "exitcode 3");
+    assert!(matches!(end(fatal).await, CallEnd::Lost(_)));
+    let mut child = nest.fork(72);
+    child.ready();
+    assert_eq!(child.job().as_deref(), Some("next"));
+    drop(nest);
+    // Nobody forks any more.
+    let (late, _late_line) = fate(&pool, "late");
+    assert_eq!(end(late).await, CallEnd::NotBegun);
+    drop((next, child));
 }

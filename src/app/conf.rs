@@ -1,9 +1,11 @@
 //! Settings for people to read: secrets are left out (celery/app/utils.py `filter_hidden_settings`, `sanitize_url`).
 
-use std::sync::LazyLock;
+use std::fmt;
+use std::sync::{Arc, LazyLock};
 
 use regex::Regex;
 
+use crate::Result;
 use crate::config::Config;
 use crate::protocol::{Map, Value, to_value};
 
@@ -19,6 +21,22 @@ static SECRET: LazyLock<Regex> = LazyLock::new(|| pattern("(?i)TOKEN|SECRET|PASS
 
 fn pattern(text: &str) -> Regex {
     Regex::new(text).expect("a constant pattern")
+}
+
+/// How an app in another language tells its own settings, secrets left out: those that are not the default, or all.
+#[derive(Clone)]
+pub(crate) struct Teller(pub(super) Arc<dyn Fn(bool) -> Result<Map> + Send + Sync>);
+
+impl Teller {
+    pub(crate) fn tell(&self, with_defaults: bool) -> Result<Map> {
+        (self.0)(with_defaults)
+    }
+}
+
+impl fmt::Debug for Teller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Teller")
+    }
 }
 
 /// The settings under Celery's names: those that are not the default, or all that this program knows.

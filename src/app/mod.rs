@@ -66,6 +66,7 @@ pub(crate) mod control;
 mod group_result;
 mod messages;
 mod monitor;
+mod observer;
 mod open;
 mod orders;
 mod outbox;
@@ -85,6 +86,7 @@ pub use group_result::GroupResult;
 pub(crate) use messages::Prepared;
 pub use messages::{Messages, Outgoing};
 pub use monitor::{Events, Monitor};
+pub use observer::{Observer, Revocation};
 pub(crate) use open::Open;
 pub(crate) use orders::Orders;
 pub use producer::Producer;
@@ -95,7 +97,7 @@ pub(crate) use sent_events::SentEvents;
 
 use crate::Result;
 use crate::config::Config;
-use crate::protocol::Signature;
+use crate::protocol::{Map, Signature};
 use crate::task::{Registry, Task};
 
 /// A Celery application in Rust: its name, its settings and its tasks (celery/app/base.py `Celery`).
@@ -104,8 +106,12 @@ pub struct App {
     name: String,
     config: Config,
     tasks: Registry,
+    /// Who tells the settings where this app stands for one in another language.
+    teller: Option<conf::Teller>,
     /// The first registration that failed; reported when the app is used, so that declarations can be chained.
     failed: Option<String>,
+    /// Is told what happens to the workers that are made from it.
+    observer: Option<Arc<dyn Observer>>,
     /// Made when it is first asked for; clones share it, until tasks or settings change.
     producer: Arc<OnceLock<Producer>>,
 }
@@ -117,7 +123,9 @@ impl App {
             name: name.into(),
             config: Config::default(),
             tasks: Registry::default(),
+            teller: None,
             failed: None,
+            observer: None,
             producer: Arc::default(),
         }
     }
@@ -138,6 +146,29 @@ impl App {
         self.producer = Arc::default();
         self.config = config;
         self
+    }
+
+    /// Has somebody told what happens to the app's workers.
+    #[must_use]
+    pub fn observed_by(self, observer: Arc<dyn Observer>) -> Self {
+        App { observer: Some(observer), ..self }
+    }
+
+    /// Who is told.
+    pub(crate) fn observer(&self) -> Option<Arc<dyn Observer>> {
+        self.observer.clone()
+    }
+
+    /// Has remote control's `conf` answered by an app in another language, for which this one stands: with all settings
+    /// if it is called with `true`, else with those that are not the default. It leaves out what is secret.
+    #[must_use]
+    pub fn with_settings_told(mut self, tell: impl Fn(bool) -> Result<Map> + Send + Sync + 'static) -> Self {
+        self.teller = Some(conf::Teller(Arc::new(tell)));
+        self
+    }
+
+    pub(crate) fn teller(&self) -> Option<&conf::Teller> {
+        self.teller.as_ref()
     }
 
     /// The app's name.

@@ -3,14 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use jiff::tz::TimeZone;
-
 use super::{App, control, new_id, parts};
 use crate::Result;
 use crate::control::ControlCall;
 use crate::events::Receiver;
 use crate::protocol::{AcceptContent, Map};
-use crate::time::Clock;
+use crate::time::{Clock, zone};
 use crate::transport::{Connection, Queue, Subscription, Transport};
 
 /// Where events are heard (celery/events/receiver.py `EventReceiver`). Nothing is connected to before
@@ -58,7 +56,7 @@ impl Monitor {
     pub async fn open(&self) -> Result<Events> {
         let connection = self.transport.connect().await?;
         let subscription = connection.subscribe(&self.queue).await?;
-        let offset = TimeZone::system().to_offset(self.clock.now()).seconds();
+        let offset = zone::local().to_offset(self.clock.now()).seconds();
         let mut events = Events {
             connection,
             subscription,

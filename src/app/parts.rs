@@ -11,7 +11,7 @@ use crate::backend::{self, BackendOptions, ResultBackend, RpcOptions};
 use crate::config::{Config, QueueDefinition};
 use crate::protocol::{Map, Value, to_value};
 use crate::redis_client::{RedisUrl, UrlPolicy};
-use crate::time::Clock;
+use crate::time::{Clock, zone};
 use crate::tls::TlsOptions;
 use crate::transport::{AmqpTransport, ExchangeType, MemoryTransport, Queue, RedisOptions, RedisTransport, Transport};
 use crate::{Error, ErrorKind, Result};
@@ -26,7 +26,7 @@ pub(crate) fn timezone(config: &Config) -> Result<TimeZone> {
             Error::new(ErrorKind::Configuration, format!("timezone: there is no zone '{name}'")).with_source(error)
         }),
         None if config.enable_utc => Ok(TimeZone::UTC),
-        None => Ok(TimeZone::system()),
+        None => Ok(zone::local()),
     }
 }
 

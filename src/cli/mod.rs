@@ -19,6 +19,7 @@ mod dead_letters;
 mod failure;
 mod host;
 pub mod log;
+mod memory;
 mod node;
 mod options;
 mod pidfile;
@@ -28,7 +29,6 @@ mod settings;
 mod signals;
 mod supervisor;
 mod worker;
-mod zone;
 
 use std::env;
 use std::ffi::OsString;

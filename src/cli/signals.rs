@@ -22,6 +22,18 @@ pub(super) enum Heeded {
     User1,
 }
 
+impl Heeded {
+    /// Its name, if it ends the worker for good.
+    pub(super) fn ends(self) -> Option<&'static str> {
+        match self {
+            Heeded::Terminate => Some("SIGTERM"),
+            Heeded::Interrupt => Some("SIGINT"),
+            Heeded::Quit => Some("SIGQUIT"),
+            Heeded::Hangup | Heeded::User1 => None,
+        }
+    }
+}
+
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {

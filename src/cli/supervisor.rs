@@ -1,13 +1,17 @@
 //! [`Supervisor`]: a worker from its start to its end, steered by signals.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinError;
 use tokio::time::{Sleep, sleep};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::failure::{Code, Failure, say};
-use super::signals::{Action, Escalation, Signals, announce};
+use super::memory;
+use super::signals::{Action, Escalation, Heeded, Signals, announce};
+use crate::app::Observer;
 use crate::worker::{Shutdown, Worker, WorkerHandle};
 use crate::{Error, ErrorKind, Result};
 
@@ -18,6 +22,8 @@ pub(super) struct Supervisor {
     escalation: Escalation,
     /// How long a cold shutdown lets tasks finish first (`worker_soft_shutdown_timeout`).
     soft: Duration,
+    /// Is told of shutdowns.
+    observer: Option<Arc<dyn Observer>>,
 }
 
 /// How a worker ended.
@@ -36,8 +42,8 @@ impl Supervisor {
     ///
     /// # Errors
     /// `Io`
-    pub(super) fn new(remapped: bool, soft: Duration) -> Result<Self> {
-        Ok(Supervisor { signals: Signals::heed()?, escalation: Escalation::new(remapped), soft })
+    pub(super) fn new(remapped: bool, soft: Duration, observer: Option<Arc<dyn Observer>>) -> Result<Self> {
+        Ok(Supervisor { signals: Signals::heed()?, escalation: Escalation::new(remapped), soft, observer })
     }
 
     /// Throws away what waits in the worker's queues, and says how much that was; an ending, if a signal came first.
@@ -52,7 +58,7 @@ impl Supervisor {
                     say_purged(purged?);
                     return Ok(None);
                 }
-                (action, said) = next_action(&mut self.signals, &mut self.escalation) => {
+                (_, action, said) = next_action(&mut self.signals, &mut self.escalation) => {
                     announce(said);
                     if action != Action::Dump {
                         return Ok(Some(self.stopped()));
@@ -65,6 +71,7 @@ impl Supervisor {
     /// Runs the worker to its end.
     pub(super) async fn run(mut self, worker: Worker) -> Ending {
         let handle = worker.handle();
+        let _small = AbortOnDropHandle::new(tokio::spawn(memory::stay_small(handle.clone())));
         // On the runtime's threads, where what it wakes and what wakes it are.
         let mut running = tokio::spawn(worker.run());
         let mut soft_phase = pin!(None);
@@ -75,7 +82,7 @@ impl Supervisor {
                     soft_phase.set(None);
                     handle.shutdown(Shutdown::Cold);
                 }
-                (action, said) = next_action(&mut self.signals, &mut self.escalation) => {
+                (signal, action, said) = next_action(&mut self.signals, &mut self.escalation) => {
                     // First what is to be done: whoever reads what is said may have stopped reading.
                     match action {
                         Action::Exit => return Ending::Stopped(Code::Failure as u8),
@@ -86,11 +93,21 @@ impl Supervisor {
                         action => act(action, &handle),
                     }
                     announce(said);
+                    self.observe(signal, action);
                     if action == Action::Cold && !self.soft.is_zero() {
                         tracing::warn!("Initiating Soft Shutdown, terminating in {} seconds", self.soft.as_secs_f64());
                     }
                 }
             }
+        }
+    }
+
+    /// celery/apps/worker.py `_shutdown_handler`.
+    fn observe(&self, signal: Heeded, action: Action) {
+        let (Some(observer), Some(name)) = (&self.observer, signal.ends()) else { return };
+        match action {
+            Action::Warm => observer.shutting_down(name, "Warm", u8::from(signal == Heeded::Interrupt)),
+            _ => observer.shutting_down(name, "Cold", Code::Failure as u8),
         }
     }
 
@@ -118,8 +135,10 @@ fn act(action: Action, handle: &WorkerHandle) {
 }
 
 /// What the next signal asks for, and what is to be said about it.
-async fn next_action(signals: &mut Signals, escalation: &mut Escalation) -> (Action, &'static [&'static str]) {
-    escalation.step(signals.next().await)
+async fn next_action(signals: &mut Signals, escalation: &mut Escalation) -> (Heeded, Action, &'static [&'static str]) {
+    let signal = signals.next().await;
+    let (action, said) = escalation.step(signal);
+    (signal, action, said)
 }
 
 /// Waits for the end of the soft phase; where there is none, for ever.

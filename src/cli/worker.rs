@@ -19,10 +19,9 @@ use super::options::{GlobalOptions, WorkerArguments, names};
 use super::pidfile::Pidfile;
 use super::settings;
 use super::supervisor::{Ending, Supervisor};
-use super::zone;
 use crate::app::App;
 use crate::config::Config;
-use crate::time::Clock;
+use crate::time::{Clock, zone};
 use crate::worker::{Worker, WorkerOptions};
 use crate::{Error, ErrorKind, Result};
 
@@ -81,7 +80,7 @@ async fn serve(
     arguments: &WorkerArguments,
     node: &NodeName,
 ) -> Result<Ending, Failure> {
-    let mut supervisor = Supervisor::new(is_remapped(), app.config().worker_soft_shutdown_timeout)?;
+    let mut supervisor = Supervisor::new(is_remapped(), app.config().worker_soft_shutdown_timeout, app.observer())?;
     let selected = names(arguments.queues.queues.as_deref());
     let queues = app.config().consume_from(&selected, &names(arguments.queues.exclude_queues.as_deref()))?;
     let options = WorkerOptions { hostname: node.to_string(), queues, seed: fastrand::u64(..) };

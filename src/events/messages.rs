@@ -1,14 +1,13 @@
 //! [`messages`]: what events are sent as.
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::Event;
+use super::together::Together;
 use crate::Result;
 use crate::protocol::{Map, Message, Properties, Serializer, Value};
-
-/// How many task events one message holds at most. Celery's dispatcher sends 24 at most, and receivers take any number;
-/// a message of so many is some ten kilobytes long.
-const TOGETHER: usize = 100;
+use crate::time::zone;
 
 /// The node that events come from, as all of them tell it.
 #[derive(Debug, Clone)]
@@ -42,12 +41,18 @@ impl Origin {
         Origin {
             hostname: hostname.into(),
             pid: std::process::id(),
-            timezone: TimeZone::system(),
+            timezone: zone::local(),
             sw_ident: "celeriac",
             sw_ver: env!("CARGO_PKG_VERSION"),
             // Python's `platform.system()`.
             sw_sys: if cfg!(target_os = "macos") { "Darwin" } else { "Linux" },
         }
+    }
+
+    /// Hours west of UTC, as a float (celery/utils/time.py `utcoffset`): Berlin in winter is at -1.0.
+    pub(super) fn utcoffset(&self, time: Timestamp) -> f64 {
+        // No zone is at 0 west: Python writes 0.0 for UTC, and not -0.0.
+        f64::from(0 - self.timezone.to_offset(time).seconds()) / 3600.0
     }
 }
 
@@ -61,49 +66,52 @@ pub fn messages(
     origin: &Origin,
     serializer: Serializer,
 ) -> Result<Vec<EventMessage>> {
-    let (mut messages, mut together) = (Vec::new(), Vec::new());
+    let (mut messages, mut together) = (Vec::new(), Together::new(origin.clone(), serializer));
     for event in events {
-        let single = (!event.is_buffered()).then(|| event.name().replace('-', "."));
-        let fields = Value::Map(event.into_map(origin));
-        match single {
-            None => together.push(fields),
-            Some(routing_key) => {
-                messages.extend(multi(&mut together, origin, serializer)?);
-                messages.push(message(routing_key, &fields, origin, serializer)?);
-            }
-        }
-        if together.len() == TOGETHER {
-            messages.extend(multi(&mut together, origin, serializer)?);
+        if event.is_buffered() {
+            together.push(event)?;
+        } else {
+            multi(&mut together, origin, serializer, &mut messages)?;
+            messages.push(single(event, origin, serializer)?);
         }
     }
-    messages.extend(multi(&mut together, origin, serializer)?);
+    multi(&mut together, origin, serializer, &mut messages)?;
     Ok(messages)
 }
 
 /// What has gathered, if anything has.
-fn multi(together: &mut Vec<Value>, origin: &Origin, serializer: Serializer) -> Result<Option<EventMessage>> {
-    if together.is_empty() {
-        return Ok(None);
+fn multi(
+    together: &mut Together,
+    origin: &Origin,
+    serializer: Serializer,
+    messages: &mut Vec<EventMessage>,
+) -> Result<()> {
+    for bundle in together.take(usize::MAX) {
+        messages.push(bundle.into_message(origin, serializer)?);
     }
-    let events = Value::List(std::mem::take(together));
-    message("task.multi".to_owned(), &events, origin, serializer).map(Some)
+    Ok(())
 }
 
-fn message(routing_key: String, body: &Value, origin: &Origin, serializer: Serializer) -> Result<EventMessage> {
+fn single(event: Event, origin: &Origin, serializer: Serializer) -> Result<EventMessage> {
+    let routing_key = event.name().replace('-', ".");
+    let body = serializer.encode(&Value::Map(event.into_map(origin)))?;
+    Ok(wrapped(routing_key, body, origin, serializer))
+}
+
+/// The message of that body.
+pub(super) fn wrapped(routing_key: String, body: Vec<u8>, origin: &Origin, serializer: Serializer) -> EventMessage {
     let message = Message {
         headers: Map::from([("hostname", origin.hostname.as_str())]),
         properties: Properties { delivery_mode: Some(1), priority: Some(0), ..Properties::default() },
         content_type: Some(serializer.content_type().to_owned()),
         content_encoding: Some(serializer.content_encoding().to_owned()),
-        body: serializer.encode(body)?.into(),
+        body: body.into(),
     };
-    Ok(EventMessage { routing_key, message })
+    EventMessage { routing_key, message }
 }
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
     use crate::events::{Heartbeat, Kind, Stamp};
     use crate::protocol::json;
@@ -140,5 +148,16 @@ mod tests {
             assert_eq!(message.content_type.as_deref(), Some("application/json"));
         }
         assert_eq!(messages([], &Origin::new("w1@h"), Serializer::Json).unwrap(), []);
+    }
+
+    #[test]
+    fn the_offset_is_told_in_hours_west_of_utc() {
+        let time: Timestamp = "2026-01-15T12:00:00Z".parse().unwrap();
+        let rows = [("Europe/Berlin", -1.0), ("America/New_York", 5.0), ("Asia/Kolkata", -5.5), ("UTC", 0.0)];
+        for (name, hours) in rows {
+            let origin = Origin { timezone: TimeZone::get(name).unwrap(), ..Origin::new("h") };
+            let offset = origin.utcoffset(time);
+            assert_eq!((offset, offset.is_sign_negative()), (hours, hours < 0.0), "{name}");
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! Events as values: what a node tells monitors of itself and of its tasks (celery/events).
 //!
 //! An [`Event`] has the fields that Celery gives it, in Celery's order; an [`Origin`] is the node that all of its events
-//! come from; [`messages`] are what events are sent as, those of tasks many in one message; [`Groups`] says which are wanted.
+//! come from; [`messages`] are what events are sent as, those of tasks many in one message: `Together` writes them as they
+//! happen; [`Groups`] says which are wanted.
 //! On the other side a [`Receiver`] reads messages of events; a [`Dumper`] writes events as lines; a [`Cluster`] is what
 //! is known from them; a [`Party`] are the other workers that are there, and [`Elections`] say which of them does what one is to do.
 //!
@@ -11,10 +12,13 @@ mod cluster;
 mod dumper;
 mod election;
 mod event;
+mod fields;
 mod groups;
+mod json_events;
 mod messages;
 mod party;
 mod receiver;
+mod together;
 
 use cluster::WORKERS;
 pub use cluster::{Cluster, SeenTask, SeenWorker, WINDOW};
@@ -25,3 +29,4 @@ pub use groups::Groups;
 pub use messages::{EventMessage, Origin, messages};
 pub use party::{News, Party};
 pub use receiver::Receiver;
+pub(crate) use together::{Bundle, TOGETHER, Together};

@@ -25,18 +25,20 @@ fn write(out: &mut Vec<u8>, value: f64, [nan, infinity, negative_infinity]: [&st
 /// exponent is written (CPython's `float_repr_style` "short": below 1e-4 and from 1e16 on).
 fn write_finite(out: &mut Vec<u8>, value: f64) {
     let text = shortest(value);
-    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let text = text.as_str();
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((text, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
     let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |mantissa| ("-", mantissa));
-    let digits: Vec<u8> = mantissa.bytes().filter(u8::is_ascii_digit).collect();
+    // Digits but for the point after the first of them.
+    let digits = mantissa.bytes().filter(u8::is_ascii_digit);
     out.extend_from_slice(sign.as_bytes());
     match exponent {
         -4..0 => {
             out.extend_from_slice(b"0.");
             out.resize(out.len() + exponent.unsigned_abs() as usize - 1, b'0');
-            out.extend_from_slice(&digits);
+            out.extend(digits);
         }
-        0..16 => write_positional(out, &digits, exponent as usize + 1),
+        0..16 => write_positional(out, digits, exponent as usize + 1),
         _ => {
             // Writing to a vector cannot fail.
             let sign = if exponent < 0 { '-' } else { '+' };
@@ -46,26 +48,46 @@ fn write_finite(out: &mut Vec<u8>, value: f64) {
 }
 
 /// Appends digits of which the first `whole` stand before the point, with a digit on either side of it.
-fn write_positional(out: &mut Vec<u8>, digits: &[u8], whole: usize) {
-    let (before, after) = digits.split_at(whole.min(digits.len()));
-    out.extend_from_slice(before);
-    out.resize(out.len() + whole - before.len(), b'0');
+fn write_positional(out: &mut Vec<u8>, mut digits: impl Iterator<Item = u8>, whole: usize) {
+    out.extend((0..whole).map(|_| digits.next().unwrap_or(b'0')));
     out.push(b'.');
-    out.extend_from_slice(if after.is_empty() { b"0" } else { after });
+    out.push(digits.next().unwrap_or(b'0'));
+    out.extend(digits);
 }
 
 /// The shortest digits with an exponent. Where two texts of that length are equally near, Python takes the even one and
 /// Rust the larger; rounding to that length takes the even one. A float has such neighbours only at its full precision.
-fn shortest(value: f64) -> String {
-    let text = format!("{value:e}");
-    let digits = text.bytes().take_while(|byte| *byte != b'e').filter(u8::is_ascii_digit).count();
+fn shortest(value: f64) -> Text {
+    let text = Text::of(format_args!("{value:e}"));
+    let digits = text.as_str().bytes().take_while(|byte| *byte != b'e').filter(u8::is_ascii_digit).count();
     if digits >= 15 {
-        let rounded = format!("{value:.*e}", digits - 1);
-        if rounded.parse() == Ok(value) {
+        let rounded = Text::of(format_args!("{value:.*e}", digits - 1));
+        if rounded.as_str().parse() == Ok(value) {
             return rounded;
         }
     }
     text
+}
+
+/// A float with an exponent, which is never longer than `-1.7976931348623157e-308`.
+struct Text {
+    bytes: [u8; 32],
+    length: usize,
+}
+
+impl Text {
+    fn of(float: std::fmt::Arguments<'_>) -> Self {
+        let mut bytes = [0; 32];
+        let mut rest = bytes.as_mut_slice();
+        // There is room for it.
+        let _ = rest.write_fmt(float);
+        let length = 32 - rest.len();
+        Text { bytes, length }
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ pub use context::{SignatureSink, StateSink, TaskContext};
 pub use options::TaskOptions;
 pub use outcome::{Interrupt, Outcome};
 pub use panics::outcome_of_panic;
-pub use pool::{Call, CallEnd, Line, Order, Pool, Raised, Report, StoredMeta};
+pub use pool::{Call, CallEnd, Fate, How, Line, Order, Pool, Raised, Report, StoredMeta};
 pub use registry::Registry;
 pub use request::Request;
 pub use retry::Retry;

@@ -3,8 +3,8 @@
 //! A task that names a pool ([`Task::pool`](super::Task::pool)) is not run by the worker: its message is handed over as it
 //! came, and what stock Celery's tracer does in a pool process is done wherever the pool is. It decodes the body, runs the
 //! task, sends what follows it and makes its result. The worker does what stock Celery's main process does: it decides when
-//! a message begins, acknowledges it, watches over its limits, stores what it is given to store, and says what became of a
-//! run whose process is gone.
+//! a message begins, acknowledges it, watches over its limits, stores what it is given to store, and says what becomes of a
+//! run whose process is gone: a [`Fate`], which the pool carries out where it can.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Request;
+use crate::Error;
 use crate::protocol::{Exception, Message, State};
 
 /// Runs messages elsewhere.
@@ -28,10 +29,21 @@ pub trait Pool: Send + Sync + std::fmt::Debug {
     /// itself dropped, that is [`Order::Kill`].
     fn run(self: Arc<Self>, call: Call) -> BoxFuture<'static, CallEnd>;
 
+    /// Whether it carries out a [`Fate`]: it stores what has become of a task that it does not run, has follow what is to
+    /// follow that, and waits for no run meanwhile. Otherwise the worker does it, as for tasks of its own.
+    fn concludes(&self) -> bool {
+        false
+    }
+
     /// How many calls it takes at this moment, those that wait in it among them; beyond that they wait in the worker, where
     /// they can be revoked and given back. `None`: as many as the worker runs at a time.
     fn places(&self) -> Option<usize> {
         None
+    }
+
+    /// Whether it can end a run before its time. If not, there are no limits on the time of what runs here.
+    fn ends_runs(&self) -> bool {
+        true
     }
 
     /// A worker begins, on the runtime of the caller, and runs so many at a time. Starting twice is harmless.
@@ -39,6 +51,12 @@ pub trait Pool: Send + Sync + std::fmt::Debug {
 
     /// The worker is to run so many at a time from now on. What runs beyond that goes on.
     fn resize(&self, _size: usize) {}
+
+    /// Resolves with the reason when nothing can be run here any more: the worker stops then, warmly, and says why. What has
+    /// not begun is given back.
+    async fn failed(&self) -> Error {
+        std::future::pending().await
+    }
 
     /// The worker has ended, and every run with it. Stopping twice, or what was not started, is harmless.
     async fn stop(&self) {}
@@ -51,6 +69,9 @@ pub struct Call {
     pub request: Arc<Request>,
     /// The message but for its headers, which the request has. The body is the producer's bytes.
     pub message: Message,
+    /// Not to be run: what has become of the task, to be carried out. The end is [`CallEnd::Ignore`] then, or what the
+    /// pool knows better: a success that was stored before, a retry, a message that goes back.
+    pub fate: Option<Fate>,
     reports: mpsc::UnboundedSender<Report>,
     orders: mpsc::UnboundedReceiver<Order>,
 }
@@ -83,6 +104,10 @@ pub struct StoredMeta {
     pub state: State,
     /// The meta, serialized and perhaps compressed (celery/backends/base.py `Backend._get_result_meta`).
     pub payload: Bytes,
+    /// The queue that `rpc://` sends it to, of the request that it is about; other backends do not look at it.
+    pub reply_to: Option<String>,
+    /// What it is sent with there; else the task's id.
+    pub correlation_id: Option<String>,
 }
 
 /// What a run is told from outside.
@@ -95,6 +120,37 @@ pub enum Order {
     Signal(i64),
     /// The run is to be over: its process is ended, and killed if that does not help.
     Kill,
+}
+
+/// What becomes of a task without a run that says so.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fate {
+    /// Why.
+    pub how: How,
+    /// What whoever waits for the result is to see.
+    pub exception: Exception,
+}
+
+/// Why a task has no run that says what it came to (celery/worker/request.py).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// The hard limit passed: `Request.on_timeout`.
+    TimeLimit,
+    /// Its process is gone: `Request.on_failure` with a `WorkerLostError`.
+    Lost,
+    /// It threw its message away: `Request.on_failure` with a `Reject`.
+    Rejected,
+    /// It was revoked, or its time has passed: `Request._announce_revoked`.
+    Revoked {
+        /// The number of the signal that ended it.
+        signal: Option<i64>,
+        /// Its time has passed.
+        is_expired: bool,
+    },
+    /// It was cut short, and its message comes back: `Request._announce_cancelled`.
+    Cancelled,
+    /// It was not run, for it cannot be.
+    Failed,
 }
 
 /// How a run ended.
@@ -149,7 +205,13 @@ impl Call {
     pub fn new(request: Arc<Request>, message: Message) -> (Call, Line) {
         let (reports, reported) = mpsc::unbounded_channel();
         let (ordering, orders) = mpsc::unbounded_channel();
-        (Call { request, message, reports, orders }, Line { reports: reported, orders: ordering })
+        (Call { request, message, fate: None, reports, orders }, Line { reports: reported, orders: ordering })
+    }
+
+    /// A call that is not to be run: its fate is to be carried out.
+    pub fn with_fate(request: Arc<Request>, message: Message, fate: Fate) -> (Call, Line) {
+        let (call, line) = Call::new(request, message);
+        (Call { fate: Some(fate), ..call }, line)
     }
 
     /// Tells that the task begins.

@@ -192,6 +192,7 @@ impl Worker {
             task_events: config.worker_send_task_events,
             heartbeat: self.heartbeat,
             gossips: self.gossips,
+            observer: self.app.observer(),
             lamport: Arc::clone(clock),
             clock: self.clock.clone(),
             tally: Arc::clone(tally),

@@ -239,8 +239,10 @@ impl Consumer {
             }
             self.do_chores();
             self.autoscale();
+            self.follow_pools();
             self.start_reserved();
             self.look_up();
+            self.handle.relief.held(self.running.len() + self.not_begun());
         }
         Ok(())
     }
@@ -255,6 +257,12 @@ impl Consumer {
             concurrency: self.pool.size(),
         };
         pulse.beat(Instant::now(), load);
+    }
+
+    /// How much is held that has not begun.
+    fn not_begun(&self) -> usize {
+        let suspects = self.quarantine.as_ref().map_or(0, Quarantine::len);
+        self.reserved.len() + self.held.len() + self.limits.waiting() + suspects
     }
 
     /// A warm shutdown does not wait for ever for a broker or a backend that is away.
@@ -419,8 +427,7 @@ impl Consumer {
 
     /// Drops all that has not begun.
     fn drop_waiting(&mut self) {
-        let suspects = self.quarantine.as_ref().map_or(0, Quarantine::len);
-        let waiting = self.reserved.len() + self.held.len() + self.limits.waiting() + suspects;
+        let waiting = self.not_begun();
         if waiting > 0 {
             info!("Restoring {waiting} unacknowledged message(s)");
         }

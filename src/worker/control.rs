@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tracing::{debug, error, info, warn};
 
 use super::consumer::Consumer;
@@ -13,6 +14,11 @@ use super::revoked::{stamps_of, values};
 use super::running::Run;
 use crate::control::{self, Command, ControlRequest, Inspection, Rate, Signal, Steering, TimeLimit};
 use crate::protocol::{Exception, Map, Value, repr};
+
+/// A task that revokes others may store next what they failed of, as Celery does with the body of a chord that is a group
+/// (celery/backends/base.py `_handle_group_chord_error`): that is what who waits for them is to see first, as with a stock
+/// worker, whose main process takes longer than that.
+const AFTER_WHO_REVOKES: Duration = Duration::from_millis(50);
 
 /// What a command comes to.
 struct Answer {
@@ -49,6 +55,9 @@ impl Consumer {
         });
         let remote = Arc::clone(&self.remote);
         tokio::spawn(async move {
+            if request.reply_to.is_none() && !answer.revoked.is_empty() {
+                sleep(AFTER_WHO_REVOKES).await;
+            }
             remote.mark_as_revoked(&answer.revoked).await;
             if let Some(reply_to) = request.reply_to {
                 remote.reply(reply_to, request.ticket, value).await;

@@ -1,30 +1,32 @@
 //! [`Dispatcher`]: makes events of what happens, and sends them to whoever listens.
 //!
-//! Tasks never wait for it. An event is put into a buffer that has a bound, and a background part sends what has gathered,
-//! many events in one message; where a broker that is slow or away lets the buffer fill up, what comes then is dropped,
-//! counted, and told of in the log once. While task events are not wanted nothing is made for them.
+//! Tasks never wait for it. An event is written into a buffer that has a bound ([`Gathered`]), and a background part sends
+//! what has gathered, many events in one message; where a broker that is slow or away lets the buffer fill up, what comes
+//! then is dropped, counted, and told of in the log once. While task events are not wanted nothing is made for them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use super::gathered::Gathered;
 use super::malformed::Malformed;
 use super::publisher::{Current, changed_from};
 use super::request::Work;
 use super::told::{ended, received};
 use super::witness::{Ended, Listener, Tally};
-use crate::Error;
+use crate::app::Observer;
 use crate::control::LamportClock;
 use crate::events::{Event, EventMessage, Groups, Heartbeat, Kind, Load, Origin, Stamp, messages};
 use crate::protocol::Serializer;
 use crate::time::Clock;
 use crate::transport::{Backoff, Publication};
+use crate::{Error, Result};
 
 /// How many events wait at most.
 const BUFFER: usize = 20_000;
@@ -45,7 +47,7 @@ pub(crate) struct Dispatcher {
     is_mute: bool,
     lamport: Arc<LamportClock>,
     clock: Clock,
-    events: mpsc::Sender<Event>,
+    gathered: Arc<Gathered>,
     orders: mpsc::UnboundedSender<Order>,
     /// Cancelled when the worker ends.
     ending: CancellationToken,
@@ -77,6 +79,8 @@ pub(crate) struct DispatcherParts {
     pub(crate) heartbeat: Option<Duration>,
     /// The worker talks to others.
     pub(crate) gossips: bool,
+    /// Is told of heartbeats.
+    pub(crate) observer: Option<Arc<dyn Observer>>,
     pub(crate) lamport: Arc<LamportClock>,
     pub(crate) clock: Clock,
     pub(crate) tally: Arc<Tally>,
@@ -93,7 +97,7 @@ impl DispatcherParts {
 impl Dispatcher {
     /// A dispatcher and its background part, which ends some time after [`Listener::offline`].
     pub(crate) fn start(parts: DispatcherParts) -> (Arc<Self>, JoinHandle<()>) {
-        let (events, received) = mpsc::channel(BUFFER);
+        let gathered = Arc::new(Gathered::new(BUFFER, parts.origin.clone(), parts.serializer));
         let (orders, ordered) = mpsc::unbounded_channel();
         let dispatcher = Arc::new(Dispatcher {
             groups: match parts.is_mute() {
@@ -103,14 +107,15 @@ impl Dispatcher {
             is_mute: parts.is_mute(),
             lamport: Arc::clone(&parts.lamport),
             clock: parts.clock.clone(),
-            events,
+            gathered: Arc::clone(&gathered),
             orders,
             ending: CancellationToken::new(),
             dropped: AtomicU64::new(0),
         });
         let (ending, backoff) = (dispatcher.ending.clone(), Backoff::new(parts.seed));
-        let sending = Sending { parts, ending, unsent: Vec::new(), next_beat: None, backoff, is_refused: false };
-        (dispatcher, tokio::spawn(sending.run(received, ordered)))
+        let sending =
+            Sending { parts, gathered, ending, unsent: Vec::new(), next_beat: None, backoff, is_refused: false };
+        (dispatcher, tokio::spawn(sending.run(ordered)))
     }
 
     /// celery/worker/control.py `enable_events`: whether that is news.
@@ -155,10 +160,16 @@ impl Dispatcher {
     }
 
     fn send(&self, kind: Kind) {
-        let stamp = Stamp { clock: self.lamport.forward(), time: self.clock.now() };
-        // Once the last word is said nothing is sent any more.
-        let is_full = matches!(self.events.try_send(Event { kind, stamp }), Err(TrySendError::Full(_)));
-        if is_full && self.dropped.fetch_add(1, Ordering::Relaxed) == 0 {
+        let stamp = || Stamp { clock: self.lamport.forward(), time: self.clock.now() };
+        match self.gathered.put(|| Event { kind, stamp: stamp() }) {
+            Ok(true) => {}
+            Ok(false) => self.drop_one(),
+            Err(error) => warn!("cannot write an event: {error}"),
+        }
+    }
+
+    fn drop_one(&self) {
+        if self.dropped.fetch_add(1, Ordering::Relaxed) == 0 {
             warn!("More events happen than the broker takes: the first of them is dropped, and others may be");
         }
     }
@@ -183,7 +194,7 @@ impl Listener for Dispatcher {
 
     fn ended(&self, work: &Work, end: &Ended<'_>) {
         if self.wants(work) {
-            ended(&work.request.id, end, &work.task.policy).into_iter().for_each(|kind| self.send(kind));
+            ended(&work.request.id, end, &work.task.policy).for_each(|kind| self.send(kind));
         }
     }
 
@@ -210,6 +221,7 @@ impl Listener for Dispatcher {
 /// The background part.
 struct Sending {
     parts: DispatcherParts,
+    gathered: Arc<Gathered>,
     ending: CancellationToken,
     /// Made of events, and not yet with the broker.
     unsent: Vec<Publication>,
@@ -221,71 +233,74 @@ struct Sending {
 }
 
 impl Sending {
-    async fn run(mut self, mut events: mpsc::Receiver<Event>, mut orders: mpsc::UnboundedReceiver<Order>) {
-        let (ending, mut batch) = (self.ending.clone(), Vec::new());
+    async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
+        let (ending, gathered) = (self.ending.clone(), Arc::clone(&self.gathered));
         loop {
+            let mut said = Vec::new();
             tokio::select! {
                 biased;
                 () = ending.cancelled() => break,
                 order = orders.recv() => match order {
-                    Some(Order::Online) => self.online(&mut batch),
-                    Some(Order::Heartbeat) => batch.push(self.asked()),
-                    Some(Order::Say(kind)) => batch.push(self.event(kind)),
-                    Some(Order::SayAt(clocks, kind)) => {
-                        let event = self.event(kind);
-                        let at = |clock: &u64| Event { stamp: Stamp { clock: *clock, ..event.stamp }, ..event.clone() };
-                        batch.extend(clocks.iter().map(at));
-                    }
+                    Some(order) => self.carry_out(order, &mut said),
                     None => break,
                 },
-                () = due(self.next_beat) => self.beat(&mut batch),
-                count = events.recv_many(&mut batch, BATCH) => match count {
-                    0 => break,
-                    BATCH => {}
-                    _ => sleep(GATHER).await,
+                () = due(self.next_beat) => self.beat(&mut said),
+                count = gathered.some() => if count < BATCH {
+                    sleep(GATHER).await;
                 },
             }
-            fill(&mut batch, &mut events);
+            self.add(messages(said, &self.parts.origin, self.parts.serializer));
+            self.gather();
             tokio::select! {
                 biased;
                 () = ending.cancelled() => break,
-                () = self.send(&mut batch) => {}
+                () = self.send() => {}
             }
         }
         // Nobody waits long for a broker that is away.
-        let _ = timeout(LAST_WORDS, self.end(batch, events)).await;
+        let _ = timeout(LAST_WORDS, self.end()).await;
     }
 
     /// What waits leaves, and then the last word.
-    async fn end(mut self, mut batch: Vec<Event>, mut events: mpsc::Receiver<Event>) {
-        loop {
-            fill(&mut batch, &mut events);
-            let is_last = batch.len() < BATCH;
-            if is_last && let Some(interval) = self.parts.heartbeat {
-                let heartbeat = self.heartbeat(interval);
-                batch.push(self.event(Kind::WorkerOffline(heartbeat)));
-            }
-            self.send(&mut batch).await;
-            if is_last {
-                return;
+    async fn end(mut self) {
+        self.gathered.close();
+        while self.gather() > 0 {
+            self.send().await;
+        }
+        if let Some(interval) = self.parts.heartbeat {
+            let offline = self.event(Kind::WorkerOffline(self.heartbeat(interval)));
+            self.add(messages([offline], &self.parts.origin, self.parts.serializer));
+        }
+        self.send().await;
+    }
+
+    fn carry_out(&mut self, order: Order, said: &mut Vec<Event>) {
+        match order {
+            Order::Online => self.online(said),
+            Order::Heartbeat => said.push(self.asked()),
+            Order::Say(kind) => said.push(self.event(kind)),
+            Order::SayAt(clocks, kind) => {
+                let event = self.event(kind);
+                let at = |clock: &u64| Event { stamp: Stamp { clock: *clock, ..event.stamp }, ..event.clone() };
+                said.extend(clocks.iter().map(at));
             }
         }
     }
 
-    fn online(&mut self, batch: &mut Vec<Event>) {
+    fn online(&mut self, said: &mut Vec<Event>) {
         if let Some(interval) = self.parts.heartbeat {
             let heartbeat = self.heartbeat(interval);
-            batch.push(self.event(Kind::WorkerOnline(heartbeat)));
+            said.push(self.event(Kind::WorkerOnline(heartbeat)));
             self.next_beat = Some(Instant::now() + interval);
         }
     }
 
     /// No heartbeats gather while there is no connection: the worker will be online when there is one.
-    fn beat(&mut self, batch: &mut Vec<Event>) {
+    fn beat(&mut self, said: &mut Vec<Event>) {
         self.next_beat = None;
         if let Some(interval) = self.parts.heartbeat.filter(|_| self.parts.connection.borrow().is_some()) {
             let heartbeat = self.heartbeat(interval);
-            batch.push(self.event(Kind::WorkerHeartbeat(heartbeat)));
+            said.push(self.event(Kind::WorkerHeartbeat(heartbeat)));
             self.next_beat = Some(Instant::now() + interval);
         }
     }
@@ -295,6 +310,7 @@ impl Sending {
     }
 
     fn heartbeat(&self, interval: Duration) -> Heartbeat {
+        self.parts.observer.iter().for_each(|observer| observer.beats());
         let (active, processed) = (self.parts.tally.active(), self.parts.tally.processed());
         let load = Load { active, processed, loadavg: loadavg() };
         Heartbeat { freq: interval.as_secs_f64().into(), load: Some(load) }
@@ -304,9 +320,17 @@ impl Sending {
         Event { kind, stamp: Stamp { clock: self.parts.lamport.forward(), time: self.parts.clock.now() } }
     }
 
-    /// Sends a batch, and what is left of one before it; again while the broker is away. What it refuses is gone.
-    async fn send(&mut self, batch: &mut Vec<Event>) {
-        match messages(batch.drain(..), &self.parts.origin, self.parts.serializer) {
+    /// Takes the events of tasks that are to leave next, and says how many messages they are.
+    fn gather(&mut self) -> usize {
+        let bundles = self.gathered.take(BATCH);
+        let count = bundles.len();
+        let made = bundles.into_iter().map(|bundle| bundle.into_message(&self.parts.origin, self.parts.serializer));
+        self.add(made.collect());
+        count
+    }
+
+    fn add(&mut self, made: Result<Vec<EventMessage>>) {
+        match made {
             Ok(made) => self.unsent.extend(made.into_iter().map(|EventMessage { routing_key, message }| Publication {
                 exchange: self.parts.exchange.clone(),
                 routing_key,
@@ -314,6 +338,10 @@ impl Sending {
             })),
             Err(error) => warn!("cannot write events: {error}"),
         }
+    }
+
+    /// Sends what is unsent; again while the broker is away. What it refuses is gone.
+    async fn send(&mut self) {
         while !self.unsent.is_empty() {
             // The link, which has the other end, ends after this.
             let Ok(connection) = self.parts.connection.wait_for(Option::is_some).await.map(|now| now.clone()) else {
@@ -340,15 +368,6 @@ impl Sending {
         if !std::mem::replace(&mut self.is_refused, true) {
             warn!("events are not sent: {error}");
         }
-    }
-}
-
-/// Takes what has gathered.
-fn fill(batch: &mut Vec<Event>, events: &mut mpsc::Receiver<Event>) {
-    while batch.len() < BATCH
-        && let Ok(event) = events.try_recv()
-    {
-        batch.push(event);
     }
 }
 
@@ -380,6 +399,7 @@ mod tests {
             task_events: true,
             heartbeat: Some(Duration::from_secs(2)),
             gossips: true,
+            observer: None,
             lamport: Arc::default(),
             clock: Clock::system(),
             tally: Arc::default(),

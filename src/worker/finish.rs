@@ -4,6 +4,7 @@
 //! between two steps leaves the message unsettled, and it comes back.
 
 mod elsewhere;
+mod fate;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -173,6 +174,7 @@ impl Finisher {
 
     /// Ends work that is not run, as if it had come to this.
     pub(crate) async fn end(&self, work: &mut Work, conclusion: Conclusion) {
+        let Some(conclusion) = self.by_its_pool(work, conclusion).await else { return };
         match work.begin() {
             Ok(_) => self.carry_out(work, conclusion, &self.sink(work)).await,
             Err(error) => self.give_up(work, &error.to_string()).await,
@@ -390,6 +392,9 @@ impl Finisher {
 
     /// Ends work that is not to run: REVOKED with `TaskRevokedError(reason)`.
     async fn revoke(&self, work: &mut Work, reason: &str, is_expired: bool) {
+        if self.revoked_by_its_pool(work, reason, is_expired).await {
+            return;
+        }
         if !work.is_begun() {
             // What is to follow is in the body; a body that does not decode any more has nothing to follow it.
             let _ = work.begin();

@@ -56,6 +56,8 @@ pub(crate) struct Connector {
     /// Whether the next connection is tried again at all: the first one may differ from those after a loss.
     may_retry: bool,
     after_loss: bool,
+    /// The setting that says so for the first connection, until there was one.
+    on_startup: Option<&'static str>,
 }
 
 impl Connector {
@@ -67,6 +69,10 @@ impl Connector {
             patience: Patience::new(config.broker_connection_max_retries.filter(|&limit| limit > 0)),
             may_retry: config.retries_on_startup(),
             after_loss: config.broker_connection_retry,
+            on_startup: Some(match config.broker_connection_retry_on_startup {
+                Some(_) => "broker_connection_retry_on_startup",
+                None => "broker_connection_retry",
+            }),
         }
     }
 
@@ -76,12 +82,13 @@ impl Connector {
             tries += 1;
             let failed = match self.transport.connect().await {
                 Ok(connection) => {
-                    self.may_retry = self.after_loss;
+                    (self.may_retry, self.on_startup) = (self.after_loss, None);
                     return Ok(connection);
                 }
                 Err(failed) => failed,
             };
             if !self.may_retry || self.patience.is_spent(waited) || self.is_final(&failed) {
+                self.give_up(&failed);
                 return Err(failed);
             }
             let pause = self.backoff.next_pause();
@@ -97,6 +104,19 @@ impl Connector {
             ErrorKind::Configuration => true,
             ErrorKind::Authentication => !self.transport.capabilities().retries_refused_logins,
             _ => false,
+        }
+    }
+
+    /// The words of `Consumer.start` (celery/worker/consumer/consumer.py), if a setting is why there is no other try.
+    fn give_up(&self, failed: &Error) {
+        if !self.may_retry && !self.is_final(failed) {
+            let establish = if self.on_startup.is_some() { "establish" } else { "re-establish" };
+            let setting = self.on_startup.unwrap_or("broker_connection_retry");
+            error!(
+                critical = true,
+                "Retrying to {establish} a connection to the message broker after a connection loss has been disabled \
+                 (app.conf.{setting}=False). Shutting down..."
+            );
         }
     }
 

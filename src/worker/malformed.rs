@@ -2,6 +2,7 @@
 
 use tracing::{error, warn};
 
+use crate::app::Observer;
 use crate::protocol::{BodyError, Embed, Exception, HeaderError, Map, Message, TaskHeaders, Value, repr};
 use crate::task::Request;
 use crate::transport::{Receipt, Undecodable};
@@ -95,6 +96,18 @@ impl Fault {
 }
 
 impl Malformed {
+    /// Tells what stock Celery tells of such a message; of one that does not decode it tells nothing
+    /// (celery/worker/consumer/consumer.py `Consumer.on_unknown_message`, `on_unknown_task`, `on_invalid_task`).
+    pub(crate) fn tell(&self, observer: &dyn Observer) {
+        let Ok(message) = &self.message else { return };
+        match (self.class, &self.request) {
+            (Class::Unknown, _) => observer.rejected(message, None),
+            (Class::Invalid, _) => observer.rejected(message, Some(&self.reason)),
+            (Class::NotRegistered, Some(request)) => observer.unknown(message, &request.task, &request.id),
+            (Class::NotRegistered, None) | (Class::Undecodable, _) => {}
+        }
+    }
+
     pub(crate) fn new(
         delivery: Receipt,
         message: Message,

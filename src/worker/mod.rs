@@ -28,6 +28,7 @@ mod execute;
 mod farewell;
 mod finish;
 mod frozen;
+mod gathered;
 mod gossip;
 mod held;
 mod inspect;
@@ -38,6 +39,7 @@ mod mailbox;
 mod malformed;
 mod metas;
 mod mingle;
+mod observed;
 mod page;
 mod parking;
 mod patience;
@@ -49,6 +51,7 @@ mod publisher;
 mod pulse;
 mod queues;
 mod rate_limit;
+mod relief;
 mod remote;
 mod report;
 mod request;
@@ -96,10 +99,13 @@ pub use event::Shutdown;
 use intake::Tasks;
 use link::Link;
 use metas::Metas;
+use observed::Observed;
 pub use pool::Autoscale;
+use pools::Pools;
 use publisher::Publisher;
 use pulse::Pulse;
 use queues::Consumed;
+pub(crate) use relief::Relief;
 use sender::Broadcasts;
 use state_file::{Remembered, StateFile};
 use witness::{Tally, Witness};
@@ -156,6 +162,7 @@ pub struct Worker {
 pub struct WorkerHandle {
     events: mpsc::UnboundedSender<Event>,
     ready: watch::Sender<bool>,
+    relief: Relief,
 }
 
 impl Worker {
@@ -196,7 +203,7 @@ impl Worker {
             extended: app.config().result_extended,
         };
         let (events, receiver) = mpsc::unbounded_channel();
-        let handle = WorkerHandle { events, ready: watch::Sender::new(false) };
+        let handle = WorkerHandle { events, ready: watch::Sender::new(false), relief: Relief::default() };
         let state_file = app.config().worker_state_db.as_ref().map(StateFile::new);
         Ok(Worker {
             remembered: state_file.as_ref().map(StateFile::open).transpose()?.unwrap_or_default(),
@@ -306,7 +313,9 @@ impl Worker {
         let consumed: Consumed = Arc::new(watch::Sender::new(self.queues()));
         let watching = self.watch(&tally, &prefetch, &dispatcher, &consumed)?;
         let counts = watching.iter().map(|watching| Arc::clone(&watching.counts) as _);
-        let listeners = iter::once(Arc::clone(&dispatcher) as _).chain(counts);
+        let observed = self.app.observer().map(|observer| Arc::new(Observed::new(observer)) as _);
+        // Stock Celery sends its signal before the event.
+        let listeners = observed.into_iter().chain(iter::once(Arc::clone(&dispatcher) as _)).chain(counts);
         let witness = Arc::new(Witness::new(listeners.collect(), tally));
         let (neighbours, gossip) =
             self.neighbours(&current.subscribe(), &clock, &dispatcher, &stop_consuming, rng.u64(..))?;
@@ -336,12 +345,24 @@ impl Worker {
         let parts =
             Parts { pulse, ..self.parts(finisher, remote, poison, (parking, patient), disable_prefetch, &consumed) };
         let consumer = Consumer::new(parts, prefetch, pool, stop_consuming, &self.handle);
+        let failing = AbortOnDropHandle::new(tokio::spawn(stop_with(pools.clone(), self.handle)));
         let ended = consumer.run(self.events).await;
+        let ended = match failing.is_finished() {
+            true => failing.await.map_or(ended, Err),
+            false => ended,
+        };
         pools.stop().await;
         witness.offline();
         Background { writer, recording, dispatching, link, publishing, stop }.end().await;
         ended
     }
+}
+
+/// A worker whose pool is gone would be connected and deaf: it stops instead.
+async fn stop_with(pools: Pools, handle: WorkerHandle) -> crate::Error {
+    let error = pools.failed().await;
+    handle.shutdown(Shutdown::Warm);
+    error
 }
 
 /// What a worker is watched by.
@@ -400,5 +421,10 @@ impl WorkerHandle {
 
     fn is_ready(&self) {
         self.ready.send_replace(true);
+    }
+
+    /// When loads are over.
+    pub(crate) fn relief(&self) -> &Relief {
+        &self.relief
     }
 }

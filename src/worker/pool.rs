@@ -31,6 +31,8 @@ pub(crate) struct Pool {
     size: usize,
     /// How many messages are reserved for each place; 0: no bound.
     multiplier: usize,
+    /// How many calls a place takes at this moment.
+    depth: usize,
     /// Take no message before there is room to run it.
     disable_prefetch: bool,
     scaler: Option<Scaler>,
@@ -55,7 +57,7 @@ impl Pool {
             last_active: None,
         });
         let size = scaler.as_ref().map_or(size as usize, |scaler| scaler.min);
-        Pool { size, multiplier: multiplier as usize, disable_prefetch, scaler }
+        Pool { size, multiplier: multiplier as usize, depth: 1, disable_prefetch, scaler }
     }
 
     /// How many may run at a time now.
@@ -73,10 +75,18 @@ impl Pool {
     pub(crate) fn window(&self) -> usize {
         let places = self.scaler.as_ref().map_or(self.size, |scaler| scaler.max).max(1);
         match places.saturating_mul(self.multiplier) {
-            limit if !self.disable_prefetch => limit,
+            limit if !self.disable_prefetch => limit.saturating_mul(self.depth),
             0 => places,
             limit => limit.min(places),
         }
+    }
+
+    /// Each place takes so many calls from now on, and the window is as much wider, so that calls wait for places and not
+    /// the other way round; but who asks for one message for each process gets no more. Says whether the window is another.
+    pub(crate) fn deepen(&mut self, depth: usize) -> bool {
+        let before = self.window();
+        self.depth = if self.multiplier > 1 { depth.max(1) } else { 1 };
+        self.window() != before
     }
 
     /// The most and the least that may run at a time; `None`: the pool does not grow by itself.
@@ -163,6 +173,18 @@ mod tests {
 
     fn scaled(max: u32, min: u32) -> Pool {
         Pool::new(7, 4, false, Some(Autoscale { max, min, keepalive: Autoscale::KEEPALIVE }))
+    }
+
+    #[test]
+    fn places_that_take_more_calls_widen_the_window_unless_one_for_each_was_asked_for() {
+        let mut pool = Pool::new(2, 4, false, None);
+        assert_eq!((pool.deepen(4), pool.window()), (true, 32));
+        assert_eq!((pool.deepen(4), pool.window()), (false, 32));
+        assert_eq!((pool.deepen(1), pool.window()), (true, 8));
+        for mut pool in [Pool::new(2, 1, false, None), Pool::new(2, 4, true, None), Pool::new(2, 0, false, None)] {
+            let before = pool.window();
+            assert_eq!((pool.deepen(4), pool.window()), (false, before));
+        }
     }
 
     #[test]

@@ -5,7 +5,10 @@
 
 use std::sync::Arc;
 
+use futures_util::future::select_all;
+
 use super::DEFAULT_CONCURRENCY;
+use crate::Error;
 use crate::task::Pool;
 
 /// The number of a lane; 0 is this process.
@@ -63,6 +66,22 @@ impl Pools {
             None if self.pools.is_empty() => concurrency,
             None => self.handlers,
         }
+    }
+
+    /// How many calls each of `concurrency` places takes at this moment.
+    pub(crate) fn depth(&self, concurrency: usize) -> usize {
+        match self.counted().last() {
+            Some(lane) => self.places(lane, concurrency) / concurrency.max(1),
+            None => 1,
+        }
+    }
+
+    /// Resolves when one of them can run nothing any more.
+    pub(crate) async fn failed(&self) -> Error {
+        if self.pools.is_empty() {
+            return std::future::pending().await;
+        }
+        select_all(self.pools.iter().map(|pool| pool.failed())).await.0
     }
 
     pub(crate) async fn stop(&self) {

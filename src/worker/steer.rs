@@ -96,6 +96,13 @@ impl Consumer {
         self.pool.shrinks_at(self.load())?.checked_add(std::time::Duration::from_millis(1))
     }
 
+    /// Widens the window while places take more than one call each.
+    pub(super) fn follow_pools(&mut self) {
+        if self.pool.deepen(self.pools.depth(self.pool.size())) {
+            self.prefetch.set_limit(self.pool.window());
+        }
+    }
+
     fn resized(&self) {
         self.prefetch.set_limit(self.pool.window());
         self.pools.resize(self.pool.size());

@@ -62,8 +62,8 @@ pub(super) fn tales(end: &Ended<'_>, policy: &Policy) -> impl Iterator<Item = Ta
 }
 
 /// The events of a task's end, in Celery's order.
-pub(super) fn ended(uuid: &str, end: &Ended<'_>, policy: &Policy) -> Vec<Kind> {
-    tales(end, policy).map(|tale| event(tale, uuid.to_owned(), end)).collect()
+pub(super) fn ended(uuid: &str, end: &Ended<'_>, policy: &Policy) -> impl Iterator<Item = Kind> {
+    tales(end, policy).map(|tale| event(tale, uuid.to_owned(), end))
 }
 
 fn event(tale: Tale, uuid: String, end: &Ended<'_>) -> Kind {
@@ -159,7 +159,7 @@ mod tests {
         ];
         for (ending, policy, expected) in rows {
             let end = Ended { was_unsettled: policy.acks_late, ..Ended::plain(ending) };
-            let told: Vec<_> = ended("i", &end, policy).iter().map(name).collect();
+            let told: Vec<_> = ended("i", &end, policy).map(|kind| name(&kind)).collect();
             assert_eq!(told, expected, "{ending:?} {policy:?}");
         }
     }
@@ -204,7 +204,7 @@ mod tests {
             (Ended { is_expired: true, ..Ended::plain(Ending::Revoked) }, revoked(None, true)),
         ];
         for (end, expected) in rows {
-            assert_eq!(ended("i", &end, &policy), [expected], "{end:?}");
+            assert_eq!(ended("i", &end, &policy).collect::<Vec<_>>(), [expected], "{end:?}");
         }
     }
 }

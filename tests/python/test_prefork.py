@@ -3,6 +3,7 @@
 The extension must be where the package is: `scripts/extension.sh` builds it.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -13,14 +14,12 @@ import uuid
 
 import pytest
 from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
-from celery import chain, chord, group
+from celery import Celery, chain, chord, group
 from celery.exceptions import Reject, TaskRevokedError
 from kombu.exceptions import ContentDisallowed, EncodeError
 
 from faults import current
 from support import ROOT, SECONDS, Process
-
-pytestmark = pytest.mark.only("redis", "results are handed to the worker for Redis alone")
 
 HERE = os.path.dirname(__file__)
 NODE = "shelf@test"
@@ -41,11 +40,16 @@ def environment(server, **settings):
 
 @pytest.fixture(scope="module")
 def shelf(server):
-    """The project as a client has it."""
+    """The project as a client has it: that was imported once, and is a client of each server in turn."""
     os.environ.update(environment(server))
     tasks = importlib.import_module("shelf.tasks")
-    with current(importlib.import_module("shelf.celery").app):
+    app = Celery("shelf", set_as_current=False)
+    app.config_from_object("django.conf:settings", namespace="CELERY")
+    app.conf.update(broker_url=server.broker_url, result_backend=server.result_url)
+    with current(app):
         yield tasks
+    gc.collect()  # Results tell Redis that nobody waits for them any more: while it is there.
+    app.close()
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +90,8 @@ def test_a_django_projects_tasks_run(shelf, worker):
     assert value(shelf.counted.delay()) is True
     assert value(shelf.surrogate.delay()) == "\ud800"
     worker.output.wait_for(r"INFO/ForkPoolWorker-\d\] Task shelf.tasks.add\[.*\] succeeded in \S+s: 5")
+    # Django's fixup closes what a task has opened: it found all that it looks for.
+    assert "Signal handler" not in worker.output.text()
 
 
 def test_the_request_is_complete(shelf, worker):
@@ -127,6 +133,12 @@ def test_canvases(shelf, worker):
     assert value(chord((shelf.add.s(i, i) for i in range(20)), shelf.total.s())()) == 380
     failing = chain(shelf.fail.s("first"), shelf.add.s(1))()
     error(failing, shelf.Misplaced)
+
+
+def test_what_revokes_a_chords_body_says_first_why(shelf, worker):
+    for _ in range(5):
+        body = group(shelf.add.si(1, 1), shelf.add.si(2, 2))
+        error(chain(group(shelf.fail.s("first"), shelf.add.s(1, 1)), body)(), shelf.Misplaced)
 
 
 def test_ignored_results_are_not_stored(shelf, server, worker, tmp_path):
@@ -198,7 +210,7 @@ def test_a_process_ends_after_its_tasks(shelf, start):
     worker = start("-Q", "few", "-c", "1", "--max-tasks-per-child", "2")
     pids = [value(shelf.request.apply_async(queue="few"))["pid"] for _ in range(5)]
     assert pids[0] == pids[1] != pids[2] == pids[3] != pids[4], pids
-    worker.output.wait_for(f"heard worker_process_shutdown of {pids[0]}: 0")
+    worker.output.wait_for(f"heard worker_process_shutdown of {pids[0]}: 155")
 
 
 def test_a_pool_grows(shelf, start, tmp_path):
@@ -237,6 +249,21 @@ def test_an_app_that_cannot_be_loaded_is_told_of(server, app, reason):
     told = Celeriac("-A", app, "worker", env=environment(server))
     told.output.wait_for(f"Unable to load celery application.\n.*{reason}")
     told.stop()
+
+
+def test_settings_are_told_as_the_project_has_them(shelf, worker):
+    inspect = shelf.add.app.control.inspect(destination=[NODE], timeout=SECONDS)
+    told = inspect.conf()[NODE]
+    assert "shelf.tasks" in told["include"] and "worker_hijack_root_logger" not in told
+    # One that only Python has a use for.
+    assert inspect.conf(with_defaults=True)[NODE]["worker_hijack_root_logger"] is True
+
+
+def test_without_an_app_there_is_celerys_default_one(server):
+    told = Celeriac("worker", "-n", "default@test", "-l", "info", env={"CELERY_BROKER_URL": server.broker_url})
+    told.output.wait_for(r"app: +default:", timeout=4 * SECONDS)
+    told.output.wait_for(r"default@test ready\.")
+    assert told.stop() == 0
 
 
 def test_a_warm_shutdown_finishes_what_runs(shelf, start):

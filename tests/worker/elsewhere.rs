@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use celeriac::App;
 use celeriac::backend::{BackendOptions, EncodedResult, MemoryBackend, ResultBackend, StoreRequest, Until};
 use celeriac::protocol::{
     Body, Embed, Exception, Map, Message, MetaResult, ResultTuple, Signature, State, TaskMeta, Value,
@@ -14,12 +13,13 @@ use celeriac::task::{
     Arguments, Call, CallEnd, Order, Outcome, Pool, Raised, Run, StoredMeta, Task, TaskContext, TaskOptions,
 };
 use celeriac::worker::Shutdown;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use celeriac::{App, Error, ErrorKind};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use super::rig::{Rig, late, message, raised, with_header};
 
 /// A call that the test is to answer.
-type Asked = (Call, oneshot::Sender<CallEnd>);
+pub(crate) type Asked = (Call, oneshot::Sender<CallEnd>);
 
 /// Hands the calls that it gets to the test.
 #[derive(Debug)]
@@ -27,6 +27,11 @@ struct Desk {
     asked: mpsc::UnboundedSender<Asked>,
     places: usize,
     size: usize,
+    /// It cannot end a run.
+    is_helpless: bool,
+    /// It can run nothing any more.
+    failing: Notify,
+    concludes: bool,
     /// How often it was started, and how often stopped.
     counts: [AtomicUsize; 2],
 }
@@ -40,8 +45,21 @@ impl Pool for Desk {
         Box::pin(async move { ended.await.unwrap_or(CallEnd::NotBegun) })
     }
 
+    fn concludes(&self) -> bool {
+        self.concludes
+    }
+
     fn places(&self) -> Option<usize> {
         Some(self.places)
+    }
+
+    fn ends_runs(&self) -> bool {
+        !self.is_helpless
+    }
+
+    async fn failed(&self) -> Error {
+        self.failing.notified().await;
+        Error::new(ErrorKind::Io, "the pool is gone")
     }
 
     fn start(&self, size: usize) {
@@ -57,7 +75,8 @@ impl Pool for Desk {
 impl Desk {
     fn new(size: usize, places: usize) -> (Arc<Self>, mpsc::UnboundedReceiver<Asked>) {
         let (asked, calls) = mpsc::unbounded_channel();
-        (Arc::new(Desk { asked, places, size, counts: Default::default() }), calls)
+        let (is_helpless, failing, counts) = (false, Notify::new(), Default::default());
+        (Arc::new(Desk { asked, places, size, is_helpless, failing, concludes: false, counts }), calls)
     }
 
     fn count(&self) -> [usize; 2] {
@@ -97,16 +116,24 @@ fn app(options: TaskOptions) -> (App, mpsc::UnboundedReceiver<Asked>) {
     (App::new("test").task(Elsewhere("python", options, desk)), calls)
 }
 
-async fn next(calls: &mut mpsc::UnboundedReceiver<Asked>) -> Asked {
+/// The same, but for a pool that carries out fates.
+pub(crate) fn concluding(options: TaskOptions) -> (App, mpsc::UnboundedReceiver<Asked>) {
+    let (asked, calls) = mpsc::unbounded_channel();
+    let (is_helpless, failing, counts) = (false, Notify::new(), Default::default());
+    let desk = Arc::new(Desk { asked, places: 1, size: 250, is_helpless, failing, concludes: true, counts });
+    (App::new("test").task(Elsewhere("python", options, desk)), calls)
+}
+
+pub(crate) async fn next(calls: &mut mpsc::UnboundedReceiver<Asked>) -> Asked {
     tokio::time::timeout(Duration::from_secs(30), calls.recv()).await.expect("a call in time").expect("a pool")
 }
 
 /// What the tracer would hand over.
-fn stored(id: &str, state: State, result: impl Into<MetaResult>) -> StoredMeta {
+pub(crate) fn stored(id: &str, state: State, result: impl Into<MetaResult>) -> StoredMeta {
     let meta = TaskMeta::new(id, state.clone(), result);
     let backend = MemoryBackend::new(BackendOptions::default()).expect("the defaults are good");
     let payload = backend.encode(&StoreRequest { meta, reply_to: None }).expect("a simple value").payload;
-    StoredMeta { task_id: id.into(), state, payload }
+    StoredMeta { task_id: id.into(), state, payload, reply_to: None, correlation_id: None }
 }
 
 fn success() -> CallEnd {
@@ -431,5 +458,49 @@ async fn a_message_of_version_1_is_handed_over_as_one_of_version_2() {
     assert_eq!(call.request.headers.get("id"), Some(&"one".into()));
     assert!(call.message.body.starts_with(b"[[1], {}, {"), "{:?}", call.message.body);
     end.send(success()).expect("the worker waits");
+    rig.stop(Shutdown::Warm).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_whose_pool_is_gone_finishes_what_runs_gives_back_the_rest_and_says_why() {
+    let (desk, mut calls) = Desk::new(1, 1);
+    let mut app = App::new("test");
+    app.config_mut().worker_concurrency = Some(1);
+    let rig = Rig::start(app.task(Elsewhere("python", late(), desk.clone()))).await;
+    for id in ["running", "waiting"] {
+        rig.send(message("python", id, vec![])).await;
+    }
+    let (call, end) = next(&mut calls).await;
+    call.accepted(7);
+    desk.failing.notify_one();
+    // Time passes only when there is nothing else to do.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    drop(call.store(stored("running", State::Success, 42)));
+    end.send(success()).expect("the worker waits");
+    let (transport, backend) = (rig.transport.clone(), rig.backend.clone());
+    assert_eq!(rig.ended().await.expect_err("it cannot go on").to_string(), "the pool is gone");
+    assert!(calls.try_recv().is_err(), "nothing more was begun");
+    assert_eq!(backend.fetch("running").await.expect("memory answers").map(|meta| meta.status), Some(State::Success));
+    assert_eq!((transport.unsettled(), backend.fetch("waiting").await.expect("memory answers")), (0, None));
+    assert_eq!(desk.count(), [1, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nobody_can_end_a_run_there_are_no_limits() {
+    let (desk, mut calls) = Desk::new(250, 1);
+    let desk = Arc::new(Desk { is_helpless: true, ..Arc::into_inner(desk).expect("it is new") });
+    let limits = TaskOptions {
+        soft_time_limit: Some(Duration::from_secs(1)),
+        time_limit: Some(Duration::from_secs(3)),
+        ..late()
+    };
+    let rig = Rig::start(App::new("test").task(Elsewhere("python", limits, desk))).await;
+    rig.send(message("python", "one", vec![])).await;
+    let (mut call, end) = next(&mut calls).await;
+    call.accepted(7);
+    let order = tokio::time::timeout(Duration::from_secs(60), call.order());
+    assert!(order.await.is_err(), "it is told nothing");
+    end.send(success()).expect("the worker waits");
+    rig.idle().await;
     rig.stop(Shutdown::Warm).await;
 }

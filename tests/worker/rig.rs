@@ -127,6 +127,11 @@ impl Rig {
         self.transport.waiting("celeriac.dead-letters")
     }
 
+    /// Waits for an end that nobody asked for.
+    pub(crate) async fn ended(self) -> celeriac::Result<()> {
+        self.running.await.expect("the worker does not panic")
+    }
+
     pub(crate) async fn stop(self, how: Shutdown) -> MemoryTransport {
         self.handle.shutdown(how);
         self.running.await.expect("the worker does not panic").expect("the worker stops in good order");

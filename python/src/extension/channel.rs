@@ -31,8 +31,9 @@ struct Line {
 /// How much is read at a time.
 const ROOM: usize = 64 << 10;
 
-/// The task's name, its id, the request, the body, its type and its encoding.
-type Job<'py> = (String, String, Bound<'py, PyAny>, Bound<'py, PyBytes>, Option<String>, Option<String>);
+/// The task's name, its id, the request, the body, its type and its encoding; what has become of it, if it is not to be run.
+type Job<'py> =
+    (String, String, Bound<'py, PyAny>, Bound<'py, PyBytes>, Option<String>, Option<String>, Option<Bound<'py, PyAny>>);
 
 #[pymethods]
 impl Channel {
@@ -62,18 +63,32 @@ impl Channel {
         self.say_now(py, &FromChild::Ready { pid: std::process::id() })
     }
 
+    /// Tells what has been kept back for what comes next, before this process ends.
+    fn flush(&self, py: Python<'_>) -> PyResult<()> {
+        self.line().flush(py)
+    }
+
     /// Tells that the call that was given last begins.
     fn accepted(&self, py: Python<'_>) -> PyResult<()> {
         self.say_now(py, &FromChild::Accepted)
     }
 
-    /// Gives a result to be stored; with `wait`, answers whether it is.
-    fn store(&self, py: Python<'_>, task_id: &str, state: &str, payload: &[u8], wait: bool) -> PyResult<bool> {
-        let meta = StoredMeta {
-            task_id: task_id.to_owned(),
-            state: State::from(state.to_owned()),
-            payload: bytes::Bytes::copy_from_slice(payload),
-        };
+    /// Gives a result to be stored, or to be sent where `reply_to` names a queue; with `wait`, answers whether it is.
+    #[pyo3(signature = (task_id, state, payload, wait, reply_to=None, correlation_id=None))]
+    #[expect(clippy::too_many_arguments, reason = "they have names in Python")]
+    fn store(
+        &self,
+        py: Python<'_>,
+        task_id: &str,
+        state: &str,
+        payload: &[u8],
+        wait: bool,
+        reply_to: Option<String>,
+        correlation_id: Option<String>,
+    ) -> PyResult<bool> {
+        let (task_id, state) = (task_id.to_owned(), State::from(state.to_owned()));
+        let payload = bytes::Bytes::copy_from_slice(payload);
+        let meta = StoredMeta { task_id, state, payload, reply_to, correlation_id };
         let mut line = self.line();
         frame::write_from_child(&FromChild::Store { meta, waits: wait }, &mut line.unsent);
         if !wait {
@@ -158,11 +173,11 @@ impl Line {
     fn take<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Job<'py>>> {
         let Some((frame, taken)) = frame::split(&self.read[self.used..]).map_err(no_frame)? else { return Ok(None) };
         let job = match frame::read_to_child(frame, &Objects(py)).map_err(no_frame)? {
-            ToChild::Job { task, id, content_type, content_encoding, body, request } => {
+            ToChild::Job { task, id, content_type, content_encoding, body, request, fate } => {
                 let owned = |text: Option<&str>| text.map(str::to_owned);
                 let (content_type, content_encoding) = (owned(content_type), owned(content_encoding));
                 let body = PyBytes::new(py, body);
-                Some((task.to_owned(), id.to_owned(), request, body, content_type, content_encoding))
+                Some((task.to_owned(), id.to_owned(), request, body, content_type, content_encoding, fate))
             }
             ToChild::Stored(_) | ToChild::Quit => None,
         };

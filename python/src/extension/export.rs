@@ -9,7 +9,7 @@ use pyo3::types::{PyDict, PyList};
 
 use super::handler::Handler;
 use super::runtimes::Runtimes;
-use super::worker::run_with;
+use super::worker::{Command, run_with};
 
 /// The release; a worker has one for all of its parts.
 pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -69,10 +69,12 @@ impl Worker {
         py: Python<'_>,
         arguments: Vec<OsString>,
         name: String,
+        pool: &str,
         concurrency: u32,
         settings: &Bound<'_, PyDict>,
+        tell: Py<PyAny>,
         prepare: Py<PyAny>,
     ) -> PyResult<u8> {
-        run_with(py, &self.tasks, arguments, name, concurrency, settings, prepare)
+        run_with(py, &self.tasks, Command { arguments, name, pool, concurrency }, settings, tell, prepare)
     }
 }

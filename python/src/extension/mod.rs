@@ -8,6 +8,7 @@ mod handler;
 mod objects;
 mod runtimes;
 mod settings;
+mod signals;
 mod values;
 mod worker;
 
@@ -23,7 +24,7 @@ mod _celeriac {
     #[pymodule_export]
     use super::channel::Channel;
     #[pymodule_export]
-    use super::worker::run;
+    use super::worker::{run, without_effect};
 
     /// What a module of Rust tasks must have been made with.
     #[pymodule_export]

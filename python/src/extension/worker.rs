@@ -7,13 +7,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac::App;
 use celeriac::cli::{self, Host, Start};
+use celeriac::protocol::{Map, Value, json};
 use celeriac::task::{Arguments, Outcome, Pool, Run, Task, TaskContext, TaskOptions};
+use celeriac::{App, Error, ErrorKind, Result};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::settings;
+use super::signals::{Signals, Telling};
 use crate::pool::{Prefork, PreforkOptions};
 
 /// A task of the Python app.
@@ -44,53 +46,91 @@ impl Task for PythonTask {
 
 /// Runs the command line for an app of that name and settings, and returns the exit code.
 ///
+/// `tell(with_defaults)` returns the settings as JSON, for remote control.
+///
 /// `prepare(hostname, loglevel, logfile, no_color, unread)` is called for a worker before it has any thread. It returns
-/// the socket of the nursery, after how many tasks a child is replaced, and the tasks: `(name, options)`; or `None`, if
-/// this is not the one who runs this worker.
+/// the socket of the nursery, the pool's options, the tasks: `(name, options)`, and who hears of the worker, with the
+/// signals that it listens to; or `None`, if this is not the one who runs this worker.
 #[pyfunction]
 pub(super) fn run(
     py: Python<'_>,
     arguments: Vec<OsString>,
     name: String,
+    pool: &str,
     concurrency: u32,
     settings: &Bound<'_, PyDict>,
+    tell: Py<PyAny>,
     prepare: Py<PyAny>,
 ) -> PyResult<u8> {
-    run_with(py, &[], arguments, name, concurrency, settings, prepare)
+    run_with(py, &[], Command { arguments, name, pool, concurrency }, settings, tell, prepare)
+}
+
+/// A command line, and what it is for.
+pub(super) struct Command<'a> {
+    pub(super) arguments: Vec<OsString>,
+    pub(super) name: String,
+    pub(super) pool: &'a str,
+    pub(super) concurrency: u32,
 }
 
 /// The same, with tasks in Rust beside those of the Python app.
 pub(super) fn run_with(
     py: Python<'_>,
     rust: &[Arc<dyn Task>],
-    arguments: Vec<OsString>,
-    name: String,
-    concurrency: u32,
+    command: Command<'_>,
     settings: &Bound<'_, PyDict>,
+    tell: Py<PyAny>,
     prepare: Py<PyAny>,
 ) -> PyResult<u8> {
-    let mut app = App::new(name);
-    let unread = match settings::merge(app.config_mut(), settings) {
-        Ok(unread) => unread,
-        Err(error) => return Err(pyo3::exceptions::PyValueError::new_err(error.to_string())),
-    };
+    let Command { arguments, name, pool, concurrency } = command;
+    let mut app = App::new(name).with_settings_told(move |with_defaults| told(&tell, with_defaults));
+    let unread = settings::merge(app.config_mut(), settings).map_err(|error| refused(&error))?;
+    let mut telling = None;
     let mut prepare = |app: App, start: &Start<'_>| {
-        Python::attach(|py| put_tasks_in(py, app, rust, start, &prepare, &unread)).map_err(|error| {
+        let prepared = Python::attach(|py| put_tasks_in(py, app, rust, start, &prepare, &unread)).map_err(|error| {
             let told = settings::raised(&error);
             Python::attach(|py| error.print(py));
             told
-        })
+        });
+        Ok(prepared?.map(|(app, ending)| {
+            telling = ending;
+            app
+        }))
     };
     // Only what Rust does runs now; where Python is needed it is asked for.
     let code = py.detach(|| {
-        let host = Host { pool: "prefork", concurrency, prepare: &mut prepare };
+        let host = Host { pool, concurrency, prepare: &mut prepare };
         cli::run_hosted(app, host, arguments)
     });
+    py.detach(|| telling.iter().for_each(Telling::end));
     Ok((0..=u8::MAX).find(|number| ExitCode::from(*number) == code).unwrap_or(1))
 }
 
-/// The socket of the nursery, the limit of tasks of a child, and the tasks.
-type Prepared<'py> = (RawFd, Option<u32>, Vec<(String, Bound<'py, PyDict>)>);
+/// What the app says of its settings.
+fn told(tell: &Py<PyAny>, with_defaults: bool) -> Result<Map> {
+    let text = Python::attach(|py| tell.bind(py).call1((with_defaults,))?.extract::<String>());
+    match json::parse_plain(text.map_err(|error| settings::raised(&error))?.as_bytes()) {
+        Ok(Value::Map(told)) => Ok(told),
+        Ok(_) => Err(Error::new(ErrorKind::Decode, "the settings are no table")),
+        Err(error) => Err(error),
+    }
+}
+
+/// The names of those settings that have no effect.
+#[pyfunction]
+pub(super) fn without_effect(settings: &Bound<'_, PyDict>) -> PyResult<Vec<String>> {
+    let mut app = App::new("check");
+    let unread = settings::merge(app.config_mut(), settings).map_err(|error| refused(&error))?;
+    let others = app.config().without_effect().into_iter().map(|warning| warning.name);
+    Ok(unread.into_iter().chain(others).collect())
+}
+
+fn refused(error: &celeriac::Error) -> PyErr {
+    pyo3::exceptions::PyValueError::new_err(error.to_string())
+}
+
+/// The socket of the nursery, the pool's options, the tasks, who hears, and what.
+type Prepared<'py> = (RawFd, Bound<'py, PyDict>, Vec<(String, Bound<'py, PyDict>)>, Py<PyAny>, Vec<String>);
 
 fn put_tasks_in(
     py: Python<'_>,
@@ -99,15 +139,27 @@ fn put_tasks_in(
     start: &Start<'_>,
     prepare: &Py<PyAny>,
     unread: &[String],
-) -> PyResult<Option<App>> {
+) -> PyResult<Option<(App, Option<Telling>)>> {
     let logfile = start.logfile.as_ref().map(|file| file.to_string_lossy().into_owned());
     let given = (start.hostname, start.loglevel.name(), logfile, start.no_color, unread.to_vec());
     let prepared: Option<Prepared<'_>> = prepare.bind(py).call1(given)?.extract()?;
-    let Some((socket, max_tasks_per_child, tasks)) = prepared else { return Ok(None) };
+    let Some((socket, options, tasks, hears, wanted)) = prepared else { return Ok(None) };
     // SAFETY: `prepare` has made this descriptor for us and keeps no copy.
     #[allow(unsafe_code)]
     let socket = UnixStream::from(unsafe { OwnedFd::from_raw_fd(socket) });
-    let options = PreforkOptions { max_tasks_per_child };
+    let max_tasks_per_child = option(&options, "max_tasks_per_child")?;
+    let nursery = option(&options, "nursery")?;
+    let defaults = PreforkOptions::default();
+    let alive_timeout = seconds(option(&options, "alive_timeout")?).unwrap_or(defaults.alive_timeout);
+    let has_processes = option(&options, "has_processes")?.unwrap_or(true);
+    // As stock Celery's `solo`, whatever was asked for.
+    if let Some(size) = option(&options, "size")? {
+        app.config_mut().worker_concurrency = Some(size);
+    }
+    if let Some(changed) = options.get_item("settings")? {
+        settings::merge(app.config_mut(), changed.cast()?).map_err(|error| refused(&error))?;
+    }
+    let options = PreforkOptions { has_processes, max_tasks_per_child, alive_timeout, nursery, ..defaults };
     let pool: Arc<dyn Pool> = Arc::new(Prefork::new(socket, options));
     for task in rust {
         app = app.task(Arc::clone(task));
@@ -119,7 +171,10 @@ fn put_tasks_in(
         }
         app = app.task(PythonTask { name, options: options_of(&options)?, pool: Arc::clone(&pool) });
     }
-    Ok(Some(app))
+    Ok(Some(match Signals::start(hears, &wanted) {
+        Some((signals, telling)) => (app.observed_by(signals), Some(telling)),
+        None => (app, None),
+    }))
 }
 
 /// What the task says of itself: Celery has put the settings into it already.

@@ -6,7 +6,7 @@
 mod fields;
 mod value;
 
-use celeriac::protocol::{Exception, Map, State};
+use celeriac::protocol::{Exception, Map, State, Value};
 use celeriac::task::{CallEnd, Raised, StoredMeta};
 use std::time::Duration;
 
@@ -31,9 +31,12 @@ pub struct Job<'a> {
     pub body: &'a [u8],
     /// What the tracer gets as the request, but for what is in the body.
     pub request: &'a Map,
+    /// What has become of the task, if that is to be carried out and the task not to be run.
+    pub fate: Option<&'a Value>,
 }
 
 const JOB: u8 = b'j';
+const FATE: u8 = b'f';
 const STORED: u8 = b's';
 const QUIT: u8 = b'q';
 
@@ -59,6 +62,8 @@ pub enum ToChild<'a, T> {
         body: &'a [u8],
         /// What the tracer gets as the request.
         request: T,
+        /// What has become of the task, if it is not to be run.
+        fate: Option<T>,
     },
     /// Whether the result that the child waits for is stored.
     Stored(bool),
@@ -89,13 +94,16 @@ pub enum FromChild {
 
 /// A call as a frame.
 pub fn job(job: &Job<'_>) -> Vec<u8> {
-    let mut frame = Writer::new(JOB);
+    let mut frame = Writer::new(if job.fate.is_some() { FATE } else { JOB });
     frame.text(job.task);
     frame.text(job.id);
     frame.optional_text(job.content_type);
     frame.optional_text(job.content_encoding);
     frame.bytes(job.body);
     value::write_map(job.request, frame.out());
+    if let Some(fate) = job.fate {
+        value::write(fate, frame.out());
+    }
     frame.end()
 }
 
@@ -118,13 +126,14 @@ pub fn quit() -> Vec<u8> {
 pub fn read_to_child<'a, B: Build>(frame: &'a [u8], build: &B) -> Result<ToChild<'a, B::Value>, Cut> {
     let (kind, mut fields) = Reader::new(frame)?;
     Ok(match kind {
-        JOB => ToChild::Job {
+        JOB | FATE => ToChild::Job {
             task: fields.text()?,
             id: fields.text()?,
             content_type: fields.optional_text()?,
             content_encoding: fields.optional_text()?,
             body: fields.bytes()?,
             request: value::read(&mut fields, build)?,
+            fate: (kind == FATE).then(|| value::read(&mut fields, build)).transpose()?,
         },
         STORED => ToChild::Stored(fields.flag()?),
         QUIT => ToChild::Quit,
@@ -151,6 +160,8 @@ pub fn write_from_child(frame: &FromChild, out: &mut Vec<u8>) {
             writer.text(&meta.task_id);
             writer.text(meta.state.as_str());
             writer.bytes(&meta.payload);
+            writer.optional_text(meta.reply_to.as_deref());
+            writer.optional_text(meta.correlation_id.as_deref());
         }
         FromChild::Ended(end) => write_end(end, &mut writer),
     }
@@ -179,7 +190,9 @@ pub fn read_from_child(frame: &[u8]) -> Result<FromChild, Cut> {
             let waits = fields.flag()?;
             let (task_id, state) = (fields.text()?.to_owned(), State::from(fields.text()?.to_owned()));
             let payload = bytes::Bytes::copy_from_slice(fields.bytes()?);
-            FromChild::Store { meta: StoredMeta { task_id, state, payload }, waits }
+            let mut owned = || fields.optional_text().map(|text| text.map(str::to_owned));
+            let (reply_to, correlation_id) = (owned()?, owned()?);
+            FromChild::Store { meta: StoredMeta { task_id, state, payload, reply_to, correlation_id }, waits }
         }
         ENDED => FromChild::Ended(read_end(&mut fields)?),
         _ => return Err(Cut),
@@ -264,7 +277,6 @@ pub fn split(read: &[u8]) -> Result<Option<(&[u8], usize)>, Cut> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use celeriac::protocol::Value;
 
     fn raised() -> Raised {
         Raised {
@@ -275,7 +287,13 @@ mod tests {
     }
 
     fn all() -> Vec<FromChild> {
-        let meta = StoredMeta { task_id: "i".into(), state: State::Success, payload: "{}".into() };
+        let meta = StoredMeta {
+            task_id: "i".into(),
+            state: State::Success,
+            payload: "{}".into(),
+            reply_to: Some("q".into()),
+            correlation_id: None,
+        };
         let ends = [
             CallEnd::Success { result: "'é'".into(), runtime: Duration::from_micros(57) },
             CallEnd::Failure(raised()),
@@ -304,6 +322,13 @@ mod tests {
 
     #[test]
     fn calls_are_read_as_they_were_written() {
+        let fate = Value::List(vec!["lost".into(), 7.into()]);
+        for fate in [None, Some(&fate)] {
+            is_read_as_it_was_written(fate);
+        }
+    }
+
+    fn is_read_as_it_was_written(fate: Option<&Value>) {
         let request = Map::from([("id", Value::from("i")), ("retries", 2.into())]);
         let written = Job {
             task: "t",
@@ -312,17 +337,19 @@ mod tests {
             content_encoding: None,
             body: b"[]",
             request: &request,
+            fate,
         };
         let bytes = job(&written);
         let (frame, taken) = split(&bytes).unwrap().unwrap();
         assert_eq!(taken, bytes.len());
-        let Ok(ToChild::Job { task, id, content_type, content_encoding, body, request: read }) =
+        let Ok(ToChild::Job { task, id, content_type, content_encoding, body, request: read, fate: told }) =
             read_to_child(frame, &Plain)
         else {
             panic!("no job");
         };
         assert_eq!((task, id, content_encoding, body), ("t", "i", None, b"[]".as_slice()));
         assert_eq!((content_type, read), (Some("application/json"), Value::Map(request.clone())));
+        assert_eq!(told.as_ref(), fate);
         for (bytes, expected) in [(stored(true), ToChild::Stored(true)), (quit(), ToChild::Quit)] {
             assert_eq!(read_to_child(&bytes[4..], &Plain), Ok(expected));
         }

@@ -3,10 +3,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use celeriac::protocol::{Map, Value};
-use celeriac::task::{Call, CallEnd, Order, StoredMeta};
+use celeriac::protocol::{Map, Properties, Value};
+use celeriac::task::{Call, CallEnd, Fate, How, Order, StoredMeta};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tracing::error;
 
 use crate::frame;
 
@@ -15,6 +16,8 @@ use crate::frame;
 pub(super) struct Job {
     pub(super) number: u64,
     pub(super) task: String,
+    /// The task is not run: what has become of it is carried out.
+    pub(super) is_fate: bool,
     /// What the child is told.
     pub(super) frame: Bytes,
     /// When the task began.
@@ -51,9 +54,20 @@ impl Job {
             content_encoding: call.message.content_encoding.as_deref(),
             body: &call.message.body,
             request: &request_dict(call),
+            fate: call.fate.as_ref().map(told).as_ref(),
         });
         let (number, task) = (NUMBER.fetch_add(1, Ordering::Relaxed), request.task.clone());
-        Job { number, task, frame: frame.into(), began: None, doomed: None, news }
+        Job { number, task, is_fate: call.fate.is_some(), frame: frame.into(), began: None, doomed: None, news }
+    }
+
+    /// What a run is told that nobody can end: it goes on, and when it is to be over nobody waits for it any more.
+    pub(super) fn outlive(&self, order: Order) {
+        match order {
+            Order::Kill => self.tell(News::Ended(CallEnd::Lost("left behind".to_owned()))),
+            // celery/concurrency/base.py `BasePool.terminate_job`
+            Order::Signal(_) => error!("{}: this pool does not implement kill_job", self.task),
+            Order::SoftLimit => {}
+        }
     }
 
     pub(super) fn tell(&self, news: News) {
@@ -62,10 +76,43 @@ impl Job {
     }
 }
 
+/// A fate as `python/celeriac/fate.py` reads it.
+fn told(fate: &Fate) -> Value {
+    let Fate { how, exception } = fate;
+    let (how, signal, is_expired) = match *how {
+        How::TimeLimit => ("time limit", None, false),
+        How::Lost => ("lost", None, false),
+        How::Rejected => ("rejected", None, false),
+        How::Revoked { signal, is_expired } => ("revoked", signal, is_expired),
+        How::Cancelled => ("cancelled", None, false),
+        How::Failed => ("failed", None, false),
+    };
+    let class: [Value; 2] = [exception.exc_type.as_str().into(), exception.exc_module.as_deref().into()];
+    let [kind, module] = class;
+    Value::List(vec![
+        how.into(),
+        kind,
+        module,
+        Value::List(exception.exc_message.clone()),
+        signal.into(),
+        is_expired.into(),
+    ])
+}
+
 /// What the tracer gets (celery/worker/request.py `Request.__init__`).
 fn request_dict(call: &Call) -> Map {
-    let (request, properties) = (&call.request, &call.message.properties);
+    let request = &call.request;
     let mut dict = request.headers.clone();
+    dict.insert("properties", properties(&call.message.properties));
+    dict.insert("reply_to", request.reply_to.as_deref());
+    dict.insert("correlation_id", request.correlation_id.as_deref());
+    dict.insert("hostname", request.hostname.as_str());
+    dict.insert("delivery_info", request.delivery_info.clone());
+    dict
+}
+
+/// The properties of a message as Kombu has them.
+pub(crate) fn properties(properties: &Properties) -> Map {
     let mut shown = properties.other.clone();
     for (name, value) in [
         ("correlation_id", Value::from(properties.correlation_id.as_deref())),
@@ -78,10 +125,5 @@ fn request_dict(call: &Call) -> Map {
             shown.insert(name, value);
         }
     }
-    dict.insert("properties", shown);
-    dict.insert("reply_to", request.reply_to.as_deref());
-    dict.insert("correlation_id", request.correlation_id.as_deref());
-    dict.insert("hostname", request.hostname.as_str());
-    dict.insert("delivery_info", request.delivery_info.clone());
-    dict
+    shown
 }

@@ -4,7 +4,8 @@
 //! signals and hears of deaths. Nothing here knows Python: a test may be nursery and children.
 //!
 //! A child that is killed, or ends in the middle of a task, loses that task alone: what it had been given and had not
-//! begun goes to another child.
+//! begun goes to another child. What becomes of a task that has no process any more is carried out in one that is free. A
+//! nursery that is gone or does not answer ends the pool: nobody else could fork.
 
 mod child;
 mod desk;
@@ -16,13 +17,15 @@ use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use celeriac::async_trait;
 use celeriac::task::{Call, CallEnd, Order, Pool};
+use celeriac::{Error, ErrorKind, async_trait};
 use tokio::sync::mpsc;
 
 use crate::frame;
 use desk::Desk;
 pub use desk::PreforkOptions;
+#[cfg(feature = "extension")]
+pub(crate) use job::properties;
 use job::{Job, News};
 
 /// A pool of forked processes.
@@ -48,6 +51,14 @@ impl Pool for Prefork {
         self.desk.resize(size);
     }
 
+    fn ends_runs(&self) -> bool {
+        self.desk.has_processes()
+    }
+
+    fn concludes(&self) -> bool {
+        true
+    }
+
     fn places(&self) -> Option<usize> {
         Some(self.desk.places())
     }
@@ -58,6 +69,10 @@ impl Pool for Prefork {
         let leave = Leave { desk: Arc::clone(&self.desk), number: Some(job.number) };
         self.desk.enqueue(job);
         Box::pin(see_to_its_end(call, leave, heard))
+    }
+
+    async fn failed(&self) -> Error {
+        Error::new(ErrorKind::Io, self.desk.failed().await)
     }
 
     async fn stop(&self) {

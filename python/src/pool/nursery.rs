@@ -11,10 +11,14 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::error;
 
 use super::desk::Desk;
 use crate::frame::{self, Cut, Reader, Writer};
+
+/// After so many questions that got no answer nobody is taken to be there.
+const UNANSWERED: u32 = 5;
 
 /// What the nursery is asked for.
 #[derive(Debug)]
@@ -23,6 +27,8 @@ pub(super) enum Ask {
     Fork { index: u32, socket: OwnedFd },
     /// A signal for a child, if it still lives.
     Signal { index: u32, signal: i64 },
+    /// Whether it is there.
+    Ping,
     /// Nothing more; it ends.
     Close,
 }
@@ -32,6 +38,7 @@ impl Ask {
         let (kind, index, number) = match self {
             Ask::Fork { index, .. } => (b'f', *index, 0),
             Ask::Signal { index, signal } => (b's', *index, u64::try_from(*signal).unwrap_or(0)),
+            Ask::Ping => (b'p', 0, 0),
             Ask::Close => (b'c', 0, 0),
         };
         let mut frame = Writer::new(kind);
@@ -58,19 +65,34 @@ fn stream(socket: StdStream) -> io::Result<UnixStream> {
     UnixStream::from_std(socket)
 }
 
-async fn talk(desk: &Desk, mut stream: UnixStream, asked: &mut mpsc::UnboundedReceiver<Ask>) -> io::Result<()> {
+async fn talk(desk: &Arc<Desk>, mut stream: UnixStream, asked: &mut mpsc::UnboundedReceiver<Ask>) -> io::Result<()> {
     let mut buffer = BytesMut::with_capacity(4096);
+    let every = desk.ping_every();
+    let mut ping = interval_at(Instant::now() + every, every);
+    // A machine that stood still has not heard anything meanwhile.
+    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut unanswered = 0;
     loop {
         tokio::select! {
             biased;
             read = stream.read_buf(&mut buffer) => match read? {
                 0 => return Ok(()),
-                _ => hear(desk, &mut buffer).map_err(io::Error::other)?,
+                _ => {
+                    unanswered = 0;
+                    hear(desk, &mut buffer).map_err(io::Error::other)?;
+                }
             },
             ask = asked.recv() => match ask {
                 Some(ask) => send(&stream, &ask).await?,
                 None => return Ok(()),
             },
+            _ = ping.tick(), if unanswered <= UNANSWERED => {
+                match unanswered {
+                    UNANSWERED => desk.stuck(every * UNANSWERED),
+                    _ => send(&stream, &Ask::Ping).await?,
+                }
+                unanswered += 1;
+            }
         }
     }
 }
@@ -99,13 +121,14 @@ fn send_with(stream: &UnixStream, bytes: &[u8], socket: Option<&OwnedFd>) -> io:
     Ok(sendmsg(stream, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)?)
 }
 
-fn hear(desk: &Desk, buffer: &mut BytesMut) -> Result<(), Cut> {
+fn hear(desk: &Arc<Desk>, buffer: &mut BytesMut) -> Result<(), Cut> {
     while let Some((frame, taken)) = frame::split(buffer)? {
         let (kind, mut fields) = Reader::new(frame)?;
         let index = u32::try_from(fields.number()?).map_err(|_| Cut)?;
         match kind {
             b'f' => desk.forked(index, u32::try_from(fields.number()?).map_err(|_| Cut)?),
             b'x' => desk.exited(index, fields.text()?),
+            b'p' => {}
             _ => return Err(Cut),
         }
         buffer.advance(taken);

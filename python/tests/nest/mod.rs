@@ -63,7 +63,23 @@ impl Nest {
         self.0.write_all(&frame.end()).expect("the pool reads");
     }
 
+    /// What is asked next, but for whether the nursery is there, which it is.
     fn asked(&mut self) -> (u8, u64, u64, Option<UnixStream>) {
+        loop {
+            match self.read() {
+                (b'p', ..) => self.pong(),
+                asked => return asked,
+            }
+        }
+    }
+
+    fn pong(&mut self) {
+        let mut frame = Writer::new(b'p');
+        frame.number(0);
+        self.0.write_all(&frame.end()).expect("the pool reads");
+    }
+
+    fn read(&mut self) -> (u8, u64, u64, Option<UnixStream>) {
         let mut bytes = [0; ASK];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);

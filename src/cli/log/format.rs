@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
-use super::super::zone;
 use super::Level;
+use crate::time::zone;
 use crate::{Error, ErrorKind, Result};
 
 /// A format of log lines, ready to be filled in.

@@ -10,7 +10,7 @@ mod string;
 mod typed;
 mod writer;
 
-pub(in crate::protocol) use object::ObjectWriter;
+pub(crate) use object::ObjectWriter;
 pub(in crate::protocol) use parser::Parser;
 pub use writer::write;
 pub(in crate::protocol) use writer::write_list;

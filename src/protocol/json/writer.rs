@@ -1,11 +1,9 @@
 //! The writer: byte for byte what Python's `json.dumps` writes with its defaults, since peers compare texts.
 
-use std::io::Write;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::super::{MAX_DEPTH, Map, Value, datetime, float};
+use super::super::{MAX_DEPTH, Map, Value, datetime, digits, float};
 use super::scan;
 use crate::{Error, ErrorKind, Result};
 
@@ -70,11 +68,10 @@ fn write_pairs(map: &Map, out: &mut Vec<u8>, depth: usize) -> Result<()> {
 }
 
 fn write_integer(number: i64, out: &mut Vec<u8>) {
-    match u8::try_from(number) {
-        Ok(digit @ 0..=9) => out.push(b'0' + digit),
-        // Writing to a vector cannot fail.
-        _ => drop(write!(out, "{number}")),
+    if number < 0 {
+        out.push(b'-');
     }
+    digits::write(number.unsigned_abs(), 1, out);
 }
 
 /// Appends what JSON itself has no form for.

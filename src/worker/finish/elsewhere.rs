@@ -2,13 +2,15 @@
 //! (celery/worker/request.py `Request.on_accepted`, `on_success`, `on_failure`, `on_timeout`).
 //!
 //! What the tracer has made of a task is stored as it hands it over, and what it has sent is sent: of a run that it has
-//! ended only the message is left to settle. A run whose process is gone is concluded as one that went on here.
+//! ended only the message is left to settle. A run whose process is gone is concluded by its pool (`super::fate`), or as
+//! one that went on here.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -23,14 +25,14 @@ use super::super::witness::{Active, Ended};
 use super::Finisher;
 use crate::backend::EncodedResult;
 use crate::protocol::{MetaResult, State};
-use crate::task::{CallEnd, Line, Order, Pool, Raised, Report as Told, StoredMeta};
+use crate::task::{CallEnd, Fate, How, Line, Order, Pool, Raised, Report as Told, StoredMeta};
 use crate::trace;
 use crate::transport::Settlement;
 use crate::{Error, ErrorKind, Result};
 
 /// What is known of a run that goes on elsewhere.
-struct Watch<'a> {
-    line: Line,
+pub(super) struct Watch<'a> {
+    pub(super) line: Line,
     limits: Limits,
     /// When the task began; its limits count from here.
     began: Option<Instant>,
@@ -40,7 +42,7 @@ struct Watch<'a> {
     heard_leash: bool,
     heard_cold: bool,
     /// On their way to the backend.
-    storing: FuturesUnordered<BoxFuture<'static, Result<()>>>,
+    pub(super) storing: FuturesUnordered<BoxFuture<'static, Result<()>>>,
     /// What could not be stored.
     unstored: Option<Error>,
     /// The task's own success was given to be stored.
@@ -61,8 +63,9 @@ enum Turn {
 impl Finisher {
     /// Has a message run in a pool, from reserved to settled.
     pub(super) async fn run_elsewhere(&self, work: &mut Work, pool: Arc<dyn Pool>, slot: Slot) {
+        let limits = if pool.ends_runs() { work.limits } else { Limits::default() };
         let (line, run) = work.handed.take().unwrap_or_else(|| Handed::to(pool, work)).into_parts();
-        let mut watch = Watch::new(line, work.limits);
+        let mut watch = Watch::new(line, limits);
         let end = self.watch(work, &mut watch, run, &slot.leash()).await;
         let runtime = watch.began.map_or(Duration::ZERO, |began| began.elapsed());
         drop(watch.active.take());
@@ -138,27 +141,38 @@ impl Finisher {
                 watch.active = Some(self.witness.started(work));
             }
             Told::Store(meta, answer) => {
-                let is_own = meta.task_id == work.request.id;
-                watch.has_succeeded |= is_own && meta.state == State::Success;
-                let storing = self.results.writer.store_encoded(encoded(meta, work, is_own));
-                watch.storing.push(Box::pin(async move {
-                    let stored = storing.await;
-                    // Who does not wait for it has dropped its end.
-                    let _ = answer.send(stored.is_ok());
-                    stored
-                }));
+                watch.has_succeeded |= meta.task_id == work.request.id && meta.state == State::Success;
+                self.store(watch, meta, answer);
             }
         }
     }
 
-    fn raised(&self, work: &mut Work, stored: Result<()>, raised: &Raised, ending: Ending, runtime: Duration) {
+    /// Stores what the pool gives to be stored.
+    pub(super) fn store(&self, watch: &mut Watch<'_>, meta: StoredMeta, answer: oneshot::Sender<bool>) {
+        let storing = self.results.writer.store_encoded(encoded(meta));
+        watch.storing.push(Box::pin(async move {
+            let stored = storing.await;
+            // Who does not wait for it has dropped its end.
+            let _ = answer.send(stored.is_ok());
+            stored
+        }));
+    }
+
+    pub(super) fn raised(
+        &self,
+        work: &mut Work,
+        stored: Result<()>,
+        raised: &Raised,
+        ending: Ending,
+        runtime: Duration,
+    ) {
         let (shown, traceback) = (Some(raised.shown.as_str()), Some(raised.traceback.as_str()));
         let ended = Ended { runtime: Some(runtime), shown, traceback, ..Ended::plain(ending) };
         self.traced(work, stored, Some(raised), ended);
     }
 
     /// Settles the message of a run that the tracer has ended.
-    fn traced(&self, work: &mut Work, stored: Result<()>, raised: Option<&Raised>, ended: Ended<'_>) {
+    pub(super) fn traced(&self, work: &mut Work, stored: Result<()>, raised: Option<&Raised>, ended: Ended<'_>) {
         let exception = raised.map(|raised| &raised.exception);
         trace::ended(ended.ending.state(), exception);
         match stored {
@@ -188,8 +202,9 @@ impl Finisher {
         self.concluded(work, conclusion).await;
     }
 
-    /// Ends a run with what this process has concluded.
+    /// Ends a run with what this process has concluded: its pool carries that out, or else the worker.
     async fn concluded(&self, work: &mut Work, conclusion: Conclusion) {
+        let Some(conclusion) = self.by_its_pool(work, conclusion).await else { return };
         // What was to follow is in the body; where only Python can read that, nothing follows.
         let _ = work.begin();
         self.carry_out(work, conclusion, &self.sink(work)).await;
@@ -209,14 +224,18 @@ impl Finisher {
 
     async fn undecodable(&self, work: &mut Work, refused: bool, reason: String) {
         let kind = if refused { ErrorKind::Refused } else { ErrorKind::Decode };
-        if let Some(malformed) = work.undecodable(Error::new(kind, reason)) {
-            self.refuse(malformed).await;
+        let Some(mut malformed) = work.undecodable(Error::new(kind, reason)) else { return };
+        let fate = Fate { how: How::Failed, exception: malformed.exception.clone() };
+        if self.fulfilled(work, fate).await.is_some_and(|(end, stored)| stored.is_ok() && end == CallEnd::Ignore) {
+            // Its failure is stored.
+            malformed.request = None;
         }
+        self.refuse(malformed).await;
     }
 }
 
 impl Watch<'_> {
-    fn new(line: Line, limits: Limits) -> Self {
+    pub(super) fn new(line: Line, limits: Limits) -> Self {
         Watch {
             line,
             limits,
@@ -264,14 +283,14 @@ impl Watch<'_> {
         self.line.order(order);
     }
 
-    fn stored(&mut self, stored: Result<()>) {
+    pub(super) fn stored(&mut self, stored: Result<()>) {
         if let Err(error) = stored {
             self.unstored.get_or_insert(error);
         }
     }
 
     /// Waits until the backend has all that was handed over.
-    async fn all_stored(&mut self) -> Result<()> {
+    pub(super) async fn all_stored(&mut self) -> Result<()> {
         while let Some(stored) = self.storing.next().await {
             self.stored(stored);
         }
@@ -287,9 +306,8 @@ async fn since(began: Option<Instant>, limit: Option<Duration>) -> Duration {
     }
 }
 
-fn encoded(meta: StoredMeta, work: &Work, is_own: bool) -> EncodedResult {
-    let request = &work.request;
-    let StoredMeta { task_id, state, payload } = meta;
-    let asks = reply_to(request.reply_to.as_deref(), request.correlation_id.as_deref());
-    EncodedResult { task_id, state, payload, reply_to: asks.filter(|_| is_own) }
+fn encoded(meta: StoredMeta) -> EncodedResult {
+    let StoredMeta { task_id, state, payload, .. } = meta;
+    let reply_to = reply_to(meta.reply_to.as_deref(), meta.correlation_id.as_deref());
+    EncodedResult { task_id, state, payload, reply_to }
 }

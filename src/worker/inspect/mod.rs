@@ -58,6 +58,12 @@ enum Snapshot {
         safe: bool,
     },
     Scheduled(Scheduled),
+    /// The settings, by an app in another language.
+    Conf {
+        app: Arc<App>,
+        teller: conf::Teller,
+        with_defaults: bool,
+    },
     /// Items by id, with what becomes of each.
     Query {
         ids: Vec<String>,
@@ -95,7 +101,7 @@ impl Consumer {
         let Some(reply_to) = request.reply_to else { return };
         let (remote, accept) = (Arc::clone(&self.remote), self.tasks.accept());
         tokio::spawn(async move {
-            let (is_large, ticket, to) = (snapshot.len() > FEW, request.ticket, Arc::clone(&remote));
+            let (is_large, ticket, to) = (snapshot.is_slow(), request.ticket, Arc::clone(&remote));
             let encode = move || snapshot.encode(&accept, to.serializer, |value| to.message(ticket.clone(), value));
             let message = match is_large {
                 false => encode(),
@@ -120,14 +126,20 @@ impl Consumer {
             }
             Inspection::ActiveQueues => Snapshot::Value(self.active_queues()),
             Inspection::Stats => Snapshot::Value(self.stats()),
-            Inspection::Conf { with_defaults } => {
-                Snapshot::Value(conf::table(self.about.app.config(), *with_defaults).into())
-            }
+            Inspection::Conf { with_defaults } => self.conf(*with_defaults),
             Inspection::Report => Snapshot::Value(control::ok(self.report())),
             Inspection::MemSample => Snapshot::Value(self.about.memory.sample().into()),
             Inspection::MemDump { samples } => Snapshot::Value(self.about.memory.dump(*samples).into()),
             Inspection::Impossible(reason) => Snapshot::Value(control::error(*reason)),
             Inspection::Clock => Snapshot::Value(Map::from([("clock", self.remote.clock.value())]).into()),
+        }
+    }
+
+    fn conf(&self, with_defaults: bool) -> Snapshot {
+        let app = Arc::clone(&self.about.app);
+        match app.teller().cloned() {
+            Some(teller) => Snapshot::Conf { app, teller, with_defaults },
+            None => Snapshot::Value(conf::table(app.config(), with_defaults).into()),
         }
     }
 
@@ -141,15 +153,17 @@ impl Consumer {
 }
 
 impl Snapshot {
-    /// How many things it tells of.
-    fn len(&self) -> usize {
-        match self {
+    /// Whether it takes a thread of its own: it tells of many things, or another language does.
+    fn is_slow(&self) -> bool {
+        let told = match self {
             Snapshot::Value(Value::List(values)) => values.len(),
             Snapshot::Value(_) => 0,
             Snapshot::Items { items, .. } => items.len(),
             Snapshot::Scheduled(scheduled) => scheduled.len(),
             Snapshot::Query { items, scheduled, .. } => items.len() + scheduled.len(),
-        }
+            Snapshot::Conf { .. } => return true,
+        };
+        told > FEW
     }
 
     /// The answer's message. Arguments that the serializer has no form for are told as texts.
@@ -170,6 +184,11 @@ impl Snapshot {
     fn value(&mut self, how: Arguments<'_>) -> Value {
         match self {
             Snapshot::Value(value) => value.clone(),
+            Snapshot::Conf { app, teller, with_defaults } => {
+                let told =
+                    teller.tell(*with_defaults).inspect_err(|error| warn!("cannot ask for the settings: {error}"));
+                told.unwrap_or_else(|_| conf::table(app.config(), *with_defaults)).into()
+            }
             Snapshot::Items { items, safe: true } => items.iter().map(|item| item.info(Arguments::Texts)).collect(),
             Snapshot::Items { items, .. } => items.iter().map(|item| item.info(how)).collect(),
             Snapshot::Scheduled(scheduled) => {

@@ -75,9 +75,9 @@ def fail(text):
 
 
 @shared_task(bind=True, max_retries=3)
-def flaky(self, failures):
+def flaky(self, failures, pause=0):
     if self.request.retries < failures:
-        raise self.retry(exc=KeyError("not yet"), countdown=0)
+        raise self.retry(exc=KeyError("not yet"), countdown=pause)
     return self.request.retries
 
 
@@ -107,6 +107,16 @@ def sleep(seconds, text="sleeps"):
     print(text)
     time.sleep(seconds)
     return seconds
+
+
+@shared_task
+def tidy(path, text):
+    """Leaves something behind when it is ended."""
+    try:
+        print(text)
+        time.sleep(600)
+    finally:
+        open(path, "w").close()
 
 
 @shared_task
@@ -155,3 +165,56 @@ def shout(text):
 @shared_task
 def surrogate():
     return "\ud800"
+
+
+class Hooked(Task):
+    """One that hears of its failures."""
+
+    def on_failure(self, exc, task_id, args, kwargs, einfo):
+        append(args[1], f"on_failure {type(exc).__name__} {args[0]}")
+
+
+def append(path, line):
+    with open(path, "a") as file:
+        file.write(f"{line}\n")
+
+
+def exists(path):
+    return os.path.exists(path)
+
+
+@shared_task(base=Hooked)
+def hooked(seconds, path):
+    time.sleep(seconds)
+
+
+@shared_task
+def noted(request, exc, traceback, path):
+    """An errback of the newer kind: it is called in place, by whoever saw the failure."""
+    append(path, f"{request.task} {type(exc).__name__}")
+
+
+@shared_task(acks_late=True)
+def late(seconds):
+    """A negative number is the signal that it dies of."""
+    if seconds < 0:
+        os.kill(os.getpid(), -seconds)
+    time.sleep(seconds)
+
+
+@shared_task
+def begin(path):
+    append(path, "begun")
+    time.sleep(60)
+
+
+@shared_task
+def line(path, number, pause):
+    time.sleep(pause)
+    append(path, number)
+
+
+@shared_task(acks_late=True, reject_on_worker_lost=True)
+def line_late(path, number, pause):
+    time.sleep(pause)
+    append(path, number)

@@ -1,7 +1,6 @@
 //! [`View`]: what of a [`Cluster`] is shown, and how: a frame from a state, and nothing else.
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use ratatui::Frame;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -10,6 +9,7 @@ use ratatui::text::Line;
 use ratatui::widgets::{Block, Borders, Cell, Paragraph, Row, Table};
 
 use crate::events::{Cluster, SeenTask, SeenWorker, WINDOW};
+use crate::time::zone;
 
 /// What is shown beside the cluster itself.
 #[derive(Debug, Clone, Default)]
@@ -179,7 +179,7 @@ fn seconds(seconds: f64) -> String {
 /// In local time.
 fn time_of_day(seconds: f64) -> String {
     let time = Timestamp::from_microsecond((seconds * 1e6) as i64);
-    time.map_or_else(|_| "-".to_owned(), |time| time.to_zoned(TimeZone::system()).strftime("%H:%M:%S").to_string())
+    time.map_or_else(|_| "-".to_owned(), |time| time.to_zoned(zone::local()).strftime("%H:%M:%S").to_string())
 }
 
 #[cfg(test)]

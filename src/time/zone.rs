@@ -10,9 +10,10 @@ use jiff::tz::TimeZone;
 const LOCALTIME: &str = "/etc/localtime";
 
 /// The machine's time zone, as `TimeZone::system` finds it. That looks through all zones there are for the name of the one
-/// in use, which is half of what a worker does before it connects, and nothing here shows the name: where `TZ` names no
-/// other, the zone's file is all that is read.
-pub(super) fn local() -> TimeZone {
+/// in use, which takes as long as all else that a worker does before it connects, and nothing shows the name: where `TZ`
+/// names no other, the zone's file is all that is read.
+#[expect(clippy::disallowed_methods, reason = "where `TZ` names a zone, it is looked for")]
+pub(crate) fn local() -> TimeZone {
     let of_machine = if env::var_os("TZ").is_none() { read(Path::new(LOCALTIME)) } else { None };
     of_machine.unwrap_or_else(TimeZone::system)
 }
@@ -28,6 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "the two are compared")]
     fn it_tells_the_time_that_the_system_tells() {
         for moment in ["2026-01-22T12:00:00Z", "2026-07-22T12:00:00Z"] {
             let moment: Timestamp = moment.parse().unwrap();

@@ -1,0 +1,141 @@
+"""What becomes of a task that has no process to say so, carried out as Celery's main process does.
+
+The request is Celery's own (celery/worker/request.py): it stores, calls errbacks, tells the chord, and fires the signals
+and hooks. The worker has the message, and settles it when that is done.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Optional
+
+from billiard.einfo import ExceptionInfo
+from billiard.exceptions import WorkerLostError
+from celery import signals
+from celery.app.task import Context
+from celery.exceptions import Reject
+from celery.worker import request as requests
+from kombu.message import Message
+from kombu.utils.encoding import safe_repr
+
+#: What a message is settled with.
+ACK, REQUEUE, REJECT = "ack", "requeue", "reject"
+
+
+class Carried(requests.Request):
+    """A request whose message somebody else has."""
+
+    def __init__(self, app, accept, request: dict[str, Any], body: bytes, content_type, content_encoding):
+        #: What Celery would settle the message with.
+        self.settlement: Optional[str] = None
+        #: The result that was there before.
+        self.stored: Optional[dict[str, Any]] = None
+        #: What it is sent again for.
+        self.retried: Optional[ExceptionInfo] = None
+        properties = {**request.get("properties", {}), **{
+            name: request[name] for name in ("reply_to", "correlation_id") if request.get(name) is not None
+        }}
+        message = Message(
+            body=body, content_type=content_type, content_encoding=content_encoding, headers=request,
+            properties=properties, delivery_info=request.get("delivery_info"), accept=accept,
+        )
+        super().__init__(
+            message, app=app, hostname=request["hostname"], headers=request,
+            on_ack=self._acked, on_reject=self._rejected,
+        )
+
+    def _acked(self, *_) -> None:
+        self.settlement = ACK
+
+    def _rejected(self, _logger, _errors, requeue=False) -> None:
+        self.settlement = REQUEUE if requeue else REJECT
+
+    def _success_was_stored(self):
+        self.stored = super()._success_was_stored()
+        return self.stored
+
+    def _retry_worker_lost(self, exc, exc_info):
+        is_retried = super()._retry_worker_lost(exc, exc_info)
+        if is_retried:
+            self.retried = exc_info
+        return is_retried
+
+
+def carry_out(app, accept, call: tuple, fate: list) -> tuple[str, Any]:
+    """Carries out a fate; returns what became of the message, or what Celery knew better, and of what kind that is."""
+    how, kind, module, args, signum, is_expired = fate
+    _, uuid, request, body, content_type, content_encoding = call
+    with _silent(), _databases_closed(app):
+        if how == "failed":
+            _fail(app, accept, request, body, content_type, content_encoding, kind, module, args)
+            return ACK, None
+        carried = Carried(app, accept, request, body, content_type, content_encoding)
+        if how == "time limit":
+            carried.on_timeout(False, *args)
+        elif how == "lost":
+            carried.on_failure(_raised(WorkerLostError(*args)))
+        elif how == "rejected":
+            carried.on_failure(_raised(Reject(*args)))
+        elif how == "revoked":
+            carried._announce_revoked(args[0], signum is not None, signum, is_expired)
+        else:
+            carried._announce_cancelled()
+    if carried.stored:
+        return "stored", safe_repr(carried.stored.get("result"))
+    if carried.retried:
+        return "retried", carried.retried
+    return carried.settlement or ACK, None
+
+
+def _fail(app, accept, request, body, content_type, content_encoding, kind, module, args) -> None:
+    """Fails a task that is not run. Of one whose body nobody can read only the request is known."""
+    error = app.backend.exception_to_python({"exc_type": kind, "exc_module": module, "exc_message": args})
+    task = app.tasks[request["task"]]
+    try:
+        carried = Carried(app, accept, request, body, content_type, content_encoding)
+    except Exception:
+        context, store = Context(request), not task.ignore_result or task.store_errors_even_if_ignored
+    else:
+        context, store = carried._context, carried.store_errors
+    task.backend.mark_as_failure(request["id"], error, request=context, store_result=store)
+    einfo = _raised(error)
+    signals.task_failure.send(
+        sender=task, task_id=request["id"], exception=error, args=context.args, kwargs=context.kwargs,
+        traceback=einfo.traceback, einfo=einfo,
+    )
+
+
+def _raised(error: BaseException) -> ExceptionInfo:
+    try:
+        raise error
+    except type(error):
+        return ExceptionInfo()
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """The worker says in the log what became of the task, and has the signal sent in the main process."""
+    logger, send = logging.getLogger(requests.__name__), requests.send_revoked
+    logger.disabled, requests.send_revoked = True, lambda *_, **__: None
+    try:
+        yield
+    finally:
+        logger.disabled, requests.send_revoked = False, send
+
+
+@contextmanager
+def _databases_closed(app) -> Iterator[None]:
+    """No connection of Django's is used that has been idle, and none is kept: as around each task."""
+    _close_databases(app)
+    try:
+        yield
+    finally:
+        app.backend.process_cleanup()
+        _close_databases(app)
+
+
+def _close_databases(app) -> None:
+    for fixup in getattr(app, "_fixups", ()):
+        worker_fixup = getattr(fixup, "worker_fixup", None)
+        if worker_fixup is not None:
+            worker_fixup.close_database()

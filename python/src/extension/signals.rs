@@ -1,0 +1,191 @@
+//! [`Signals`]: what happens to the worker is told to Python, on a thread of its own.
+
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use celeriac::app::{Observer, Revocation};
+use celeriac::protocol::{Map, Message, Value};
+use celeriac::task::Request;
+use pyo3::prelude::*;
+use pyo3::types::{PyAny, PyBytes};
+
+use super::objects::Objects;
+use crate::frame::{self, Reader};
+use crate::pool::properties;
+
+/// What was told, and by which of Celery's signals somebody wants to hear of it.
+#[derive(Debug)]
+enum Told {
+    Received(Arc<Request>, Message),
+    Revoked(Arc<Request>, Message, Revocation),
+    Rejected(Message, Option<String>),
+    Unknown(Message, String, String),
+    Ready,
+    Beats,
+    ShuttingDown(String, String, u8),
+    /// Nothing more comes.
+    Last,
+}
+
+/// Tells Python. What nobody listens to costs a look at a flag.
+#[derive(Debug)]
+pub(super) struct Signals {
+    wanted: Wanted,
+    told: Sender<Told>,
+}
+
+/// Whether a signal had receivers when the worker began.
+#[derive(Debug)]
+struct Wanted {
+    received: bool,
+    revoked: bool,
+    rejected: bool,
+    unknown: bool,
+    ready: bool,
+    beats: bool,
+    shutting_down: bool,
+}
+
+/// The thread, until all is told.
+pub(super) struct Telling {
+    told: Sender<Told>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Signals {
+    /// Calls the methods of `hears` whose names are `wanted`; nobody, where there are none.
+    pub(super) fn start(hears: Py<PyAny>, wanted: &[String]) -> Option<(Arc<Self>, Telling)> {
+        let wants = |name: &str| wanted.iter().any(|wanted| wanted == name);
+        if wanted.is_empty() {
+            return None;
+        }
+        let wanted = Wanted {
+            received: wants("task_received"),
+            revoked: wants("task_revoked"),
+            rejected: wants("task_rejected"),
+            unknown: wants("task_unknown"),
+            ready: wants("worker_ready"),
+            beats: wants("heartbeat_sent"),
+            shutting_down: wants("worker_shutting_down"),
+        };
+        let (told, heard) = mpsc::channel();
+        let thread = thread::Builder::new().name("signals".to_owned()).spawn(move || hear(&hears, &heard)).ok();
+        let telling = Telling { told: told.clone(), thread: Mutex::new(thread) };
+        Some((Arc::new(Signals { wanted, told }), telling))
+    }
+
+    fn tell(&self, is_wanted: bool, told: impl FnOnce() -> Told) {
+        if is_wanted {
+            // The thread ends only when the worker has.
+            let _ = self.told.send(told());
+        }
+    }
+}
+
+impl Telling {
+    /// Waits until all has been told.
+    pub(super) fn end(&self) {
+        let _ = self.told.send(Told::Last);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // A thread that panicked has said so.
+        thread.map(JoinHandle::join);
+    }
+}
+
+impl Observer for Signals {
+    fn received(&self, request: &Arc<Request>, message: &Message) {
+        self.tell(self.wanted.received, || Told::Received(Arc::clone(request), message.clone()));
+    }
+
+    fn revoked(&self, request: &Arc<Request>, message: &Message, revocation: Revocation) {
+        self.tell(self.wanted.revoked, || Told::Revoked(Arc::clone(request), message.clone(), revocation));
+    }
+
+    fn rejected(&self, message: &Message, reason: Option<&str>) {
+        self.tell(self.wanted.rejected, || Told::Rejected(message.clone(), reason.map(str::to_owned)));
+    }
+
+    fn unknown(&self, message: &Message, name: &str, id: &str) {
+        self.tell(self.wanted.unknown, || Told::Unknown(message.clone(), name.to_owned(), id.to_owned()));
+    }
+
+    fn ready(&self) {
+        self.tell(self.wanted.ready, || Told::Ready);
+    }
+
+    fn beats(&self) {
+        self.tell(self.wanted.beats, || Told::Beats);
+    }
+
+    fn shutting_down(&self, signal: &str, how: &str, exit_code: u8) {
+        self.tell(self.wanted.shutting_down, || Told::ShuttingDown(signal.to_owned(), how.to_owned(), exit_code));
+    }
+}
+
+fn hear(hears: &Py<PyAny>, heard: &Receiver<Told>) {
+    for told in heard {
+        if matches!(told, Told::Last) {
+            return;
+        }
+        Python::attach(|py| {
+            if let Err(error) = call(hears.bind(py), &told) {
+                // What a message holds that Python cannot, or a receiver that Celery did not catch.
+                error.print(py);
+            }
+        });
+    }
+}
+
+fn call(hears: &Bound<'_, PyAny>, told: &Told) -> PyResult<()> {
+    let py = hears.py();
+    match told {
+        Told::Received(request, message) => {
+            hears.call_method1("received", message_of(py, &request.headers, message)?)?;
+        }
+        Told::Revoked(request, message, revocation) => {
+            let message = message_of(py, &request.headers, message)?;
+            hears.call_method1("revoked", (message, revocation.signal, revocation.expired))?;
+        }
+        Told::Rejected(message, reason) => {
+            hears.call_method1("rejected", (message_of(py, &message.headers, message)?, reason))?;
+        }
+        Told::Unknown(message, name, id) => {
+            hears.call_method1("unknown", (message_of(py, &message.headers, message)?, name, id))?;
+        }
+        Told::Ready => drop(hears.call_method0("ready")?),
+        Told::Beats => drop(hears.call_method0("beats")?),
+        Told::ShuttingDown(signal, how, exit_code) => {
+            hears.call_method1("shutting_down", (signal, how, exit_code))?;
+        }
+        Told::Last => {}
+    }
+    Ok(())
+}
+
+/// Headers, properties, delivery info, the body, its type and its encoding.
+type Parts<'py> =
+    (Bound<'py, PyAny>, Bound<'py, PyAny>, Bound<'py, PyAny>, Bound<'py, PyBytes>, Option<String>, Option<String>);
+
+fn message_of<'py>(py: Python<'py>, headers: &Map, message: &Message) -> PyResult<Parts<'py>> {
+    Ok((
+        object(py, headers.clone())?,
+        object(py, properties(&message.properties))?,
+        object(py, message.properties.delivery_info())?,
+        PyBytes::new(py, &message.body),
+        message.content_type.clone(),
+        message.content_encoding.clone(),
+    ))
+}
+
+fn object(py: Python<'_>, map: Map) -> PyResult<Bound<'_, PyAny>> {
+    // Read as a child reads it, after a byte for the kind of a frame.
+    let mut written = vec![0];
+    frame::write_value(&Value::Map(map), &mut written);
+    let (_, mut fields) = Reader::new(&written).map_err(|cut| no_object(&cut))?;
+    frame::read_value(&mut fields, &Objects(py)).map_err(|cut| no_object(&cut))
+}
+
+fn no_object(cut: &frame::Cut) -> PyErr {
+    pyo3::exceptions::PyValueError::new_err(cut.to_string())
+}

@@ -1,0 +1,1 @@
+"""`make conformance`: Celery's own integration tests, run against this worker and against the stock one."""

@@ -1,0 +1,146 @@
+//! What becomes of tasks of a pool that have no run to say so: the test is the pool, and carries it out.
+
+use celeriac::backend::{DisabledBackend, ResultBackend};
+use celeriac::protocol::{Exception, MetaResult, State};
+use celeriac::task::{CallEnd, Fate, How, Order, Raised, TaskOptions};
+use celeriac::worker::Shutdown;
+use tokio::sync::mpsc;
+
+use super::elsewhere::{Asked, concluding, next, stored};
+use super::rig::{Rig, late, message, raised, with_header};
+
+async fn start(options: TaskOptions) -> (Rig, mpsc::UnboundedReceiver<Asked>) {
+    let (app, calls) = concluding(options);
+    (Rig::start(app).await, calls)
+}
+
+/// The fate that the pool is given now, of which task, and where it says what it did.
+async fn fate(calls: &mut mpsc::UnboundedReceiver<Asked>) -> (String, Fate, Asked) {
+    let (mut call, end) = next(calls).await;
+    let fate = call.fate.take().expect("it is not to be run");
+    (call.request.id.clone(), fate, (call, end))
+}
+
+/// Runs a message whose process is lost, and returns what the pool is told then.
+async fn lose(rig: &Rig, calls: &mut mpsc::UnboundedReceiver<Asked>) -> (String, Fate, Asked) {
+    rig.send(message("python", "one", vec![])).await;
+    let (call, end) = next(calls).await;
+    assert_eq!(call.fate, None);
+    call.accepted(7);
+    end.send(CallEnd::Lost("exitcode 3".into())).expect("the worker waits");
+    fate(calls).await
+}
+
+fn refused() -> CallEnd {
+    let exception = Exception::new("OperationalError", "no such table");
+    CallEnd::Failure(Raised { shown: exception.to_string(), exception, traceback: "Traceback".into() })
+}
+
+#[tokio::test]
+async fn a_lost_process_is_told_to_the_pool_and_the_message_waits_for_that() {
+    let (rig, mut calls) = start(late()).await;
+    let (id, fate, (call, end)) = lose(&rig, &mut calls).await;
+    let text = "WorkerLostError('Worker exited prematurely: exitcode 3.')";
+    assert_eq!((id.as_str(), fate.how, fate.exception.to_string().as_str()), ("one", How::Lost, text));
+    assert_eq!(rig.transport.unsettled(), 1);
+    // Something else than the worker would store.
+    assert!(call.store(stored("one", State::Failure, Exception::new("ValueError", "theirs"))).await);
+    assert_eq!(rig.transport.unsettled(), 1);
+    end.send(CallEnd::Ignore).expect("the worker waits");
+    rig.idle().await;
+    assert_eq!(raised(&rig.result("one").await).to_string(), "ValueError('theirs')");
+    assert!(rig.dead_letters().is_empty());
+    rig.stop(Shutdown::Warm).await;
+}
+
+#[tokio::test]
+async fn the_policy_decides_unless_the_pool_knows_better() {
+    let lost = TaskOptions { acks_on_failure: Some(false), ..late() };
+    let requeued = TaskOptions { reject_on_worker_lost: Some(true), ..late() };
+    let done = || CallEnd::Success { result: "7".into(), runtime: Default::default() };
+    let back = || CallEnd::Reject { reason: String::new(), requeue: true };
+    // The options, what the pool says, how many dead letters there are then, and whether the message comes again.
+    let rows = [
+        (lost.clone(), CallEnd::Ignore, 1, false),
+        (lost.clone(), done(), 0, false),
+        (lost, refused(), 1, false),
+        (requeued.clone(), back(), 0, true),
+        (requeued.clone(), CallEnd::Ignore, 0, false),
+        (requeued, done(), 0, false),
+    ];
+    for (options, says, letters, comes_again) in rows {
+        let (rig, mut calls) = start(options).await;
+        let (_, _, (_call, end)) = lose(&rig, &mut calls).await;
+        end.send(says.clone()).expect("the worker waits");
+        if comes_again {
+            let (call, end) = next(&mut calls).await;
+            assert_eq!((call.request.id.as_str(), call.fate.as_ref()), ("one", None));
+            end.send(CallEnd::Ignore).expect("the worker waits");
+        }
+        rig.idle().await;
+        assert_eq!(rig.dead_letters().len(), letters, "{says:?}");
+        rig.stop(Shutdown::Warm).await;
+    }
+}
+
+#[tokio::test]
+async fn what_the_pool_does_not_get_to_the_worker_does_or_gives_back() {
+    let (rig, mut calls) = start(late()).await;
+    let (_, _, (_call, end)) = lose(&rig, &mut calls).await;
+    end.send(CallEnd::NotBegun).expect("the worker waits");
+    assert!(raised(&rig.result("one").await).to_string().starts_with("WorkerLostError("));
+    rig.idle().await;
+    rig.stop(Shutdown::Warm).await;
+
+    // Where the pool has a backend that the worker has not, nobody would know.
+    let (app, mut calls) = concluding(late());
+    let memory =
+        std::sync::Arc::new(celeriac::backend::MemoryBackend::new(Default::default()).expect("the defaults are good"));
+    let rig = Rig::start_on(app, memory, std::sync::Arc::new(DisabledBackend)).await;
+    let (_, _, (_call, end)) = lose(&rig, &mut calls).await;
+    end.send(CallEnd::Lost("exitcode 1".into())).expect("the worker waits");
+    let (call, end) = next(&mut calls).await;
+    assert_eq!((call.request.id.as_str(), call.fate.as_ref()), ("one", None));
+    end.send(CallEnd::Ignore).expect("the worker waits");
+    rig.idle().await;
+    rig.stop(Shutdown::Warm).await;
+}
+
+#[tokio::test]
+async fn a_pool_is_told_of_limits_and_of_what_is_not_run() {
+    let limit = std::time::Duration::from_millis(20);
+    let (rig, mut calls) = start(TaskOptions { time_limit: Some(limit), ..late() }).await;
+    rig.send(message("python", "slow", vec![])).await;
+    let (mut call, end) = next(&mut calls).await;
+    call.accepted(7);
+    assert_eq!(call.order().await, Order::Kill);
+    end.send(CallEnd::Lost("signal 15 (SIGTERM)".into())).expect("the worker waits");
+    rig.send(with_header(message("python", "old", vec![]), "expires", "2000-01-01T00:00:00Z")).await;
+    rig.send(message("python", "odd", vec![])).await;
+    let mut told = Vec::new();
+    while told.len() < 3 {
+        let (mut call, end) = next(&mut calls).await;
+        let Some(fate) = call.fate.take() else {
+            end.send(CallEnd::Undecodable { refused: true, reason: "no".into() }).expect("the worker waits");
+            continue;
+        };
+        told.push((call.request.id.clone(), fate.how, fate.exception.to_string()));
+        end.send(CallEnd::Ignore).expect("the worker waits");
+    }
+    told.sort_by(|one, other| one.0.cmp(&other.0));
+    let expired = How::Revoked { signal: None, is_expired: true };
+    assert_eq!(
+        told,
+        [
+            ("odd".to_owned(), How::Failed, "ContentDisallowed('no')".to_owned()),
+            ("old".to_owned(), expired, "TaskRevokedError('expired')".to_owned()),
+            ("slow".to_owned(), How::TimeLimit, "TimeLimitExceeded(0.02)".to_owned()),
+        ]
+    );
+    rig.idle().await;
+    assert_eq!(rig.dead_letters().len(), 1);
+    for id in ["odd", "old", "slow"] {
+        assert_eq!(rig.backend.fetch(id).await.expect("memory answers").map(|meta| meta.result), None::<MetaResult>);
+    }
+    rig.stop(Shutdown::Warm).await;
+}
