@@ -60,11 +60,6 @@ impl Desk {
             self.bear(true);
         }
     }
-
-    /// The nursery is gone.
-    pub(super) fn close_fates(&self) {
-        self.state().fates.close();
-    }
 }
 
 impl State {
