@@ -11,6 +11,8 @@ step rustfmt --check --edition 2021 benches/peers/celery-crate/src/main.rs
 step rustfmt --check --edition 2024 benches/peers/rabbitmq/src/main.rs
 step cargo clippy --workspace --all-targets --locked -- -D warnings
 step cargo clippy --all-targets --features otlp --locked -- -D warnings
+# The extension is compiled for whatever Python there will be.
+step env PYO3_NO_PYTHON=1 cargo clippy --locked -p celeriac-python --features extension -- -D warnings
 if cargo deny --version >/dev/null 2>&1; then
     step cargo deny --all-features check
 else

@@ -23,7 +23,7 @@ from kombu.utils.encoding import safe_repr, safe_str
 
 from celeriac import backend, coroutines
 from celeriac._celeriac import Channel
-from celeriac.fate import REQUEUE, carry_out
+from celeriac.fate import REQUEUE, carry_out, fail
 from celeriac.limits import EX_RECYCLE, Limits
 
 
@@ -112,7 +112,7 @@ class Child:
                 channel.undecodable(clean(error), isinstance(error, ContentDisallowed))
                 continue
             channel.accepted()
-            self.trace(name, uuid, request, payload)
+            self.trace(name, uuid, request, payload, call[:-1])
             self.completed += 1
             if self.limits.is_too_large():
                 # What was given to it and has not begun goes to another.
@@ -127,7 +127,7 @@ class Child:
         args, kwargs, embed = loads(body, content_type, content_encoding, accept=self.accept)
         return args, kwargs, embed
 
-    def trace(self, name: str, uuid: str, request: dict, payload: tuple) -> None:
+    def trace(self, name: str, uuid: str, request: dict, payload: tuple, call: tuple) -> None:
         try:
             self.is_running = True
             try:
@@ -141,7 +141,7 @@ class Child:
         except BaseException as error:
             if is_ending():
                 raise
-            self.escaped(error)
+            self.escaped(error, call)
         else:
             if failed:
                 self.ended(result)
@@ -168,8 +168,8 @@ class Child:
         else:
             self.channel.ignore()
 
-    def escaped(self, error: BaseException) -> None:
-        """What the tracer has let pass."""
+    def escaped(self, error: BaseException, call: Optional[tuple] = None) -> None:
+        """What the tracer has let pass; of a ``call`` that it ran it has stored nothing then."""
         if isinstance(error, Reject):
             self.channel.reject(clean(error.reason), bool(error.requeue))
         elif isinstance(error, (SystemExit, KeyboardInterrupt)):
@@ -177,7 +177,10 @@ class Child:
             self.channel.lost(human_status(code))
             raise SystemExit(code) from None
         else:
-            self.raised(error, trace.ExceptionInfo().traceback)
+            einfo = trace.ExceptionInfo()
+            if call is not None and not isinstance(error, MemoryError):
+                fail(self.app, self.accept, call, einfo)
+            self.raised(error, einfo.traceback)
 
     def ended(self, einfo) -> None:
         """What the tracer made of an exception (celery/worker/request.py ``Request.on_failure``)."""

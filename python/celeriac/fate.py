@@ -87,6 +87,12 @@ def carry_out(app, accept, call: tuple, fate: list) -> tuple[str, Any]:
     return carried.settlement or ACK, None
 
 
+def fail(app, accept, call: tuple, einfo: ExceptionInfo) -> None:
+    """Fails a task that has raised what the tracer lets pass, as Celery's main process does when it hears of that."""
+    with _silent(), _databases_closed(app):
+        Carried(app, accept, *call[2:]).on_failure(einfo)
+
+
 def _fail(app, accept, request, body, content_type, content_encoding, kind, module, args) -> None:
     """Fails a task that is not run. Of one whose body nobody can read only the request is known."""
     error = app.backend.exception_to_python({"exc_type": kind, "exc_module": module, "exc_message": args})

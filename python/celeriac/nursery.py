@@ -10,6 +10,7 @@ import select
 import signal
 import socket
 import struct
+import sys
 import traceback
 from collections.abc import Iterator
 
@@ -32,6 +33,7 @@ def fork(
     gc.collect()
     # What is there now will be shared with all children; a collection that looked at it would copy it.
     gc.freeze()
+    child.flush()
     parent, pid = os.getpid(), os.fork()
     if pid:
         return pid
@@ -114,15 +116,25 @@ class Nursery:
         elif kind == SIGNAL:
             for pid, known in self.children.items():
                 if known == index:
-                    os.kill(pid, number)
+                    self.signal(pid, number)
         elif kind == PING:
             self.tell(b"p" + struct.pack("<Q", 0))
         return kind != CLOSE
+
+    @staticmethod
+    def signal(pid: int, number: int) -> None:
+        try:
+            os.kill(pid, number)
+        except (OSError, OverflowError) as error:
+            # There is no such signal: whoever asked for it harms nobody.
+            print(f"signal {number} cannot be sent to process {pid}: {error}", file=sys.stderr)
 
     def bear(self, index: int, line: int) -> None:
         try:
             # Where Celery sends it, it is about to fork, too.
             signals.worker_before_create_process.send(sender=self.pool)
+            # What waits to be written is written once.
+            child.flush()
             pid = os.fork()
         except OSError as error:
             # The machine has no room for another process: the parent asks again in a while.

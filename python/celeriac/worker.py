@@ -157,12 +157,16 @@ class Preparation:
             return
         nursery, self.nursery = self.nursery, None
         deadline = time.monotonic() + PARTING
-        while os.waitpid(nursery, os.WNOHANG) == (0, 0):
-            if time.monotonic() > deadline:
-                os.kill(nursery, signal.SIGKILL)
-                os.waitpid(nursery, 0)
-                return
-            time.sleep(0.005)
+        try:
+            while os.waitpid(nursery, os.WNOHANG) == (0, 0):
+                if time.monotonic() > deadline:
+                    os.kill(nursery, signal.SIGKILL)
+                    os.waitpid(nursery, 0)
+                    return
+                time.sleep(0.005)
+        except ChildProcessError:
+            # A project that ignores SIGCHLD leaves nothing to wait for.
+            pass
 
 
 def pool_of(app) -> str:

@@ -146,6 +146,27 @@ async fn a_lost_child_takes_one_task_along_and_the_next_one_gets_the_rest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_kills_two_children_before_it_begins_is_lost_and_the_others_go_on() {
+    let (pool, mut nest) = pool(1, None);
+    let (fatal, mut line) = call(&pool, "fatal");
+    let (next, _line) = call(&pool, "next");
+    for pid in [71, 72] {
+        let mut child = nest.fork(pid);
+        child.ready();
+        assert_eq!(child.job().as_deref(), Some("fatal"));
+        nest.exited(child.index, "signal 11 (SIGSEGV)");
+    }
+    // Its message is acknowledged, so that it comes to no other worker.
+    assert_eq!(accepted(&mut line).await, 72);
+    assert!(matches!(end(fatal).await, CallEnd::Lost(how) if how.starts_with("signal 11 (SIGSEGV) Job: ")));
+    let mut child = nest.fork(73);
+    child.ready();
+    assert_eq!(child.job().as_deref(), Some("next"));
+    child.say(&[FromChild::Accepted, FromChild::Ended(success())]);
+    assert_eq!(end(next).await, success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_child_has_said_is_heard_before_it_is_buried() {
     let (pool, mut nest) = pool(1, None);
     let mut child = nest.fork(71);

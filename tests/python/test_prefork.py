@@ -4,6 +4,7 @@ The extension must be where the package is: `scripts/extension.sh` builds it.
 """
 
 import gc
+import asyncio
 import importlib
 import json
 import os
@@ -18,7 +19,7 @@ from celery import Celery, chain, chord, group
 from celery.exceptions import Reject, TaskRevokedError
 from kombu.exceptions import ContentDisallowed, EncodeError
 
-from faults import current
+from faults import current, eventually
 from support import ROOT, SECONDS, Process
 
 HERE = os.path.dirname(__file__)
@@ -92,6 +93,28 @@ def test_a_django_projects_tasks_run(shelf, worker):
     worker.output.wait_for(r"INFO/ForkPoolWorker-\d\] Task shelf.tasks.add\[.*\] succeeded in \S+s: 5")
     # Django's fixup closes what a task has opened: it found all that it looks for.
     assert "Signal handler" not in worker.output.text()
+
+
+def test_progress_is_seen_while_the_task_runs(shelf, tmp_path):
+    path = tmp_path / "seen"
+    told = shelf.progresses.delay(str(path))
+    if "rpc" not in told.backend.as_uri():
+        eventually(lambda: told.state == "PROGRESS" and told.info == {"done": 1}, "the progress")
+    path.touch()
+    assert value(told) is True
+
+
+def test_what_the_tracer_lets_pass_is_a_failure(shelf, worker):
+    assert str(error(shelf.cancelled.delay(), asyncio.CancelledError)) == "left alone"
+
+
+def test_a_signal_that_there_is_not_harms_nobody(shelf, worker, tmp_path):
+    path = tmp_path / "seen"
+    told = shelf.progresses.delay(str(path))
+    eventually(lambda: told.state == "PROGRESS", "the progress")
+    shelf.add.app.control.revoke(told.id, terminate=True, signal=99, destination=[NODE], reply=True)
+    path.touch()
+    assert value(shelf.add.delay(1, 1)) == 2
 
 
 def test_the_request_is_complete(shelf, worker):

@@ -89,13 +89,15 @@ impl Channel {
         let (task_id, state) = (task_id.to_owned(), State::from(state.to_owned()));
         let payload = bytes::Bytes::copy_from_slice(payload);
         let meta = StoredMeta { task_id, state, payload, reply_to, correlation_id };
+        // A success goes with the end that follows it; what else a task tells is seen while it runs.
+        let is_last = meta.state == State::Success;
         let mut line = self.line();
         frame::write_from_child(&FromChild::Store { meta, waits: wait }, &mut line.unsent);
-        if !wait {
+        if !wait && is_last {
             return Ok(true);
         }
         line.flush(py)?;
-        line.answer(py)
+        if wait { line.answer(py) } else { Ok(true) }
     }
 
     /// Ends the call: it returned, shown as `result`, after `runtime` seconds.

@@ -52,6 +52,7 @@ impl Task for PythonTask {
 /// the socket of the nursery, the pool's options, the tasks: `(name, options)`, and who hears of the worker, with the
 /// signals that it listens to; or `None`, if this is not the one who runs this worker.
 #[pyfunction]
+#[expect(clippy::too_many_arguments, reason = "Python names them")]
 pub(super) fn run(
     py: Python<'_>,
     arguments: Vec<OsString>,

@@ -26,6 +26,8 @@ const DEEPEST: usize = 4;
 /// How many calls there are for each child while all are short: those that it has, and as many that it has ended and
 /// whose results are on their way.
 const DEPTH: usize = 2 * DEEPEST;
+/// A call before whose beginning so many processes have died, one after the other, is what kills them.
+const FATAL: u8 = 2;
 /// After so many short tasks more are expected.
 const ENOUGH: u32 = 16;
 /// How long a process has to end after it was asked to (billiard/pool.py `Pool._trywaitkill`).
@@ -105,6 +107,8 @@ struct Child {
     is_ready: bool,
     /// It is to end when its calls have.
     is_retiring: bool,
+    /// It was told to.
+    is_dismissed: bool,
     /// It is there for what becomes of tasks, and runs none.
     is_clerk: bool,
     /// In the order in which it runs them.
@@ -248,7 +252,10 @@ impl Desk {
     fn bear(self: &Arc<Self>, is_clerk: bool) {
         let (ours, theirs) = match UnixStream::pair() {
             Ok(pair) => pair,
-            Err(error) => return error!("no socket for a child: {error}"),
+            Err(error) => {
+                error!("no socket for a child: {error}; it is tried again in a moment");
+                return self.fill_later();
+            }
         };
         let mut state = self.state();
         state.born += 1;
@@ -258,6 +265,7 @@ impl Desk {
             pid: 0,
             is_ready: false,
             is_retiring: false,
+            is_dismissed: false,
             is_clerk,
             jobs: VecDeque::new(),
             given: 0,
@@ -399,8 +407,15 @@ impl Desk {
         if lost && let Some(job) = child.jobs.pop_front() {
             job.tell(News::Ended(CallEnd::Lost(format!("{how} Job: {}", job.number))));
         }
+        if !is_expected && let Some(job) = child.jobs.front_mut() {
+            job.deaths += 1;
+        }
         while let Some(job) = child.jobs.pop_back() {
-            if job.doomed.is_some() || state.is_closing {
+            if job.deaths >= FATAL {
+                // It is acknowledged as what a run has that kills its process: it would kill the next one, too.
+                job.tell(News::Accepted { pid: child.pid });
+                job.tell(News::Ended(CallEnd::Lost(format!("{how} Job: {}", job.number))));
+            } else if job.doomed.is_some() || state.is_closing {
                 job.tell(News::Ended(CallEnd::NotBegun));
             } else if job.is_fate {
                 state.fates.put_back(job);
@@ -409,6 +424,7 @@ impl Desk {
             }
         }
         let is_closing = state.is_closing;
+        state.feed(&self.options);
         drop(state);
         self.left.notify_waiters();
         if child.is_ready || is_closing {
@@ -416,6 +432,10 @@ impl Desk {
             return self.see_to_fates();
         }
         info!("the process ended before it was ready; another one is started in a moment");
+        self.fill_later();
+    }
+
+    fn fill_later(self: &Arc<Self>) {
         let desk = Arc::clone(self);
         self.spawn(async move {
             sleep(PAUSE).await;
@@ -514,7 +534,9 @@ impl State {
 
     /// Tells those to end that are to, and have nothing left to do.
     fn dismiss(&mut self) {
-        for child in self.children.values_mut().filter(|child| child.is_retiring && child.jobs.is_empty()) {
+        let idle = |child: &&mut Child| child.is_retiring && !child.is_dismissed && child.jobs.is_empty();
+        for child in self.children.values_mut().filter(idle) {
+            child.is_dismissed = true;
             child.say(frame::quit().into());
         }
     }

@@ -22,6 +22,8 @@ pub(super) struct Job {
     pub(super) frame: Bytes,
     /// When the task began.
     pub(super) began: Option<Instant>,
+    /// How many processes have died before they could begin it.
+    pub(super) deaths: u8,
     /// What it was told before it began: it is not to run.
     pub(super) doomed: Option<Order>,
     news: mpsc::UnboundedSender<News>,
@@ -57,7 +59,16 @@ impl Job {
             fate: call.fate.as_ref().map(told).as_ref(),
         });
         let (number, task) = (NUMBER.fetch_add(1, Ordering::Relaxed), request.task.clone());
-        Job { number, task, is_fate: call.fate.is_some(), frame: frame.into(), began: None, doomed: None, news }
+        Job {
+            number,
+            task,
+            is_fate: call.fate.is_some(),
+            frame: frame.into(),
+            began: None,
+            deaths: 0,
+            doomed: None,
+            news,
+        }
     }
 
     /// What a run is told that nobody can end: it goes on, and when it is to be over nobody waits for it any more.

@@ -1,5 +1,6 @@
 """The project's tasks."""
 
+import asyncio
 import os
 import signal
 import sys
@@ -218,3 +219,18 @@ def line(path, number, pause):
 def line_late(path, number, pause):
     time.sleep(pause)
     append(path, number)
+
+
+@shared_task(bind=True)
+def progresses(self, path):
+    """Says that it is half done, and waits until somebody has seen it."""
+    self.update_state(state="PROGRESS", meta={"done": 1})
+    deadline = time.monotonic() + 15
+    while not os.path.exists(path) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return os.path.exists(path)
+
+
+@shared_task
+def cancelled():
+    raise asyncio.CancelledError("left alone")
