@@ -5,6 +5,7 @@ and hooks. The worker has the message, and settles it when that is done.
 """
 
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Optional
@@ -20,6 +21,8 @@ from kombu.utils.encoding import safe_repr
 
 #: What a message is settled with.
 ACK, REQUEUE, REJECT = "ack", "requeue", "reject"
+
+_silence = threading.RLock()
 
 
 class Carried(requests.Request):
@@ -121,12 +124,15 @@ def _raised(error: BaseException) -> ExceptionInfo:
 @contextmanager
 def _silent() -> Iterator[None]:
     """The worker says in the log what became of the task, and has the signal sent in the main process."""
-    logger, send = logging.getLogger(requests.__name__), requests.send_revoked
-    logger.disabled, requests.send_revoked = True, lambda *_, **__: None
-    try:
-        yield
-    finally:
-        logger.disabled, requests.send_revoked = False, send
+    logger = logging.getLogger(requests.__name__)
+    # Two threads of a pool of threads may do this at a time.
+    with _silence:
+        send = requests.send_revoked
+        logger.disabled, requests.send_revoked = True, lambda *_, **__: None
+        try:
+            yield
+        finally:
+            logger.disabled, requests.send_revoked = False, send
 
 
 @contextmanager

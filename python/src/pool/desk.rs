@@ -159,7 +159,8 @@ impl Desk {
             let running = state.children.values().filter(|child| !child.is_clerk).count();
             if state.is_closing { 0 } else { state.size.saturating_sub(running) }
         };
-        (0..missing).for_each(|_| self.bear(false));
+        // Where there is no socket for one there is none for the next: one try later is enough for all.
+        let _ = (0..missing).all(|_| self.bear(false));
     }
 
     /// How many calls find a place: as many as there are children, and more while all are short.
@@ -248,13 +249,14 @@ impl Desk {
         });
     }
 
-    /// Has a child forked.
-    fn bear(self: &Arc<Self>, is_clerk: bool) {
+    /// Has a child forked, or tries again in a moment; says which.
+    fn bear(self: &Arc<Self>, is_clerk: bool) -> bool {
         let (ours, theirs) = match UnixStream::pair() {
             Ok(pair) => pair,
             Err(error) => {
                 error!("no socket for a child: {error}; it is tried again in a moment");
-                return self.fill_later();
+                self.fill_later();
+                return false;
             }
         };
         let mut state = self.state();
@@ -277,6 +279,7 @@ impl Desk {
         self.ask(Ask::Fork { index, socket: theirs.into() });
         let desk = Arc::clone(self);
         self.spawn(async move { child::serve(desk, index, ours, outgoing, gone).await });
+        true
     }
 
     /// The nursery has forked a child, which is to be ready soon
