@@ -47,5 +47,6 @@ def run(
         [str, str, Optional[str], bool, list[str]],
         Optional[tuple[int, dict[str, Any], list[tuple[str, dict[str, Any]]], Any, list[str]]],
     ],
+    line: Optional[int] = None,
 ) -> int: ...
 def without_effect(settings: dict[str, Any]) -> list[str]: ...

@@ -1,6 +1,7 @@
 //! [`Host`]: a program that has tasks of another language, and runs this command line for them.
 
 use std::ffi::OsString;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -18,6 +19,9 @@ pub struct Host<'a> {
     /// Called once for a worker, when its settings are known and before it has any thread: what is to be forked is forked
     /// here. The app comes back with its tasks; or nothing, if another program is found to be the one that runs this worker.
     pub prepare: &'a mut dyn FnMut(App, &Start<'_>) -> Result<Option<App>>,
+    /// Where the worker is one of many things in its process: it heeds no signals, and ends warmly when the other end of
+    /// this is closed. `None`: the process is the worker's own.
+    pub line: Option<UnixStream>,
 }
 
 /// What is known of a worker that is about to start.

@@ -91,6 +91,11 @@ def test_nothing_comes_from_elsewhere(environment, project):
     assert str(ROOT) not in said
 
 
+def test_it_runs_without_the_redis_client(environment, project):
+    program = "import sys; sys.modules['redis'] = None; from celeriac.cli import main; sys.exit(main(['celeriac', '--version']))"
+    assert "(celeriac)" in environment.run(project, "python", "-c", program)
+
+
 def test_the_log_reads_as_celerys(stock_log, our_log):
     stock, ours = read(stock_log), read(our_log)
     assert ours[0] == stock[0]
