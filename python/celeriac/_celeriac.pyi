@@ -1,8 +1,11 @@
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, final
+
+__all__ = ["Channel", "run", "version", "without_effect"]
 
 #: The release.
 version: str
 
+@final
 class Channel:
     """A child's line to the parent: calls come, and what became of each goes."""
 
