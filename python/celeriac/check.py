@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from celeriac import _celeriac, settings
+from celeriac import _celeriac, settings, steps
 
 #: What belongs to another program than the worker, or to a backend that Celery itself writes to.
 OTHERS = (
@@ -43,7 +43,10 @@ def run(app, arguments: list[str]) -> int:
     names = [name for name in names if not name.startswith(OTHERS)]
     for name in names:
         print(f"{name}: {reason(name, found.get(name.partition('.')[0]))}")
-    if names:
+    refused = list(steps.refused(app))
+    for name, why in refused:
+        print(f"the boot step {name}: {why}")
+    if names or refused:
         return 1
     print("All settings are honoured.")
     return 0

@@ -31,11 +31,13 @@ def main(argv: Optional[list[str]] = None) -> int:
     if app is None:
         return 2
     # Celery's own machinery is imported when it is known that there is something to do.
-    from celeriac import check, settings, worker
+    from celeriac import check, settings, user_options, worker
 
     if options.command == "config":
         return check.run(app, options.arguments)
     try:
+        if options.command == "worker":
+            options.user, options.arguments = user_options.take(app, options.arguments)
         preparation = worker.Preparation(app, options)
     except UsageError as error:
         return fail(str(error))
@@ -64,7 +66,7 @@ def main(argv: Optional[list[str]] = None) -> int:
     finally:
         preparation.end()
     if preparation.leaves_threads():
-        # A thread that runs a task cannot be ended, but with the process.
+        # A thread that runs a task or a command cannot be ended, but with the process.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -9,7 +9,7 @@ from celery.app.defaults import DEFAULTS
 from celery.utils.serialization import jsonify
 from kombu.utils.encoding import safe_repr
 
-from celeriac import backend
+from celeriac import backend, queues
 
 #: Settings that Celery does not have.
 OURS = ("worker_rust_concurrency",)
@@ -35,7 +35,7 @@ def of(app) -> dict[str, Any]:
         value = app.conf.get(name)
         if value is None or (type(value) is type(default) and value == default):
             continue
-        found[name] = plain(value)
+        found[name] = plain(queues.table(value) if name == "task_queues" else value)
     if backend.known(app) is None:
         # Python stores what its tasks come to, as the serializer that only it has writes it.
         found.pop("result_backend", None)

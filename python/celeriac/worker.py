@@ -10,7 +10,7 @@ from typing import Any, Optional
 from celery import signals
 from celery.app import trace
 
-from celeriac import coroutines, nursery, parent, rust_tasks, settings, threads
+from celeriac import coroutines, nursery, panel, parent, queues, rust_tasks, settings, steps, threads
 from celeriac.limits import Limits
 from celeriac.options import Options, pool
 
@@ -44,6 +44,8 @@ class Preparation:
         self.nursery: Optional[int] = None
         self.threads: Optional[threads.Threads] = None
         self.signals: Optional[parent.Signals] = None
+        #: The project's commands, once the worker can have some.
+        self.panel: Optional[panel.Panel] = None
         #: What stands for the worker, once the project is imported.
         self.worker: Optional[parent.Worker] = None
         #: The settings as they were before the project's receivers could change them.
@@ -77,13 +79,18 @@ class Preparation:
         # What the project has added since the app was finalized is there, too.
         trace.setup_worker_optimizations(app, hostname)
         coroutines.adopt(app.tasks)
+        boot = steps.Steps(worker)
+        consumed = queues.Consumed(app, self.options.queues, self.options.exclude_queues)
         signals.celeryd_after_setup.send(sender=hostname, instance=worker, conf=app.conf)
         line, options = self.fork(worker) if self.pool == "prefork" else self.begin(worker)
+        options["queues"] = consumed.changes()
+        self.panel = options["panel"] = panel.Panel(worker)
         # What the project's receivers have changed: `celeryd_init` is there for that.
         options["settings"] = {name: value for name, value in settings.of(app).items() if self.before.get(name) != value}
         tasks = [(name, of(task)) for name, task in sorted(app.tasks.items())]
         # A worker that has begun says when it has ended.
-        self.signals = parent.Signals(worker)
+        self.signals = parent.Signals(worker, boot)
+        boot.start()
         return line, options, tasks, self.signals, self.signals.wanted()
 
     def fork(self, worker: parent.Worker) -> tuple[int, dict[str, Any]]:
@@ -132,11 +139,12 @@ class Preparation:
             warnings.warn(f"the setting {name} is not supported yet and has no effect", stacklevel=1)
         app, self.before = self.app, settings.of(self.app)
         worker = parent.Worker(app, hostname, self.pool, loglevel, logfile)
+        worker.options = self.options.user
         app.loader.init_worker()
         trace.setup_worker_optimizations(app, hostname)
-        signals.celeryd_init.send(sender=hostname, instance=worker, conf=app.conf, options={})
+        signals.celeryd_init.send(sender=hostname, instance=worker, conf=app.conf, options=worker.options)
         self.include()
-        self.refusal = rust_tasks.refusal()
+        self.refusal = rust_tasks.refusal() or next((f"the boot step {name}: {why}" for name, why in steps.refused(app)), None)
         self.module = next(iter(rust_tasks.modules), None)
         return worker
 
@@ -148,8 +156,9 @@ class Preparation:
             self.signals = None
 
     def leaves_threads(self) -> bool:
-        """Whether a task still runs in this process."""
-        return self.threads is not None and self.threads.is_left()
+        """Whether a task, or a command, still runs in this process."""
+        is_busy = self.panel is not None and self.panel.is_busy()
+        return is_busy or (self.threads is not None and self.threads.is_left())
 
     def end_nursery(self) -> None:
         """Waits for the nursery, which ends when its socket closes; one that does not is killed."""

@@ -14,6 +14,7 @@ use celeriac::{App, Error, ErrorKind, Result};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::panel::PythonPanel;
 use super::settings;
 use super::signals::{Signals, Telling};
 use crate::pool::{Prefork, PreforkOptions};
@@ -159,6 +160,17 @@ fn put_tasks_in(
     }
     if let Some(changed) = options.get_item("settings")? {
         settings::merge(app.config_mut(), changed.cast()?).map_err(|error| refused(&error))?;
+    }
+    if let Some(changes) = options.get_item("queues")? {
+        let (added, removed) = settings::queues(app.config(), changes.cast()?).map_err(|error| refused(&error))?;
+        app = app.with_queues(added, removed);
+    }
+    if let Some(panel) = options.get_item("panel")? {
+        let panel = Arc::new(PythonPanel::new(&panel)?);
+        if panel.keeps() {
+            app = app.with_keeper(Arc::clone(&panel) as _);
+        }
+        app = app.with_panel(panel);
     }
     let options = PreforkOptions { has_processes, max_tasks_per_child, alive_timeout, nursery, ..defaults };
     let pool: Arc<dyn Pool> = Arc::new(Prefork::new(socket, options));
