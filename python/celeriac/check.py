@@ -19,7 +19,6 @@ REASONS = {
     "worker_gid": "systemd, or what starts the worker, does this",
     "worker_lost_wait": "a lost process is known at once",
     "worker_pool_putlocks": "a part of Celery's own worker, which does not run here",
-    "worker_pool_restarts": "the command pool_restart is not there yet",
     "worker_pool_start_method": "processes are forked",
     "worker_timer": "a part of Celery's own worker, which does not run here",
     "worker_timer_precision": "a part of Celery's own worker, which does not run here",

@@ -31,8 +31,10 @@ def main(argv: Optional[list[str]] = None) -> int:
     if app is None:
         return 2
     # Celery's own machinery is imported when it is known that there is something to do.
-    from celeriac import check, settings, user_options, worker
+    from celeriac import check, panel, settings, user_options, worker
 
+    if options.command in ("inspect", "control") and panel.is_own(options.arguments):
+        return celerys(argv[1:])
     if options.command == "config":
         return check.run(app, options.arguments)
     try:
@@ -71,6 +73,13 @@ def main(argv: Optional[list[str]] = None) -> int:
         sys.stderr.flush()
         os._exit(code)
     return code
+
+
+def celerys(arguments: list[str]) -> int:
+    """Celery's own command line, which knows the project's commands."""
+    from celery.bin.celery import celery
+
+    return celery.main(arguments, "celery", standalone_mode=False, auto_envvar_prefix="CELERY") or 0
 
 
 def load(name: Optional[str]):

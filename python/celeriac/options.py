@@ -28,7 +28,9 @@ class Options:
     user: dict[str, Any] = field(default_factory=dict)
     #: What Celery's own command line puts into the environment.
     environment: dict[str, str] = field(default_factory=dict)
+    #: What is left for Rust, and all that there was.
     arguments: list[str] = field(default_factory=list)
+    given: list[str] = field(default_factory=list)
 
 
 #: Options before the command that take a value and that Rust has no use for.
@@ -50,7 +52,7 @@ NUMBERS = {"--max-tasks-per-child": "tasks", "--max-memory-per-child": "KiB"}
 
 def split(arguments: list[str], environment: Mapping[str, str]) -> Options:
     """Reads what stands before the command, and of what stands after it what is about processes."""
-    options = Options(app=environment.get("CELERY_APP") or environment.get("APP") or None)
+    options = Options(app=environment.get("CELERY_APP") or environment.get("APP") or None, given=arguments)
     words = iter(arguments)
     for word in words:
         if not word.startswith("-") or word == "-":

@@ -9,15 +9,18 @@ from contextlib import suppress
 from typing import Any, Optional
 
 from celery import states
+from celery.app import trace
 from celery.app.task import Context
 from celery.backends.base import DisabledBackend
 from celery.exceptions import WorkerTerminate
 from celery.utils.collections import AttributeDict
+from celery.utils.imports import reload_from_cwd
 from kombu import serialization
 from kombu.compression import decompress
 from kombu.log import get_logger
 
 from celeriac import backend, fate, parent
+from celeriac.renewal import Renewal
 
 #: Where Celery says what becomes of commands.
 logger = get_logger("kombu.pidbox")
@@ -29,27 +32,46 @@ UNBEGUN = (states.PENDING, states.RECEIVED, states.RETRY, states.REJECTED)
 Written = tuple[str, str, bytes]
 
 
+def handlers() -> dict[str, Any]:
+    """What there is for each command, by name."""
+    # A project that has commands has imported this.
+    control = sys.modules.get("celery.worker.control")
+    return {} if control is None else control.Panel.data
+
+
+def own() -> set[str]:
+    """The commands of the project, those among them that it has put in the place of Celery's."""
+    celerys = getattr(sys.modules.get("celery.worker.control"), "__dict__", {})
+    return {name for name, handler in handlers().items() if celerys.get(handler.__name__) is not handler}
+
+
+def is_own(arguments: list[str]) -> bool:
+    """Whether a command line is about a command of the project."""
+    return not own().isdisjoint(arguments)
+
+
 class Panel:
     """Carries out the project's commands for one worker (kombu/pidbox.py ``Node``)."""
 
-    def __init__(self, worker: parent.Worker):
+    def __init__(self, worker: parent.Worker, renewal: Optional[Renewal] = None):
+        worker.panel = self
+        #: What has the pool's processes replaced, if there are some.
+        self.renewal = renewal
         self.app = worker.app
         self.worker = worker
         self.lock = threading.Lock()
         self.running = 0
         self.state = AttributeDict(app=worker.app, hostname=worker.hostname, consumer=worker.consumer, tset=set)
 
-    @staticmethod
-    def handlers() -> dict[str, Any]:
-        """What there is for each command, by name."""
-        # A project that has commands has imported this.
-        control = sys.modules.get("celery.worker.control")
-        return {} if control is None else control.Panel.data
+    def handler(self, method: str) -> Any:
+        """What there is for a command."""
+        if method == "pool_restart" and method not in own():
+            return self.pool_restart
+        return handlers()[method]
 
     def overriding(self) -> set[str]:
-        """The commands of the project, those among them that it has put in the place of Celery's."""
-        own = getattr(sys.modules.get("celery.worker.control"), "__dict__", {})
-        return {name for name, handler in self.handlers().items() if own.get(handler.__name__) is not handler}
+        """The commands that are carried out here though the worker has some of these names."""
+        return {*own(), "pool_restart"}
 
     def writes(self) -> bool:
         """Whether clients want answers that only Kombu can write."""
@@ -101,10 +123,33 @@ class Panel:
 
     def dispatch(self, method: str, arguments: dict[str, Any]) -> Any:
         try:
-            return self.handlers()[method](self.state, **arguments)
+            return self.handler(method)(self.state, **arguments)
         except Exception as error:
             logger.error("pidbox command error: %r", error, exc_info=True)
             return {"error": repr(error)}
+
+    def pool_restart(self, state, modules=None, reload=False, reloader=None, **_) -> dict[str, str]:
+        """Celery's command (celery/worker/control.py ``pool_restart``)."""
+        if not self.app.conf.worker_pool_restarts:
+            raise ValueError("Pool restarts not enabled")
+        self.restart(modules, reload, reloader)
+        return {"ok": "reload started"}
+
+    def restart(self, modules=None, reload: bool = False, reloader=None) -> None:
+        """Has the project's code imported anew (celery/worker/worker.py ``WorkController.reload``): in this process as there,
+        and for the pool in another."""
+        for name in set(self.app.loader.task_modules if modules is None else modules or ()):
+            if name not in sys.modules:
+                self.app.loader.import_from_cwd(name)
+            elif reload:
+                reload_from_cwd(sys.modules[name], reloader)
+        if self.renewal is not None:
+            self.renewal.begin(self.worker.reins.renew_pool)
+        else:
+            # Threads run what is in this process.
+            trace.setup_worker_optimizations(self.app, self.worker.hostname)
+            for name, task in self.app.tasks.items():
+                task.__trace__ = trace.build_tracer(name, task, self.app.loader, self.worker.hostname, app=self.app)
 
     def read(self, body: bytes, content_type, content_encoding, compression: Optional[str]) -> Any:
         """What a command's message holds."""

@@ -49,6 +49,8 @@ class Worker(StandIn):
     stands_for = "celery.apps.worker.Worker"
     #: What steers the worker, once there is one.
     reins: Optional[Any] = None
+    #: What restarts its pool.
+    panel: Optional[Any] = None
 
     def __init__(self, app, hostname: str, pool: str, loglevel: str, logfile: Optional[str]):
         self.app = app
@@ -85,6 +87,11 @@ class Worker(StandIn):
 
     def stats(self) -> dict[str, Any]:
         return self.ask("stats")
+
+    def reload(self, modules=None, reload: bool = False, reloader=None) -> None:
+        if self.panel is None:
+            raise RuntimeError("the worker has not begun yet, and has no pool to restart")
+        self.panel.restart(modules, reload, reloader)
 
     def stop(self, in_sighandler: bool = False, exitcode: Optional[int] = None) -> None:
         self.shut_down(False)

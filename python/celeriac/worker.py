@@ -10,7 +10,7 @@ from typing import Any, Optional
 from celery import signals
 from celery.app import trace
 
-from celeriac import coroutines, nursery, panel, parent, queues, rust_tasks, settings, steps, threads
+from celeriac import coroutines, nursery, panel, parent, queues, renewal, rust_tasks, settings, steps, threads
 from celeriac.limits import Limits
 from celeriac.options import Options, pool
 
@@ -44,6 +44,8 @@ class Preparation:
         self.nursery: Optional[int] = None
         self.threads: Optional[threads.Threads] = None
         self.signals: Optional[parent.Signals] = None
+        #: What has the pool's processes replaced, if there are some.
+        self.renewal: Optional[renewal.Renewal] = None
         #: The project's commands, once the worker can have some.
         self.panel: Optional[panel.Panel] = None
         #: What stands for the worker, once the project is imported.
@@ -72,19 +74,16 @@ class Preparation:
             if self.module or self.refusal:
                 return None
         worker = self.worker
-        signals.worker_init.send(sender=worker)
-        app.log.setup(
-            loglevel, logfile, redirect_stdouts=False, colorize=False if no_color else None, hostname=hostname
-        )
-        # What the project has added since the app was finalized is there, too.
-        trace.setup_worker_optimizations(app, hostname)
-        coroutines.adopt(app.tasks)
+        self.set_up(worker, no_color)
         boot = steps.Steps(worker)
         consumed = queues.Consumed(app, self.options.queues, self.options.exclude_queues)
         signals.celeryd_after_setup.send(sender=hostname, instance=worker, conf=app.conf)
         line, options = self.fork(worker) if self.pool == "prefork" else self.begin(worker)
         options["queues"] = consumed.changes()
-        self.panel = options["panel"] = panel.Panel(worker)
+        if self.pool == "prefork":
+            given = {"hostname": hostname, "loglevel": loglevel, "logfile": logfile, "no_color": no_color}
+            self.renewal = renewal.Renewal(self.options.given, given)
+        self.panel = options["panel"] = panel.Panel(worker, self.renewal)
         # What the project's receivers have changed: `celeryd_init` is there for that.
         options["settings"] = {name: value for name, value in settings.of(app).items() if self.before.get(name) != value}
         tasks = [(name, of(task)) for name, task in sorted(app.tasks.items())]
@@ -92,6 +91,31 @@ class Preparation:
         self.signals = parent.Signals(worker, boot)
         boot.start()
         return line, options, tasks, self.signals, self.signals.wanted()
+
+    def set_up(self, worker: parent.Worker, no_color: bool) -> None:
+        """Says that the worker is there, and readies the log and the tasks."""
+        app = self.app
+        signals.worker_init.send(sender=worker)
+        app.log.setup(
+            worker.loglevel, worker.logfile, redirect_stdouts=False, colorize=False if no_color else None,
+            hostname=worker.hostname,
+        )  # fmt: skip
+        # What the project has added since the app was finalized is there, too.
+        trace.setup_worker_optimizations(app, worker.hostname)
+        coroutines.adopt(app.tasks)
+
+    def serve(
+        self, line: socket.socket, hostname: str, loglevel: str, logfile: Optional[str], no_color: bool
+    ) -> None:
+        """Is a nursery that was not forked by the worker, until the worker hangs up."""
+        worker = self.load(hostname, loglevel, logfile, [])
+        if self.refusal:
+            raise SystemExit(self.refusal)
+        self.set_up(worker, no_color)
+        queues.Consumed(self.app, self.options.queues, self.options.exclude_queues)
+        signals.celeryd_after_setup.send(sender=hostname, instance=worker, conf=self.app.conf)
+        nursery.settle()
+        nursery.Nursery(self.app, hostname, Limits.of(self.app, self.options), worker.pool, line).serve()
 
     def fork(self, worker: parent.Worker) -> tuple[int, dict[str, Any]]:
         """Has a nursery forked; returns the socket to it, and the pool's options."""
@@ -118,7 +142,6 @@ class Preparation:
             self.app.log.redirect_stdouts(conf.worker_redirect_stdouts_level)
         options: dict[str, Any] = {"has_processes": False}
         if self.pool == "solo":
-            options["size"] = 1
             signals.worker_process_init.send(sender=worker.hostname)
         ours, theirs = socket.socketpair()
         self.threads = threads.Threads(self.app, theirs)
@@ -151,6 +174,8 @@ class Preparation:
     def end(self) -> None:
         """Ends what was begun, and says so."""
         self.end_nursery()
+        if self.renewal is not None:
+            self.renewal.end(PARTING)
         if self.signals is not None:
             self.signals.shutdown()
             self.signals = None

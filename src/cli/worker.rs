@@ -44,6 +44,10 @@ pub(super) fn run(
         let Some(prepared) = prepare(app, host, &node, &log_options)? else { return Ok(ExitCode::SUCCESS) };
         app = prepared;
         settings::insist(app.config_mut(), global, arguments)?;
+        if pool == "solo" {
+            // As in Celery, whatever was asked for.
+            app.config_mut().worker_concurrency = Some(1);
+        }
     }
     // The first thread is that of the log.
     let log = log::install(&log_options, app.config())?;

@@ -16,7 +16,8 @@ pytestmark = pytest.mark.only("redis", "a step meets no broker")
 
 
 def environment(server, path, queue, **more):
-    return {"STEPPED_BROKER": server.broker_url, "STEPPED_FILE": str(path), "STEPPED_QUEUE": queue, **more}
+    names = {"STEPPED_BROKER": server.broker_url, "STEPPED_FILE": str(path), "STEPPED_QUEUE": queue}
+    return {**names, "DJANGO_SETTINGS_MODULE": "", **more}
 
 
 def lines(path):

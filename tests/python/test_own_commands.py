@@ -12,7 +12,7 @@ from celery import Celery
 from celery.exceptions import NotRegistered
 
 from faults import eventually
-from support import DEAD_LETTERS, SECONDS
+from support import DEAD_LETTERS, ROOT, SECONDS
 from test_prefork import Celeriac, HERE
 from test_signals import stock
 
@@ -27,7 +27,7 @@ class Commanded:
         self.queue = queue or f"{name}-{kind}"
         self.environment = {
             "COMMANDED_BROKER": server.broker_url, "COMMANDED_RESULTS": server.result_url, "COMMANDED_QUEUE": self.queue,
-            "COMMANDED_SETTINGS": json.dumps(settings),
+            "COMMANDED_SETTINGS": json.dumps(settings), "DJANGO_SETTINGS_MODULE": "",
         }
         arguments = ["-A", "commanded", "worker", "-n", self.node, "-l", "info", "--without-gossip", *options]
         self.process = RUNS[kind](*arguments, env=self.environment)
@@ -41,10 +41,11 @@ class Commanded:
         [answer] = self.app.control.broadcast(command, arguments=arguments, **given)
         return answer[self.node]
 
-    def line(self, kind, *words):
-        """What Celery's command line says."""
-        command = [sys.executable, "-m", "celery", "-A", "commanded", kind, "-d", self.node, "-t", str(SECONDS), "-j", *words]
-        environment = {**os.environ, "PYTHONPATH": HERE, **self.environment}
+    def line(self, program, kind, *words):
+        """What a command line says."""
+        command = [sys.executable, "-m", program, "-A", "commanded", kind, "-d", self.node, "-t", str(SECONDS), "-j", *words]
+        path = os.pathsep.join([str(ROOT / "python"), HERE])
+        environment = {**os.environ, "PYTHONPATH": path, **self.environment}
         ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=4 * SECONDS)
         assert ended.returncode == 0, (ended.stdout, ended.stderr)
         return json.loads(ended.stdout)
@@ -65,6 +66,8 @@ def start(server):
         return workers[-1]
 
     yield start
+    for worker in workers:
+        worker.process.terminate()
     for worker in workers:
         if not worker.process.is_stopped:
             assert worker.process.stop() == 0, worker.process.output.text()
@@ -103,10 +106,11 @@ def test_commands_are_answered_as_by_a_stock_worker(ours, stocks):
     assert ours.ask("grow") == stocks.ask("grow") == 3
 
 
-def test_celerys_command_line_knows_them(ours):
+@pytest.mark.parametrize("program", ["celery", "celeriac"])
+def test_the_command_line_knows_them(ours, program):
     before = ours.ask("current_prefetch_count")["prefetch_count"]
-    assert ours.line("control", "increase_prefetch_count", "3") == [{ours.node: {"ok": "prefetch count incremented"}}]
-    assert ours.line("inspect", "current_prefetch_count") == {ours.node: {"prefetch_count": before + 3}}
+    assert ours.line(program, "control", "increase_prefetch_count", "3") == [{ours.node: {"ok": "prefetch count incremented"}}]
+    assert ours.line(program, "inspect", "current_prefetch_count") == {ours.node: {"prefetch_count": before + 3}}
 
 
 def test_the_window_that_a_command_has_widened_lets_more_come(start, tmp_path):

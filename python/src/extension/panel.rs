@@ -1,6 +1,8 @@
 //! [`PythonPanel`]: remote control as far as it is Python's: the project's own commands, and what only Kombu can read.
 
 use std::collections::HashSet;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,6 +16,7 @@ use pyo3::types::PyBytes;
 use super::objects::Objects;
 use super::signals::message_of;
 use super::values::value_of;
+use crate::pool::Prefork;
 
 /// Has an object of `celeriac.panel.Panel` do it.
 #[derive(Debug)]
@@ -23,16 +26,17 @@ pub(super) struct PythonPanel {
     overriding: HashSet<String>,
     /// The backend's address, if only Celery has it.
     backend: Option<String>,
+    pool: Arc<Prefork>,
     /// Only Kombu writes what clients are to get.
     writes: bool,
 }
 
 impl PythonPanel {
-    pub(super) fn new(panel: &Bound<'_, PyAny>) -> PyResult<Self> {
+    pub(super) fn new(panel: &Bound<'_, PyAny>, pool: Arc<Prefork>) -> PyResult<Self> {
         let overriding = panel.call_method0("overriding")?.extract()?;
         let writes = panel.call_method0("writes")?.extract()?;
         let backend = panel.call_method0("backend")?.extract()?;
-        Ok(PythonPanel { panel: panel.clone().unbind(), overriding, backend, writes })
+        Ok(PythonPanel { panel: panel.clone().unbind(), overriding, backend, pool, writes })
     }
 
     /// Whether only Celery has the app's result backend.
@@ -43,7 +47,8 @@ impl PythonPanel {
 
 impl Panel for PythonPanel {
     fn begins(&self, reins: Arc<dyn Reins>) {
-        self.called((), |panel| panel.call_method1("begins", (WorkerReins(reins),)).map(drop));
+        let reins = WorkerReins { reins, pool: Arc::clone(&self.pool) };
+        self.called((), |panel| panel.call_method1("begins", (reins,)).map(drop));
     }
 
     fn overrides(&self, method: &str) -> bool {
@@ -128,25 +133,37 @@ fn payload((content_type, content_encoding, body): Written<'_>) -> Payload {
 
 /// Steers the worker. Each call waits for the worker, and lets other threads run meanwhile.
 #[pyclass(module = "celeriac._celeriac", name = "Reins", frozen)]
-pub(super) struct WorkerReins(Arc<dyn Reins>);
+pub(super) struct WorkerReins {
+    reins: Arc<dyn Reins>,
+    pool: Arc<Prefork>,
+}
 
 #[pymethods]
 impl WorkerReins {
     /// Has a command of the worker's own carried out, and returns its answer.
     fn ask<'py>(&self, py: Python<'py>, method: &str, arguments: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let arguments = value_of(arguments)?.into_map().unwrap_or_default();
-        let answer = py.detach(|| self.0.ask(method, arguments));
+        let answer = py.detach(|| self.reins.ask(method, arguments));
         Objects(py).of(&answer.map_err(|error| PyRuntimeError::new_err(error.to_string()))?)
     }
 
     /// How many messages the worker takes before one is done; by so many more from now on. 0: as many as come.
     fn widen(&self, by: i64) -> usize {
-        self.0.widen(by)
+        self.reins.widen(by)
+    }
+
+    /// Has the pool's processes replaced by those of another nursery: the socket to it, which is the pool's from now on, and
+    /// its process id.
+    fn renew_pool(&self, line: RawFd, nursery: i32) {
+        // SAFETY: the caller has made this descriptor for the pool and gives it away.
+        #[allow(unsafe_code)]
+        let line = UnixStream::from(unsafe { OwnedFd::from_raw_fd(line) });
+        self.pool.renew(line, Some(nursery));
     }
 
     /// Has the worker stop; with a reason it has failed.
     #[pyo3(signature = (cold=false, failure=None))]
     fn shut_down(&self, cold: bool, failure: Option<String>) {
-        self.0.shut_down(cold, failure);
+        self.reins.shut_down(cold, failure);
     }
 }

@@ -154,10 +154,6 @@ fn put_tasks_in(
     let defaults = PreforkOptions::default();
     let alive_timeout = seconds(option(&options, "alive_timeout")?).unwrap_or(defaults.alive_timeout);
     let has_processes = option(&options, "has_processes")?.unwrap_or(true);
-    // As stock Celery's `solo`, whatever was asked for.
-    if let Some(size) = option(&options, "size")? {
-        app.config_mut().worker_concurrency = Some(size);
-    }
     if let Some(changed) = options.get_item("settings")? {
         settings::merge(app.config_mut(), changed.cast()?).map_err(|error| refused(&error))?;
     }
@@ -165,15 +161,17 @@ fn put_tasks_in(
         let (added, removed) = settings::queues(app.config(), changes.cast()?).map_err(|error| refused(&error))?;
         app = app.with_queues(added, removed);
     }
-    if let Some(panel) = options.get_item("panel")? {
-        let panel = Arc::new(PythonPanel::new(&panel)?);
+    let panel = options.get_item("panel")?;
+    let options = PreforkOptions { has_processes, max_tasks_per_child, alive_timeout, nursery, ..defaults };
+    let prefork = Arc::new(Prefork::new(socket, options));
+    if let Some(panel) = panel {
+        let panel = Arc::new(PythonPanel::new(&panel, Arc::clone(&prefork))?);
         if panel.keeps() {
             app = app.with_keeper(Arc::clone(&panel) as _);
         }
         app = app.with_panel(panel);
     }
-    let options = PreforkOptions { has_processes, max_tasks_per_child, alive_timeout, nursery, ..defaults };
-    let pool: Arc<dyn Pool> = Arc::new(Prefork::new(socket, options));
+    let pool: Arc<dyn Pool> = prefork;
     for task in rust {
         app = app.task(Arc::clone(task));
     }
