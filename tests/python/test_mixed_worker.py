@@ -166,8 +166,9 @@ def test_a_stock_worker_runs_rust_tasks(mixed, rust, stock):
     progress = send(rust.progress, 3, 0.2)
     seen = set()
     while not progress.ready():
-        if progress.state == "PROGRESS":
-            seen.add(progress.info.get("current"))
+        told = progress.backend.get_task_meta(progress.id)
+        if told["status"] == "PROGRESS":
+            seen.add(told["result"]["current"])
     assert value(progress) == 3 and len(seen) > 1
     error(send(rust.progress, 1, 60, soft_time_limit=0.3), SoftTimeLimitExceeded)
 
