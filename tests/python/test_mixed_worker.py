@@ -31,6 +31,15 @@ VALUES = [
     datetime.datetime(2026, 11, 28, 11, 28, 2, 188301), datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc),
     datetime.date(2026, 11, 28), datetime.time(1, 2, 3, 4), decimal.Decimal("1.10"), uuid.UUID(int=7),
 ]
+# Calls Rust tasks of a project whose results are not where the other tests have theirs.
+CLIENT = f"""
+from celery import chord
+from mixed import add, shop_rust
+print(shop_rust.total.delay([1, 2]).get(timeout={SECONDS}))
+print(shop_rust.flaky.delay(1).get(timeout={SECONDS}))
+print(type(shop_rust.fail.delay("mixed.OutOfStock", "salt").get(timeout={SECONDS}, propagate=False)).__name__)
+print(chord([shop_rust.total.s([2]), add.s(3, 3)])(shop_rust.total.s()).get(timeout={SECONDS}))
+"""
 
 
 def environment(server, **settings):
@@ -123,6 +132,17 @@ def test_exceptions_are_the_projects_own(mixed, rust, worker):
         assert 'File "src/lib.rs", line' in result.traceback
     assert "nowhere" not in sys.modules
     assert type(error(rust.fail.delay("nowhere.Odd", "x"), Exception)).__name__ == "Odd"
+
+
+def test_results_that_only_python_can_store(server, start, tmp_path):
+    url = f"db+sqlite:///{tmp_path}/results.sqlite?timeout=30"
+    queue = {"task_default_queue": "tables"}
+    worker = start("celeriac", "-c", "2", "-n", "tables@test", result_backend=url, **queue)
+    worker.output.wait_for(r"Only Python can store results in sqlite:///\S+: the pool runs the tasks of shop_rust")
+    client = environment(server, result_backend=url, **queue)
+    done = subprocess.run([sys.executable, "-c", CLIENT], env={**os.environ, **client}, capture_output=True, text=True)
+    assert done.stdout.split() == ["3", "2", "OutOfStock", "8"], done.stderr
+    worker.output.wait_for(r"INFO/ForkPoolWorker-\d\] Task shop_rust.total\[\S+\] succeeded in \S+s: 8")
 
 
 def test_retries(mixed, rust, worker):

@@ -160,6 +160,8 @@ fn put_tasks_in(
     if let Some(changed) = options.get_item("settings")? {
         settings::merge(app.config_mut(), changed.cast()?).map_err(|error| refused(&error))?;
     }
+    // What Python alone can store is stored where Python runs them.
+    let rust = if option(&options, "rust_tasks")?.unwrap_or(true) { rust } else { &[] };
     let options = PreforkOptions { has_processes, max_tasks_per_child, alive_timeout, nursery, ..defaults };
     let pool: Arc<dyn Pool> = Arc::new(Prefork::new(socket, options));
     for task in rust {
