@@ -23,7 +23,7 @@ from support import ROOT, SECONDS, Process
 pytestmark = pytest.mark.only("redis", "who runs which task is the same with every broker")
 
 HERE = os.path.dirname(__file__)
-PROJECT = str(ROOT / "examples" / "django")
+MODULE = str(ROOT / ".build" / "rust_tasks")
 NODE = "mixed@test"
 # One of each kind that JSON has or Kombu adds, and what comes back.
 VALUES = [
@@ -43,7 +43,7 @@ print(chord([shop_rust.total.s([2]), add.s(3, 3)])(shop_rust.total.s()).get(time
 
 
 def environment(server, **settings):
-    path = os.pathsep.join([str(ROOT / "python"), HERE, PROJECT])
+    path = os.pathsep.join([str(ROOT / "python"), HERE, MODULE])
     names = {"MIXED_BROKER": server.broker_url, "MIXED_RESULTS": server.result_url, "PYTHONPATH": path}
     return names | ({"MIXED_SETTINGS": json.dumps(settings)} if settings else {})
 
@@ -52,7 +52,7 @@ def environment(server, **settings):
 def mixed(server):
     """The project as a client has it."""
     os.environ.update(environment(server))
-    paths = [str(ROOT / "python"), PROJECT]
+    paths = [str(ROOT / "python"), MODULE]
     sys.path[:0] = paths
     project = importlib.import_module("mixed")
     project.app.conf.update(broker_url=server.broker_url, result_backend=server.result_url)

@@ -117,6 +117,12 @@ fn told(tell: &Py<PyAny>, with_defaults: bool) -> Result<Map> {
     }
 }
 
+/// The names of the settings that the worker knows: Celery's, and its own.
+#[pyfunction]
+pub(super) fn known_settings() -> Vec<&'static str> {
+    App::new("check").config().table(true).into_iter().map(|(name, _)| name).collect()
+}
+
 /// The names of those settings that have no effect.
 #[pyfunction]
 pub(super) fn without_effect(settings: &Bound<'_, PyDict>) -> PyResult<Vec<String>> {
