@@ -79,9 +79,10 @@ def install_wheels() -> Path:
     for directory in (wheels, installed):
         shutil.rmtree(directory, ignore_errors=True)
     target = str(target_directory(ROOT / "Cargo.toml"))
-    for project in (ROOT, example):
+    # The example's lock lacks the example itself.
+    for project, options in ((ROOT, ["--locked"]), (example, [])):
         subprocess.run(
-            [sys.executable, "-m", "maturin", "build", "--release", "--locked", "--skip-auditwheel", "--out", wheels],
+            [sys.executable, "-m", "maturin", "build", "--release", "--skip-auditwheel", "--out", wheels, *options],
             cwd=project, env={**os.environ, "CARGO_TARGET_DIR": target}, check=True, stdout=subprocess.DEVNULL,
         )
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
