@@ -34,6 +34,7 @@ use super::reserved::Reserved;
 use super::revoked::Revoked;
 use super::running::Running;
 use super::state_file::StateFile;
+use super::streak::Streak;
 use super::unknown::Unknown;
 use super::{LAST_WORDS, WorkerHandle};
 use crate::Result;
@@ -76,6 +77,8 @@ pub(crate) struct Consumer {
     pub(super) pool: Pool,
     /// Where it runs, and how much in each place.
     pub(super) pools: Pools,
+    /// How much of what is not for the pool is taken ahead.
+    pub(super) streak: Streak,
     /// What is consumed.
     pub(super) queues: Queues,
     pub(super) revoked: Revoked,
@@ -125,6 +128,7 @@ pub(crate) struct Parts {
     pub(crate) about: About,
     pub(crate) tasks: Tasks,
     pub(crate) pools: Pools,
+    pub(crate) streak: Streak,
     pub(crate) finisher: Finisher,
     pub(crate) remote: Remote,
     pub(crate) revoked: Revoked,
@@ -154,6 +158,7 @@ impl Consumer {
             about,
             tasks,
             pools,
+            streak,
             finisher,
             remote,
             revoked,
@@ -187,6 +192,7 @@ impl Consumer {
             running: Running::new(handle.events.clone()),
             pool,
             pools,
+            streak,
             queues,
             revoked,
             remote: Arc::new(remote),
