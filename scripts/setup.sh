@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Puts in place what the other commands need, and nothing that is there already.
 #
-#   scripts/setup.sh [compiler] [lint] [redis] [rabbitmq] [python] [old-client] [old-worker] [flower]
+#   scripts/setup.sh [compiler] [lint] [redis] [rabbitmq] [python] [old-client] [old-worker] [flower] [wheelhouse]
 #
 # compiler    a C compiler and pkg-config, for the compression and TLS libraries
 # lint        rustfmt and clippy
@@ -11,6 +11,7 @@
 # old-client  .build/venv-5.3: an older Celery, to prove that its messages and results work too
 # old-worker  .build/venv-5.5: an older Celery, whose workers stand beside ours in mixed fleets
 # flower      .build/venv-flower, and Chromium with its driver, in which Flower's pages are looked at
+# wheelhouse  .build/wheelhouse: what is installed into environments that begin empty, without asking anybody
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -148,9 +149,22 @@ flower() {
     [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
 }
 
+# Filled anew when the requirements have changed.
+wheelhouse() {
+    local directory=.build/wheelhouse file=tests/python/requirements-wheel.txt stamp
+    python
+    stamp=$(sha256sum <"$file")
+    [ "$(cat "$directory/.stamp" 2>/dev/null)" = "$stamp" ] && return
+    say "filling $directory"
+    rm -rf "$directory"
+    .build/venv/bin/python -m pip wheel --quiet --disable-pip-version-check --wheel-dir "$directory" -r "$file" \
+        </dev/null >&2
+    echo "$stamp" >"$directory/.stamp"
+}
+
 for part in "$@"; do
     case $part in
-        compiler | lint | redis | rabbitmq | python | flower) "$part" ;;
+        compiler | lint | redis | rabbitmq | python | flower | wheelhouse) "$part" ;;
         old-client) old_client ;;
         old-worker) old_worker ;;
         *) die "no part is called $part" ;;
