@@ -37,11 +37,15 @@ def run(options: Options, program: str, app=None) -> int:
     if app is None:
         return 2
     # Celery's own machinery is imported when it is known that there is something to do.
-    from celeriac import check, settings, worker
+    from celeriac import check, panel, settings, user_options, worker
 
+    if options.command in ("inspect", "control") and panel.is_own(options.arguments):
+        return celerys(argv[1:])
     if options.command == "config":
         return check.run(app, options.arguments)
     try:
+        if options.command == "worker":
+            options.user, options.arguments = user_options.take(app, options.arguments)
         preparation = worker.Preparation(app, options)
     except UsageError as error:
         return fail(str(error))
@@ -70,11 +74,18 @@ def run(options: Options, program: str, app=None) -> int:
     finally:
         preparation.end()
     if preparation.leaves_threads():
-        # A thread that runs a task cannot be ended, but with the process.
+        # A thread that runs a task or a command cannot be ended, but with the process.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
     return code
+
+
+def celerys(arguments: list[str]) -> int:
+    """Celery's own command line, which knows the project's commands."""
+    from celery.bin.celery import celery
+
+    return celery.main(arguments, "celery", standalone_mode=False, auto_envvar_prefix="CELERY") or 0
 
 
 def load(name: Optional[str]):

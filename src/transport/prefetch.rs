@@ -1,7 +1,7 @@
 //! [`Prefetch`]: how many deliveries may be out at a time.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
@@ -17,6 +17,8 @@ const LEAST_BESIDE: usize = 1000;
 pub struct Prefetch {
     /// 0: no limit.
     limit: AtomicUsize,
+    /// What somebody has added to it, or taken away.
+    told: AtomicIsize,
     /// What messages held for their ETA add to the limit (kombu's `QoS.increment_eventually`).
     growth: AtomicUsize,
     /// What messages that wait for a rate limit add.
@@ -43,6 +45,7 @@ impl Prefetch {
     pub fn bounded(limit: usize, ceiling: Option<usize>) -> Arc<Self> {
         Arc::new(Prefetch {
             limit: AtomicUsize::new(limit),
+            told: AtomicIsize::new(0),
             growth: AtomicUsize::new(0),
             beside: AtomicUsize::new(0),
             aside: AtomicUsize::new(0),
@@ -69,7 +72,7 @@ impl Prefetch {
 
     /// The whole window: the limit and what held messages add; 0 for no limit.
     pub fn limit(&self) -> usize {
-        match self.limit.load(Ordering::Acquire) {
+        match self.base() {
             0 => 0,
             limit => {
                 // The limit may be any number: clients tell how large a pool is.
@@ -83,7 +86,10 @@ impl Prefetch {
 
     /// The limit alone, without what held messages add; 0 for no limit.
     pub(super) fn base(&self) -> usize {
-        self.limit.load(Ordering::Acquire)
+        match self.limit.load(Ordering::Acquire) {
+            0 => 0,
+            limit => limit.saturating_add_signed(self.told.load(Ordering::Acquire)).max(1),
+        }
     }
 
     /// Another limit; what is out stays out.
@@ -98,6 +104,21 @@ impl Prefetch {
         if self.ahead.swap(ahead, Ordering::AcqRel) != ahead {
             self.changed.notify_one();
         }
+    }
+
+    /// Widens the window by so many, or narrows it, for good; it stays at least one wide, and no wider than ETAs may make it
+    /// (kombu/common.py `QoS.increment_eventually`, `decrement_eventually`). Says how wide the whole of it is now.
+    pub fn widen(&self, by: i64) -> usize {
+        let (limit, base) = (self.limit.load(Ordering::Acquire), self.base());
+        if limit > 0 {
+            let by = isize::try_from(by).unwrap_or(if by < 0 { isize::MIN } else { isize::MAX });
+            let wanted = base.saturating_add_signed(by).clamp(1, self.ceiling.max(base));
+            // What it is wider now than the pool would have it.
+            let told = isize::try_from(wanted).unwrap_or(isize::MAX) - isize::try_from(limit).unwrap_or(isize::MAX);
+            self.told.store(told, Ordering::Release);
+            self.changed.notify_one();
+        }
+        self.limit()
     }
 
     /// One unit for a delivery that is about to be handed out.
@@ -206,6 +227,19 @@ mod tests {
         let endless = Prefetch::new(0);
         endless.set_aside(10, 5);
         assert_eq!((endless.limit(), endless.available()), (0, usize::MAX));
+    }
+
+    #[test]
+    fn somebody_may_widen_the_window_and_narrow_it_to_one() {
+        let prefetch = Prefetch::bounded(8, Some(20));
+        assert_eq!([prefetch.widen(3), prefetch.widen(0), prefetch.widen(-5)], [11, 11, 6]);
+        prefetch.set_limit(16);
+        assert_eq!(prefetch.limit(), 14, "what was told stays when the pool is another");
+        assert_eq!([prefetch.widen(i64::MIN), prefetch.widen(1), prefetch.widen(i64::MAX)], [1, 2, 20]);
+        let _held = prefetch.grow();
+        assert_eq!(prefetch.limit(), 20);
+        let endless = Prefetch::new(0);
+        assert_eq!([endless.widen(3), endless.widen(-3)], [0, 0]);
     }
 
     #[test]

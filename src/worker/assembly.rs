@@ -71,7 +71,8 @@ impl Worker {
         rng: fastrand::Rng,
     ) -> Finisher {
         let config = self.app.config();
-        let results = Arc::new(Results { metas: self.metas.clone(), writer, cold: Cold::default() });
+        let keeper = self.app.keeper();
+        let results = Arc::new(Results { metas: self.metas.clone(), writer, cold: Cold::default(), keeper });
         let continuations = Arc::new(Continuations { sender, results, tasks: self.app.tasks().clone() });
         self.tasks.add(Builtins::new(Arc::clone(&continuations), config).tasks(), config);
         let dead_letters = config.dead_letter_queue.clone();
@@ -117,6 +118,7 @@ impl Worker {
             queues: Queues::new(&self.app, consumed),
             quarantine: poison.map(|poison| Quarantine::new(poison, self.handle.events.clone())),
             pulse: None,
+            panel: self.app.panel(),
         }
     }
 }
@@ -245,6 +247,8 @@ impl Worker {
             connection,
             clock,
             serializer: Serializer::from_name(&self.app.config().task_serializer)?,
+            keeper: self.app.keeper(),
+            writer_of_answers: self.app.panel().filter(|panel| panel.writes()),
         })
     }
 
@@ -301,7 +305,7 @@ impl Worker {
         let queue = parts::control_queue(hostname, config);
         let (mailbox, door) = Mailbox::new(hostname, queue, accept, clock, events, Backoff::patient(seed));
         // It ends when the link, which has the door, does.
-        tokio::spawn(mailbox.run());
+        tokio::spawn(mailbox.read_by(self.app.panel()).run());
         Ok(Some(door))
     }
 

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::chores::Chores;
+use super::commands::{CommandDoor, Commands};
 use super::consumer_timeout::ConsumerTimeout;
 use super::event::{Event, Shutdown};
 use super::farewell::{self, Farewell};
@@ -38,6 +39,7 @@ use super::streak::Streak;
 use super::unknown::Unknown;
 use super::{LAST_WORDS, WorkerHandle};
 use crate::Result;
+use crate::app::Panel;
 use crate::control::Rate;
 use crate::time::Clock;
 use crate::trace::Scope;
@@ -105,6 +107,8 @@ pub(crate) struct Consumer {
     pub(super) parking: Parking,
     /// Until when the broker waits.
     pub(super) patient: ConsumerTimeout,
+    /// Takes commands that are the program's own; `None`: it has none.
+    pub(super) commands: Option<CommandDoor>,
     /// Shows whoever watches that the loop moves; `None`: nobody does.
     pulse: Option<Arc<Pulse>>,
     /// Nothing is left to settle.
@@ -143,6 +147,7 @@ pub(crate) struct Parts {
     pub(super) parking: Parking,
     pub(super) patient: ConsumerTimeout,
     pub(super) pulse: Option<Arc<Pulse>>,
+    pub(super) panel: Option<Arc<dyn Panel>>,
     pub(super) queues: Queues,
 }
 
@@ -172,8 +177,10 @@ impl Consumer {
             parking,
             patient,
             pulse,
+            panel,
             queues,
         } = parts;
+        let remote = Arc::new(remote);
         let (unsettled, settled) = mpsc::channel(1);
         Consumer {
             tasks,
@@ -195,7 +202,8 @@ impl Consumer {
             streak,
             queues,
             revoked,
-            remote: Arc::new(remote),
+            commands: panel.map(|panel| Commands::start(panel, Arc::clone(&remote))),
+            remote,
             about,
             state_file,
             writing: None,
@@ -305,6 +313,7 @@ impl Consumer {
             Event::Left => self.left(),
             Event::Freed(place) => self.running.freed(place),
             Event::Control(request) => self.control(*request),
+            Event::Asked(asked) => self.asked(*asked),
             Event::RevokedElsewhere(ids) => self.take_revoked(&ids),
             Event::Connected => self.connected(),
             Event::Disconnected => self.disconnected(),
@@ -448,6 +457,7 @@ impl Consumer {
     /// (celery/worker/consumer/consumer.py `Consumer.on_connection_error_after_connected`).
     fn disconnected(&mut self) {
         self.pulse.iter().for_each(|pulse| pulse.connected(false));
+        self.finisher.witness.disconnected();
         let Lost::Deliveries { cancel } = self.lost else { return };
         self.drop_waiting();
         let orphans = self.running.iter().filter(|run| cancel && self.tasks.acks_late(&run.request.task));
@@ -465,7 +475,9 @@ impl Consumer {
         if self.stopping.is_some_and(|stopping| stopping >= how) {
             return;
         }
-        self.stopping = Some(how);
+        if self.stopping.replace(how).is_none() {
+            self.finisher.witness.stopping(how == Shutdown::Cold);
+        }
         self.pulse.iter().for_each(|pulse| pulse.stopping());
         self.stop_consuming.cancel();
         // What has not begun goes back to its queue at once, as each delivery drops.
