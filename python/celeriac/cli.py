@@ -6,7 +6,7 @@ import traceback
 from typing import Optional
 
 from celeriac import _celeriac
-from celeriac.options import UsageError, split
+from celeriac.options import Options, UsageError, split
 
 NO_APP = """\
 Unable to load celery application.
@@ -23,11 +23,17 @@ def main(argv: Optional[list[str]] = None) -> int:
         options = split(argv[1:], os.environ)
     except UsageError as error:
         return fail(str(error))
+    return run(options, argv[0])
+
+
+def run(options: Options, program: str, app=None) -> int:
+    """Runs what the program of that name was told, for the app that is named there or else for the given one."""
     os.environ.update(options.environment)
     if options.workdir:
         os.chdir(options.workdir)
         sys.path.insert(0, os.getcwd())
-    app = load(options.app)
+    if options.app is not None or app is None:
+        app = load(options.app)
     if app is None:
         return 2
     # Celery's own machinery is imported when it is known that there is something to do.
@@ -43,11 +49,11 @@ def main(argv: Optional[list[str]] = None) -> int:
         preparation = worker.Preparation(app, options)
     except UsageError as error:
         return fail(str(error))
-    arguments = [argv[0], *options.arguments]
+    arguments = [program, *options.arguments]
     name = f"{app.main or '__main__'}:{hex(id(app))}"
 
-    def run(program) -> int:
-        return program.run(
+    def run_in(library) -> int:
+        return library.run(
             arguments,
             name,
             preparation.pool,
@@ -58,11 +64,11 @@ def main(argv: Optional[list[str]] = None) -> int:
         )
 
     try:
-        code = run(_celeriac)
+        code = run_in(_celeriac)
         if preparation.refusal:
             code = fail(preparation.refusal, 1)
         elif preparation.module:
-            code = run(preparation.module.worker)
+            code = run_in(preparation.module.worker)
     except ValueError as error:
         code = fail(str(error), 1)
     finally:

@@ -9,10 +9,10 @@ from celery.app.defaults import DEFAULTS
 from celery.utils.serialization import jsonify
 from kombu.utils.encoding import safe_repr
 
-from celeriac import backend, queues
+from celeriac import _celeriac, backend, queues
 
-#: Settings that Celery does not have.
-OURS = ("worker_rust_concurrency",)
+#: Settings that Celery does not have, or has no default for.
+OURS = tuple(name for name in _celeriac.known_settings() if name not in DEFAULTS)
 #: Settings that Python honours: here, in the processes of tasks, or where these send.
 HONOURED = frozenset(
     {

@@ -9,10 +9,16 @@ from typing import Any, Optional
 
 from celery import signals
 from celery.app import trace
+from celery.backends.base import DisabledBackend
+from celery.utils.log import get_logger
 
-from celeriac import coroutines, nursery, panel, parent, queues, renewal, rust_tasks, settings, steps, threads
+from celeriac import (
+    backend, coroutines, nursery, panel, parent, queues, renewal, rust_tasks, settings, steps, threads,
+)  # fmt: skip
 from celeriac.limits import Limits
 from celeriac.options import Options, pool
+
+logger = get_logger(__name__)
 
 #: For how many seconds the nursery may end when nobody needs it any more.
 PARTING = 5.0
@@ -86,11 +92,23 @@ class Preparation:
         self.panel = options["panel"] = panel.Panel(worker, self.renewal)
         # What the project's receivers have changed: `celeryd_init` is there for that.
         options["settings"] = {name: value for name, value in settings.of(app).items() if self.before.get(name) != value}
+        options["rust_tasks"] = self.runs_rust()
         tasks = [(name, of(task)) for name, task in sorted(app.tasks.items())]
         # A worker that has begun says when it has ended.
         self.signals = parent.Signals(worker, boot)
         boot.start()
         return line, options, tasks, self.signals, self.signals.wanted()
+
+    def runs_rust(self) -> bool:
+        """Whether Rust runs the tasks in Rust. It does not where only Celery can store what they come to: then the pool
+        runs them as Celery's tasks, which they are as well."""
+        if not rust_tasks.modules or backend.known(self.app) or isinstance(self.app.backend, DisabledBackend):
+            return True
+        module, url = rust_tasks.modules[0].name, self.app.backend.as_uri()
+        logger.info(
+            "Only Python can store results in %s: the pool runs the tasks of %s as Celery's own", url, module
+        )
+        return False
 
     def set_up(self, worker: parent.Worker, no_color: bool) -> None:
         """Says that the worker is there, and readies the log and the tasks."""

@@ -134,9 +134,16 @@ fn banner<'a>(
         concurrency: concurrency(worker, pool),
         task_events: app.config().worker_send_task_events,
         queues: &options.queues,
-        tasks: shows_tasks.then(|| app.tasks().names()),
+        tasks: shows_tasks.then(|| tasks(app, arguments.worker.loglevel)),
         colored: !global.no_color && arguments.daemon.logfile.is_none() && io::stdout().is_terminal(),
     }
+}
+
+/// Celery's own are for those who look into it (celery/apps/worker.py `Worker.tasklist`).
+fn tasks(app: &App, level: Level) -> Vec<&str> {
+    let mut names = app.tasks().names();
+    names.retain(|name| level == Level::Debug || !name.starts_with("celery."));
+    names
 }
 
 /// celery/apps/worker.py `Worker.startup_info`.

@@ -23,6 +23,11 @@ pub struct Prefetch {
     growth: AtomicUsize,
     /// What messages that wait for a rate limit add.
     beside: AtomicUsize,
+    /// How many of those that are out stand aside, and for how many of them at most the limit makes room.
+    aside: AtomicUsize,
+    most_aside: AtomicUsize,
+    /// How many more may come at once that will probably stand aside.
+    ahead: AtomicUsize,
     /// The window does not grow beyond this for ETAs (`worker_eta_task_limit`); `usize::MAX`: it does.
     ceiling: usize,
     out: AtomicUsize,
@@ -43,6 +48,9 @@ impl Prefetch {
             told: AtomicIsize::new(0),
             growth: AtomicUsize::new(0),
             beside: AtomicUsize::new(0),
+            aside: AtomicUsize::new(0),
+            most_aside: AtomicUsize::new(0),
+            ahead: AtomicUsize::new(0),
             ceiling: ceiling.unwrap_or(usize::MAX),
             out: AtomicUsize::new(0),
             changed: Notify::new(),
@@ -69,7 +77,9 @@ impl Prefetch {
             limit => {
                 // The limit may be any number: clients tell how large a pool is.
                 let grown = limit.saturating_add(self.growth.load(Ordering::Acquire)).min(self.ceiling.max(limit));
-                grown.saturating_add(self.beside.load(Ordering::Acquire))
+                let aside = self.aside.load(Ordering::Acquire).min(self.most_aside.load(Ordering::Acquire));
+                let others = [self.beside.load(Ordering::Acquire), aside, self.ahead.load(Ordering::Acquire)];
+                others.into_iter().fold(grown, usize::saturating_add)
             }
         }
     }
@@ -86,6 +96,14 @@ impl Prefetch {
     pub fn set_limit(&self, limit: usize) {
         self.limit.store(limit, Ordering::Release);
         self.changed.notify_one();
+    }
+
+    /// Makes room for so many deliveries that stand aside, beside the limit, and for some more that may be among the next.
+    pub fn set_aside(&self, most: usize, ahead: usize) {
+        self.most_aside.store(most, Ordering::Release);
+        if self.ahead.swap(ahead, Ordering::AcqRel) != ahead {
+            self.changed.notify_one();
+        }
     }
 
     /// Widens the window by so many, or narrows it, for good; it stays at least one wide, and no wider than ETAs may make it
@@ -106,7 +124,7 @@ impl Prefetch {
     /// One unit for a delivery that is about to be handed out.
     pub fn take(self: &Arc<Self>) -> Credit {
         self.out.fetch_add(1, Ordering::AcqRel);
-        Credit(Arc::clone(self))
+        Credit { prefetch: Arc::clone(self), is_aside: false }
     }
 
     /// Widens the window by one for as long as the guard lives: for a message that is held for its ETA.
@@ -138,12 +156,29 @@ impl Prefetch {
 
 /// One delivery's unit of the window; dropping it gives it back.
 #[derive(Debug)]
-pub struct Credit(Arc<Prefetch>);
+pub struct Credit {
+    prefetch: Arc<Prefetch>,
+    is_aside: bool,
+}
+
+impl Credit {
+    /// From now on it takes nothing of the limit, as far as there is room beside that ([`Prefetch::set_aside`]).
+    pub fn stand_aside(&mut self) {
+        if !self.is_aside {
+            self.is_aside = true;
+            self.prefetch.aside.fetch_add(1, Ordering::AcqRel);
+            self.prefetch.changed.notify_one();
+        }
+    }
+}
 
 impl Drop for Credit {
     fn drop(&mut self) {
-        self.0.out.fetch_sub(1, Ordering::AcqRel);
-        self.0.changed.notify_one();
+        if self.is_aside {
+            self.prefetch.aside.fetch_sub(1, Ordering::AcqRel);
+        }
+        self.prefetch.out.fetch_sub(1, Ordering::AcqRel);
+        self.prefetch.changed.notify_one();
     }
 }
 
@@ -174,6 +209,25 @@ impl Drop for Growth {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_stands_aside_takes_nothing_of_the_limit_as_far_as_there_is_room() {
+        let prefetch = Prefetch::new(4);
+        let mut out: Vec<_> = (0..4).map(|_| prefetch.take()).collect();
+        out.iter_mut().take(3).for_each(Credit::stand_aside);
+        assert_eq!(prefetch.available(), 0, "no room is made for them yet");
+        prefetch.set_aside(2, 0);
+        assert_eq!((prefetch.limit(), prefetch.available()), (6, 2));
+        prefetch.set_aside(10, 5);
+        assert_eq!((prefetch.limit(), prefetch.available()), (12, 8));
+        out.iter_mut().for_each(Credit::stand_aside);
+        assert_eq!((prefetch.limit(), prefetch.available()), (13, 9));
+        drop(out);
+        assert_eq!((prefetch.out(), prefetch.limit(), prefetch.available()), (0, 9, 9));
+        let endless = Prefetch::new(0);
+        endless.set_aside(10, 5);
+        assert_eq!((endless.limit(), endless.available()), (0, usize::MAX));
+    }
 
     #[test]
     fn somebody_may_widen_the_window_and_narrow_it_to_one() {

@@ -42,6 +42,7 @@ use super::remote::{Neighbours, Remote};
 use super::results::Results;
 use super::revoked::Revoked;
 use super::sender::{Broadcasts, Sender};
+use super::streak::Streak;
 use super::watched::Watched;
 use super::witness::{Tally, Witness};
 use super::{DEFAULT_CONCURRENCY, Watching, Worker};
@@ -97,6 +98,7 @@ impl Worker {
             true => Lost::Nothing,
             false => Lost::Deliveries { cancel: config.worker_cancel_long_running_tasks_on_connection_loss },
         };
+        let pools = self.tasks.pools(config.worker_rust_concurrency);
         Parts {
             about: About::new(Arc::clone(&self.app), Arc::clone(&self.transport), self.options.queues.clone()),
             lost,
@@ -105,7 +107,8 @@ impl Worker {
             disable_rate_limits: config.worker_disable_rate_limits,
             disable_prefetch,
             finisher,
-            pools: self.tasks.pools(config.worker_rust_concurrency),
+            streak: Streak::new(pools.handlers(), config.worker_prefetch_multiplier, disable_prefetch),
+            pools,
             tasks: self.tasks.clone(),
             rates: std::mem::take(&mut self.rates),
             state_file: self.state_file.clone(),

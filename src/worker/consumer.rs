@@ -35,6 +35,7 @@ use super::reserved::Reserved;
 use super::revoked::Revoked;
 use super::running::Running;
 use super::state_file::StateFile;
+use super::streak::Streak;
 use super::unknown::Unknown;
 use super::{LAST_WORDS, WorkerHandle};
 use crate::Result;
@@ -78,6 +79,8 @@ pub(crate) struct Consumer {
     pub(super) pool: Pool,
     /// Where it runs, and how much in each place.
     pub(super) pools: Pools,
+    /// How much of what is not for the pool is taken ahead.
+    pub(super) streak: Streak,
     /// What is consumed.
     pub(super) queues: Queues,
     pub(super) revoked: Revoked,
@@ -129,6 +132,7 @@ pub(crate) struct Parts {
     pub(crate) about: About,
     pub(crate) tasks: Tasks,
     pub(crate) pools: Pools,
+    pub(crate) streak: Streak,
     pub(crate) finisher: Finisher,
     pub(crate) remote: Remote,
     pub(crate) revoked: Revoked,
@@ -159,6 +163,7 @@ impl Consumer {
             about,
             tasks,
             pools,
+            streak,
             finisher,
             remote,
             revoked,
@@ -194,6 +199,7 @@ impl Consumer {
             running: Running::new(handle.events.clone()),
             pool,
             pools,
+            streak,
             queues,
             revoked,
             commands: panel.map(|panel| Commands::start(panel, Arc::clone(&remote))),

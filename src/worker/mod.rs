@@ -67,6 +67,7 @@ mod settle;
 mod sink;
 mod state_file;
 mod steer;
+mod streak;
 mod suspects;
 mod told;
 mod unknown;

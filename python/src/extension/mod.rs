@@ -27,7 +27,7 @@ mod _celeriac {
     #[pymodule_export]
     use super::panel::WorkerReins;
     #[pymodule_export]
-    use super::worker::{run, without_effect};
+    use super::worker::{known_settings, run, without_effect};
 
     /// What a module of Rust tasks must have been made with.
     #[pymodule_export]

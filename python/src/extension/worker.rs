@@ -118,6 +118,12 @@ fn told(tell: &Py<PyAny>, with_defaults: bool) -> Result<Map> {
     }
 }
 
+/// The names of the settings that the worker knows: Celery's, and its own.
+#[pyfunction]
+pub(super) fn known_settings() -> Vec<&'static str> {
+    App::new("check").config().table(true).into_iter().map(|(name, _)| name).collect()
+}
+
 /// The names of those settings that have no effect.
 #[pyfunction]
 pub(super) fn without_effect(settings: &Bound<'_, PyDict>) -> PyResult<Vec<String>> {
@@ -157,6 +163,8 @@ fn put_tasks_in(
     if let Some(changed) = options.get_item("settings")? {
         settings::merge(app.config_mut(), changed.cast()?).map_err(|error| refused(&error))?;
     }
+    // What Python alone can store is stored where Python runs them.
+    let rust = if option(&options, "rust_tasks")?.unwrap_or(true) { rust } else { &[] };
     if let Some(changes) = options.get_item("queues")? {
         let (added, removed) = settings::queues(app.config(), changes.cast()?).map_err(|error| refused(&error))?;
         app = app.with_queues(added, removed);
