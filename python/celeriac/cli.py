@@ -40,7 +40,7 @@ def run(options: Options, program: str, app=None) -> int:
     from celeriac import check, panel, settings, user_options, worker
 
     if options.command in ("inspect", "control") and panel.is_own(options.arguments):
-        return celerys(argv[1:])
+        return celerys([*(["-A", options.app] if options.app else []), *options.arguments])
     if options.command == "config":
         return check.run(app, options.arguments)
     try:

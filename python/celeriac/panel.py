@@ -19,7 +19,7 @@ from kombu import serialization
 from kombu.compression import decompress
 from kombu.log import get_logger
 
-from celeriac import backend, fate, parent
+from celeriac import backend, fate, known, parent
 from celeriac.renewal import Renewal
 
 #: Where Celery says what becomes of commands.
@@ -123,7 +123,10 @@ class Panel:
 
     def dispatch(self, method: str, arguments: dict[str, Any]) -> Any:
         try:
-            return self.handler(method)(self.state, **arguments)
+            handler = self.handler(method)
+            if method in own():
+                known.refresh(self.worker)
+            return handler(self.state, **arguments)
         except Exception as error:
             logger.error("pidbox command error: %r", error, exc_info=True)
             return {"error": repr(error)}

@@ -25,9 +25,9 @@ IMPORTING = 120.0
 class Renewal:
     """Starts other nurseries for one worker; what it has started, :meth:`end` ends."""
 
-    def __init__(self, arguments: list[str], given: dict[str, Any]):
-        #: The command line, and what else the worker was told.
-        self.told = json.dumps([arguments, given])
+    def __init__(self, app: Optional[str], arguments: list[str], given: dict[str, Any]):
+        #: The app's name, the command line, and what else the worker was told.
+        self.told = json.dumps([app, arguments, given])
         self.lock = threading.Lock()
         self.processes: list[subprocess.Popen] = []
         #: The one that imports the project.
@@ -83,11 +83,11 @@ def main(line: int, told: str) -> None:
     from celeriac import cli, user_options, worker
     from celeriac.options import split
 
-    arguments, given = json.loads(told)
+    name, arguments, given = json.loads(told)
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     options = split(arguments, os.environ)
-    app = cli.load(options.app)
+    app = cli.load(name)
     if app is None:
         raise SystemExit(2)
     options.user, options.arguments = user_options.take(app, options.arguments)

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import sys
 import time
 import warnings
 from typing import Any, Optional
@@ -16,7 +17,7 @@ from celeriac import (
     backend, coroutines, nursery, panel, parent, queues, renewal, rust_tasks, settings, steps, threads,
 )  # fmt: skip
 from celeriac.limits import Limits
-from celeriac.options import Options, pool
+from celeriac.options import Options, pool, split
 
 logger = get_logger(__name__)
 
@@ -88,7 +89,9 @@ class Preparation:
         options["queues"] = consumed.changes()
         if self.pool == "prefork":
             given = {"hostname": hostname, "loglevel": loglevel, "logfile": logfile, "no_color": no_color}
-            self.renewal = renewal.Renewal(self.options.given, given)
+            # Under Celery's own command line the app is named before what is left for this one.
+            name = self.options.app or split(sys.argv[1:], os.environ).app
+            self.renewal = renewal.Renewal(name, self.options.given, given)
         self.panel = options["panel"] = panel.Panel(worker, self.renewal)
         # What the project's receivers have changed: `celeryd_init` is there for that.
         options["settings"] = {name: value for name, value in settings.of(app).items() if self.before.get(name) != value}

@@ -269,6 +269,29 @@ fn pair(value: &Value) -> Result<(String, Value)> {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_command_is_known_by_its_name_alone() {
+        let known = [
+            "ping",
+            "enable_events",
+            "hello",
+            "election",
+            "revoke",
+            "terminate",
+            "revoke_by_stamped_headers",
+            "rate_limit",
+            "time_limit",
+            "shutdown",
+            "add_consumer",
+            "autoscale",
+            "active",
+            "dump_conf",
+            "query_task",
+        ];
+        assert!(known.iter().all(|method| super::is_known(method)));
+        assert!(!super::is_known("increase_prefetch_count") && !super::is_known(""));
+    }
+
     use super::*;
     use crate::protocol::json;
 

@@ -8,6 +8,7 @@ import time
 
 from celery import Celery, signals
 from celery.exceptions import WorkerShutdown
+from celery.worker import control, state as worker_state
 from celery.worker.control import control_command, inspect_command
 
 app = Celery("commanded", broker=os.environ.get("COMMANDED_BROKER"), backend=os.environ.get("COMMANDED_RESULTS"))
@@ -58,6 +59,24 @@ def about(state, **given):
         "apps": consumer.app is state.app and controller.app is state.app, "pool": consumer.pool.num_processes,
         "copied": sorted(state.tset([2, 1])), "pid": consumer.pid == os.getpid(), "consumer": controller.consumer is consumer,
         "stats": sorted(controller.stats()), "keys": sorted(state),
+    }
+
+
+@inspect_command()
+def busy(state):
+    """What a command sees of tasks, by itself and through Celery's own."""
+    active = state.tset(worker_state.active_requests)
+    found = control.active(state)
+    for request in found:
+        request["began"] = abs(request.pop("time_start") - time.time()) < 60
+        request["delivery_info"] = sorted(request["delivery_info"].items())
+        del request["worker_pid"]
+    return {
+        "active": [[request.id, request.name, request.task is app.tasks[request.name]] for request in active],
+        "began": [abs(time.time() - request.time_start) < 60 for request in active],
+        "reserved": [request["id"] for request in control.reserved(state)], "found": found,
+        "known": sorted(worker_state.requests), "total": worker_state.total_count["commanded.stubborn"],
+        "revoked": list(worker_state.revoked),
     }
 
 

@@ -23,6 +23,7 @@ class Commanded:
     """A worker of the project, and a client of it."""
 
     def __init__(self, kind, server, name, *options, queue=None, **settings):
+        self.is_stock = kind == "stock"
         self.node = f"{name}-{kind}@test"
         self.queue = queue or f"{name}-{kind}"
         self.environment = {
@@ -67,9 +68,9 @@ def start(server):
 
     yield start
     for worker in workers:
-        worker.process.terminate()
-    for worker in workers:
-        if not worker.process.is_stopped:
+        if worker.is_stock:
+            worker.process.kill()
+        elif not worker.process.is_stopped:
             assert worker.process.stop() == 0, worker.process.output.text()
         gc.collect()  # Results tell Redis that nobody waits for them any more: while it is there.
         worker.app.close()
@@ -106,6 +107,32 @@ def test_commands_are_answered_as_by_a_stock_worker(ours, stocks):
     assert ours.ask("grow") == stocks.ask("grow") == 3
 
 
+def test_commands_see_the_tasks_that_the_worker_has(ours, stocks, tmp_path):
+    assert seen_by(ours, tmp_path) == seen_by(stocks, tmp_path)
+
+
+def seen_by(worker, folder):
+    """What commands see while as many tasks run as can, and one more waits."""
+    running = worker.ask("about")["pool"]
+    tasks = [
+        worker.app.send_task(
+            "commanded.stubborn", (f"{folder}/{number}",), task_id=f"{worker.node}-{number}", queue=worker.queue
+        )
+        for number in range(running + 1)
+    ]  # fmt: skip
+    worker.app.control.revoke("never", destination=[worker.node], reply=True, timeout=SECONDS, limit=1)
+
+    def seen():
+        told = worker.ask("busy")
+        return told if [len(told["known"]), told["total"]] == [running + 1, running] else None
+
+    eventually(seen, "all have come")
+    told = json.dumps({name: sorted(map(str, part)) if isinstance(part, list) else part for name, part in seen().items()})
+    worker.app.control.revoke([task.id for task in tasks], terminate=True, signal="SIGKILL", destination=[worker.node])
+    eventually(lambda: all(task.state == "REVOKED" for task in tasks), "all are ended")
+    return told.replace(worker.node, "node").replace(worker.queue, "queue")
+
+
 @pytest.mark.parametrize("program", ["celery", "celeriac"])
 def test_the_command_line_knows_them(ours, program):
     before = ours.ask("current_prefetch_count")["prefetch_count"]
@@ -135,6 +162,7 @@ def test_what_goes_wrong_in_a_command_harms_nothing_else(ours):
     assert ours.send("add", 2, 3).get(timeout=SECONDS) == 5
 
 
+@pytest.mark.only("redis", "what is done then meets no broker")
 def test_a_worker_ends_though_a_command_hangs_and_because_one_wants_it(start):
     worker = start("ours", "leaving", "-c", "1")
     worker.app.control.broadcast("hang", destination=[worker.node])
@@ -162,6 +190,7 @@ def test_queues_and_settings_of_the_receivers(start):
         assert stats["prefetch_count"] == (10 if worker.node.startswith("configured-ours") else 8)
 
 
+@pytest.mark.only("redis", "what is written meets no broker")
 def test_commands_and_answers_that_are_pickled(start):
     worker = start("ours", "pickled", "-c", "1", task_serializer="pickle", accept_content=["pickle"])
     assert worker.ask("ping") == {"ok": "pang"}

@@ -35,6 +35,14 @@ def held(path):
     return [VERSION, os.getppid(), os.getpid()]
 """
 
+# The command among Celery's, as where the package is installed.
+AMONG_CELERYS = """
+from celery.bin.celery import celery
+from celeriac.command import celeriac
+celery.add_command(celeriac)
+celery()
+"""
+
 
 class Project:
     """A project whose code changes."""
@@ -53,8 +61,9 @@ class Project:
         (self.folder / "renewed.py").write_text(PROJECT.format(version=version))
 
     def start(self, command, *options):
-        arguments = ["-A", "renewed", "worker", "-n", f"{self.queue}@test", "-l", "info", "--without-gossip", *options]
-        worker = Process([sys.executable, "-m", command, *arguments], self.environment)
+        options = ["worker", "-n", f"{self.queue}@test", "-l", "info", "--without-gossip", *options]
+        program = ["-c", AMONG_CELERYS, "-A", "renewed", "celeriac"] if command == "among" else ["-m", command, "-A", "renewed"]
+        worker = Process([sys.executable, *program, *options], self.environment)
         worker.output.wait_for(r"ready\.", timeout=4 * SECONDS)
         return worker
 
@@ -98,8 +107,8 @@ def test_all_processes_have_the_new_code_and_no_task_is_lost_or_doubled(project,
     assert worker.stop() == 0, worker.output.text()
 
 
-def test_a_renewed_worker_that_is_killed_leaves_nobody(project, tmp_path):
-    worker = project.start("celeriac", "-c", "1")
+def test_a_renewed_worker_that_is_killed_leaves_nobody(project):
+    worker = project.start("among", "-c", "1")
     project.write(2)
     project.restart()
     eventually(lambda: project.version() == 2, "the new code runs")
