@@ -40,11 +40,15 @@ def run(options: Options, program: str, app=None) -> int:
     if app is None:
         return 2
     # Celery's own machinery is imported when it is known that there is something to do.
-    from celeriac import check, worker
+    from celeriac import check, panel, user_options, worker
 
+    if options.command in ("inspect", "control") and panel.is_own(options.arguments):
+        return celerys([*(["-A", options.app] if options.app else []), *options.arguments])
     if options.command == "config":
         return check.run(app, options.arguments)
     try:
+        if options.command == "worker":
+            options.user, options.arguments = user_options.take(app, options.arguments)
         preparation = worker.Preparation(app, options)
     except UsageError as error:
         return fail(str(error))
@@ -93,6 +97,13 @@ def serve(preparation: "Preparation", program: str, line: Optional[int] = None) 
         if line is not None:
             os.close(line)
     return code
+
+
+def celerys(arguments: list[str]) -> int:
+    """Celery's own command line, which knows the project's commands."""
+    from celery.bin.celery import celery
+
+    return celery.main(arguments, "celery", standalone_mode=False, auto_envvar_prefix="CELERY") or 0
 
 
 def load(name: Optional[str]):

@@ -46,6 +46,11 @@ pub(super) fn run(
     if let Some(host) = host {
         let Some(prepared) = prepare(app, host, &node, &log_options)? else { return Ok(ExitCode::SUCCESS) };
         app = prepared;
+        settings::insist(app.config_mut(), global, arguments)?;
+        if pool == "solo" {
+            // As in Celery, whatever was asked for.
+            app.config_mut().worker_concurrency = Some(1);
+        }
     }
     // The first thread is that of the log.
     let log = log::install(&log_options, app.config())?;
@@ -89,6 +94,7 @@ async fn serve(
     let mut supervisor = Supervisor::new(signals, is_remapped(), soft, app.observer());
     let selected = names(arguments.queues.queues.as_deref());
     let queues = app.config().consume_from(&selected, &names(arguments.queues.exclude_queues.as_deref()))?;
+    let queues = app.consumes(queues);
     let options = WorkerOptions { hostname: node.to_string(), queues, seed: fastrand::u64(..) };
     let worker = Worker::new(app.clone(), options.clone())?;
     let worker = match &arguments.features {
