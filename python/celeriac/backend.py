@@ -5,6 +5,7 @@ import threading
 from typing import Optional
 
 from celery.app import backends
+from celery.backends.base import DisabledBackend
 from celery.backends.rpc import RPCBackend
 from kombu.serialization import dumps
 from kombu.utils.encoding import bytes_to_str, str_to_bytes
@@ -35,6 +36,13 @@ def known(app):
 def is_redis(kind) -> bool:
     """Whether a class is Celery's for Redis, which is not imported for that: its client need not be installed."""
     return kind is not None and (kind.__module__, kind.__name__) == ("celery.backends.redis", "RedisBackend")
+
+
+def celerys(app) -> Optional[str]:
+    """The address, without passwords, of a result backend that only Celery has; ``None``: the worker has it, or there is none."""
+    if known(app) is not None or isinstance(app.backend, DisabledBackend):
+        return None
+    return app.backend.as_uri()
 
 
 #: The line to the worker of each thread that runs tasks, and the app.

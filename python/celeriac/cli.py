@@ -54,7 +54,7 @@ def run(options: Options, program: str, app=None) -> int:
         return fail(str(error))
     code = serve(preparation, program)
     if preparation.leaves_threads():
-        # A thread that runs a task cannot be ended, but with the process.
+        # A thread that runs a task or a command cannot be ended, but with the process.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

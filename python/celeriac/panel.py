@@ -11,7 +11,6 @@ from typing import Any, Optional
 from celery import states
 from celery.app import trace
 from celery.app.task import Context
-from celery.backends.base import DisabledBackend
 from celery.exceptions import WorkerTerminate
 from celery.utils.collections import AttributeDict
 from celery.utils.imports import reload_from_cwd
@@ -79,9 +78,7 @@ class Panel:
 
     def backend(self) -> Optional[str]:
         """The address of the app's result backend, if only Celery has it."""
-        if backend.known(self.app) is not None or isinstance(self.app.backend, DisabledBackend):
-            return None
-        return self.app.backend.as_uri()
+        return backend.celerys(self.app)
 
     def fail(self, id: str, parts: parent.Parts, kind: str, module: Optional[str], args: list) -> None:
         """Stores the failure of a task that cannot be run, and tells its chord."""

@@ -10,7 +10,6 @@ from typing import Any, Optional
 
 from celery import signals
 from celery.app import trace
-from celery.backends.base import DisabledBackend
 from celery.utils.log import get_logger
 
 from celeriac import (
@@ -105,13 +104,11 @@ class Preparation:
     def runs_rust(self) -> bool:
         """Whether Rust runs the tasks in Rust. It does not where only Celery can store what they come to: then the pool
         runs them as Celery's tasks, which they are as well."""
-        if not rust_tasks.modules or backend.known(self.app) or isinstance(self.app.backend, DisabledBackend):
-            return True
-        module, url = rust_tasks.modules[0].name, self.app.backend.as_uri()
-        logger.info(
-            "Only Python can store results in %s: the pool runs the tasks of %s as Celery's own", url, module
-        )
-        return False
+        url = backend.celerys(self.app) if rust_tasks.modules else None
+        if url is not None:
+            name = rust_tasks.modules[0].name
+            logger.info("Only Python can store results in %s: the pool runs the tasks of %s as Celery's own", url, name)
+        return url is None
 
     def set_up(self, worker: parent.Worker, no_color: bool) -> None:
         """Says that the worker is there, and readies the log and the tasks."""

@@ -269,6 +269,9 @@ fn pair(value: &Value) -> Result<(String, Value)> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use crate::protocol::json;
+
     #[test]
     fn a_command_is_known_by_its_name_alone() {
         let known = [
@@ -288,12 +291,9 @@ mod tests {
             "dump_conf",
             "query_task",
         ];
-        assert!(known.iter().all(|method| super::is_known(method)));
-        assert!(!super::is_known("increase_prefetch_count") && !super::is_known(""));
+        assert!(known.iter().all(|method| is_known(method)));
+        assert!(!is_known("increase_prefetch_count") && !is_known(""));
     }
-
-    use super::*;
-    use crate::protocol::json;
 
     fn read(method: &str, arguments: &str) -> std::result::Result<Command, String> {
         let arguments = json::parse(arguments.as_bytes()).unwrap().into_map().unwrap();

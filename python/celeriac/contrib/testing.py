@@ -17,7 +17,7 @@ from celery.exceptions import ImproperlyConfigured
 from celery.result import _set_task_join_will_block, allow_join_result
 from celery.utils.nodenames import anon_nodename
 
-from celeriac import cli
+from celeriac import cli, user_options
 from celeriac.options import split
 from celeriac.worker import Preparation
 
@@ -91,7 +91,10 @@ class Worker:
         self.localized, self.code = list(trace._localized), None
         self.told.clear()
         self.line, theirs = socket.socketpair()
-        preparation = Preparation(self.app, split(self.arguments, {}))
+        options = split(self.arguments, {})
+        # None is given here, but those with a default have it.
+        options.user, options.arguments = user_options.take(self.app, options.arguments)
+        preparation = Preparation(self.app, options)
         self.thread = threading.Thread(
             target=self.run, args=(preparation, theirs.detach()), name="celeriac-worker", daemon=True
         )
