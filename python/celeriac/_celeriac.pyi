@@ -1,6 +1,6 @@
 from typing import Any, Callable, Optional, final
 
-__all__ = ["Channel", "run", "version", "without_effect"]
+__all__ = ["Channel", "Reins", "known_settings", "run", "version", "without_effect"]
 
 #: The release.
 version: str
@@ -39,6 +39,7 @@ class Channel:
     def undecodable(self, reason: str, refused: bool) -> None: ...
     def lost(self, how: str) -> None: ...
 
+@final
 class Reins:
     """Steers the worker. Each call waits for the worker, and lets other threads run meanwhile."""
 
