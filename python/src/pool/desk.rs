@@ -1,6 +1,7 @@
 //! [`Desk`]: which child gets which call, and what becomes of calls whose child is gone.
 
 mod fates;
+mod sharing;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::unix::net::UnixStream;
@@ -19,6 +20,7 @@ use super::child::{self, Gone};
 use super::job::{Job, News};
 use super::nursery::{self, Ask};
 use super::pace::Pace;
+use crate::claims::Claims;
 use crate::frame::{self, FromChild};
 
 /// How many calls a child has at most, the one that it runs among them.
@@ -49,6 +51,8 @@ pub struct PreforkOptions {
     pub max_tasks_per_child: Option<u32>,
     /// A child that is not ready after so long is killed, and replaced.
     pub alive_timeout: Duration,
+    /// A child that has hung up and has not ended after so long is killed, and replaced.
+    pub exit_timeout: Duration,
     /// The process that forks the others, if it is a child of this one and is not waited for before the pool has stopped.
     pub nursery: Option<i32>,
     /// How often it is asked whether it is there; five questions without an answer are too many.
@@ -61,6 +65,7 @@ impl Default for PreforkOptions {
             has_processes: true,
             max_tasks_per_child: None,
             alive_timeout: Duration::from_secs(4),
+            exit_timeout: PARTING,
             nursery: None,
             ping_every: Duration::from_secs(2),
         }
@@ -104,6 +109,8 @@ struct State {
 #[derive(Debug)]
 struct Child {
     pid: u32,
+    /// Its place in the pool, from 0 on: the lowest that was free (billiard/pool.py `Pool._avail_index`).
+    place: u64,
     is_ready: bool,
     /// It is to end when its calls have.
     is_retiring: bool,
@@ -116,6 +123,8 @@ struct Child {
     /// How many it was ever given.
     given: u32,
     outbox: mpsc::UnboundedSender<Bytes>,
+    /// Who may have what was given to it and has not begun.
+    claims: Claims,
     gone: Gone,
 }
 
@@ -199,12 +208,16 @@ impl Desk {
             }
             return;
         }
+        if state.has_not_begun(number) && order != Order::SoftLimit && state.retract(number) {
+            return state.feed(&self.options);
+        }
         let found = state.children.iter_mut().find_map(|(index, child)| {
             let job = child.jobs.iter_mut().find(|job| job.number == number)?;
             Some((*index, job))
         });
         let Some((index, job)) = found else { return };
         if job.began.is_none() {
+            // It begins in this moment.
             job.doomed = Some(order);
             return;
         }
@@ -244,15 +257,21 @@ impl Desk {
         self.spawn(async move {
             sleep(GRACE).await;
             if desk.state().children.contains_key(&index) {
-                desk.signal(index, Signal::KILL);
+                desk.kill(index);
             }
         });
     }
 
+    /// Ends a child that cannot be asked.
+    pub(super) fn kill(&self, index: u32) {
+        self.signal(index, Signal::KILL);
+    }
+
     /// Has a child forked, or tries again in a moment; says which.
     fn bear(self: &Arc<Self>, is_clerk: bool) -> bool {
-        let (ours, theirs) = match UnixStream::pair() {
-            Ok(pair) => pair,
+        let lines = UnixStream::pair().and_then(|pair| Ok((pair, Claims::new()?)));
+        let ((ours, theirs), (claims, their_claims)) = match lines {
+            Ok(lines) => lines,
             Err(error) => {
                 error!("no socket for a child: {error}; it is tried again in a moment");
                 self.fill_later();
@@ -262,9 +281,10 @@ impl Desk {
         let mut state = self.state();
         state.born += 1;
         let (index, (outbox, outgoing)) = (state.born, mpsc::unbounded_channel());
-        let gone = Gone::default();
+        let (gone, place) = (Gone::default(), state.free_place());
         let child = Child {
             pid: 0,
+            place,
             is_ready: false,
             is_retiring: false,
             is_dismissed: false,
@@ -272,11 +292,12 @@ impl Desk {
             jobs: VecDeque::new(),
             given: 0,
             outbox,
+            claims,
             gone: gone.clone(),
         };
         state.children.insert(index, child);
         drop(state);
-        self.ask(Ask::Fork { index, socket: theirs.into() });
+        self.ask(Ask::Fork { index, place, line: theirs.into(), claims: their_claims });
         let desk = Arc::clone(self);
         self.spawn(async move { child::serve(desk, index, ours, outgoing, gone).await });
         true
@@ -379,8 +400,8 @@ impl Desk {
                 }
                 return;
             }
-            FromChild::Store { meta, waits } => {
-                let answer = waits.then(|| child.outbox.clone());
+            FromChild::Store { meta, asks } => {
+                let answer = asks.map(|number| (number, child.outbox.clone()));
                 if let Some(job) = child.jobs.front() {
                     job.tell(News::Store { meta, answer });
                 }
@@ -517,11 +538,9 @@ impl State {
             let free = self.children.values_mut().filter(|child| child.can_take(&self.pace));
             let Some(child) = free.min_by_key(|child| child.jobs.len()) else { break };
             let Some(job) = self.waiting.pop_front() else { break };
-            child.say(job.frame.clone());
-            child.given += 1;
-            child.is_retiring |= limit.is_some_and(|limit| child.given >= limit);
-            child.jobs.push_back(job);
+            child.give_run(job, limit);
         }
+        self.share(limit);
         self.dismiss();
     }
 
@@ -543,16 +562,35 @@ impl State {
             child.say(frame::quit().into());
         }
     }
+
+    /// The lowest place that nobody has.
+    fn free_place(&self) -> u64 {
+        let is_free = |place: &u64| self.children.values().all(|child| child.place != *place);
+        (0..).find(is_free).unwrap_or_default()
+    }
 }
 
 impl Child {
+    /// Gives it a call to run.
+    fn give_run(&mut self, job: Job, limit: Option<u32>) {
+        self.given += 1;
+        self.is_retiring |= limit.is_some_and(|limit| self.given >= limit);
+        self.give(job);
+    }
+
+    fn give(&mut self, mut job: Job) {
+        job.token = self.claims.offer();
+        self.say(job.frame.clone());
+        self.jobs.push_back(job);
+    }
+
     /// A child that is free; or one whose calls are short, so that what is given to it now begins soon.
     fn can_take(&self, pace: &Pace) -> bool {
         self.is_ready
             && !self.is_retiring
             && !self.is_clerk
             && self.jobs.len() < DEEPEST
-            && self.jobs.iter().all(|job| !job.is_fate && pace.is_short(&job.task))
+            && self.jobs.iter().all(|job| !job.is_fate && pace.is_short(&job.task) && !job.is_long())
     }
 
     fn say(&self, frame: Bytes) {
