@@ -14,6 +14,7 @@ use super::banner::Banner;
 use super::failure::{Code, Failure, say};
 use super::host::{Host, Start};
 use super::log::{self, Level, LogOptions};
+use super::memory;
 use super::node::NodeName;
 use super::options::{GlobalOptions, WorkerArguments, names};
 use super::pidfile::Pidfile;
@@ -41,7 +42,10 @@ pub(super) fn run(
     let log_options = log_options(&app, global, arguments, &node)?;
     let pool = host.as_ref().map_or("tokio", |host| host.pool).to_owned();
     if let Some(host) = host {
-        let Some(prepared) = prepare(app, host, &node, &log_options)? else { return Ok(ExitCode::SUCCESS) };
+        let Some(prepared) = prepare(app, host, &node, &log_options)? else {
+            memory::give_back_pages();
+            return Ok(ExitCode::SUCCESS);
+        };
         app = prepared;
     }
     // The first thread is that of the log.
