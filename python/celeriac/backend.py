@@ -62,6 +62,19 @@ def hand_over(app, channel: Channel) -> None:
             RPCBackend.store_result = _sending(RPCBackend.store_result)
 
 
+def make(app) -> None:
+    """Makes the app's backend, if the worker has that too, before anything is forked: all processes share its pages, and none
+    has to make one before its first task. It connects when it is asked something, and is ready to be forked: stock's main
+    process makes one, too, and its later processes have it from there."""
+    if is_redis(known(app)):
+        app.backend  # Asking makes it.
+
+
+def take_back() -> None:
+    """Leaves what is stored in this thread from now on to Celery."""
+    channels.own = None
+
+
 def _line(backend, kind) -> Optional[Channel]:
     # Only who runs the tasks has a line to the worker, and only what is stored as the worker would is handed over.
     own = getattr(channels, "own", None)

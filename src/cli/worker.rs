@@ -15,6 +15,7 @@ use super::banner::Banner;
 use super::failure::{Code, Failure, say};
 use super::host::{Host, Start};
 use super::log::{self, Level, LogOptions};
+use super::memory;
 use super::node::NodeName;
 use super::options::{GlobalOptions, WorkerArguments, names};
 use super::pidfile::Pidfile;
@@ -44,7 +45,10 @@ pub(super) fn run(
     let pool = host.as_ref().map_or("tokio", |host| host.pool).to_owned();
     let line = host.as_mut().and_then(|host| host.line.take());
     if let Some(host) = host {
-        let Some(prepared) = prepare(app, host, &node, &log_options)? else { return Ok(ExitCode::SUCCESS) };
+        let Some(prepared) = prepare(app, host, &node, &log_options)? else {
+            memory::give_back_pages();
+            return Ok(ExitCode::SUCCESS);
+        };
         app = prepared;
         settings::insist(app.config_mut(), global, arguments)?;
         if pool == "solo" {
