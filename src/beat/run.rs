@@ -10,6 +10,7 @@ use crate::app::Producer;
 use crate::protocol::Signature;
 use crate::schedule::humanize_seconds;
 use crate::time::Clock;
+use crate::transport::Claim;
 
 /// Where the last runs are kept from one beat to the next.
 #[async_trait]
@@ -38,12 +39,26 @@ pub trait Sender: Send {
     ///
     /// It was not sent, after as many tries as the settings allow.
     async fn send(&mut self, signature: Signature) -> Result<String>;
+
+    /// Sends a task and takes its claim, which stands at `server`, away in the same instant; sends nothing if the claim is
+    /// gone, as whoever took it has sent the task. Says whether it does so: if not, nothing was sent.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sender::send`]; the claim is as it was.
+    async fn send_claimed(&mut self, _signature: Signature, _server: &str, _claim: Claim) -> Result<bool> {
+        Ok(false)
+    }
 }
 
 #[async_trait]
 impl Sender for Producer {
     async fn send(&mut self, signature: Signature) -> Result<String> {
         Producer::send(self, signature).await.map(|result| result.id().to_owned())
+    }
+
+    async fn send_claimed(&mut self, signature: Signature, server: &str, claim: Claim) -> Result<bool> {
+        Producer::send_claimed(self, signature, server, claim).await
     }
 }
 
