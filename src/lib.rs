@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! 6  cli  testing
-//! 5  worker
+//! 5  worker  beat
 //! 4  app
 //! 3  transport  backend  task  control  events
 //! 2  redis_client  amqp_client  routing  canvas  trace
@@ -25,6 +25,7 @@ extern crate self as celeriac;
 pub mod amqp_client;
 pub mod app;
 pub mod backend;
+pub mod beat;
 pub mod canvas;
 pub mod cli;
 pub mod config;

@@ -40,6 +40,7 @@ pub use crontab::{Crontab, Fields};
 pub use fault::exception;
 pub use fires::Fires;
 pub use interval::Interval;
+pub(crate) use python::humanize_seconds;
 pub use solar::{Event, Solar};
 
 use crate::error::Result;

@@ -12,7 +12,7 @@ pub(crate) const BANDS: &[&[&str]] = &[
     &["redis_client", "amqp_client", "routing", "canvas", "trace"],
     &["transport", "backend", "task", "control", "events"],
     &["app"],
-    &["worker"],
+    &["worker", "beat"],
     &["cli", "testing"],
 ];
 
