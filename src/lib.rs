@@ -12,7 +12,7 @@
 //! 4  app
 //! 3  transport  backend  task  control  events
 //! 2  redis_client  amqp_client  routing  canvas  trace
-//! 1  protocol  config  url  tls  metrics  http    pure, but for tls and http: no tokio, no sockets, no reading of clocks
+//! 1  protocol  config  url  tls  metrics  http  schedule    pure, but for tls and http: no tokio, no sockets, no reading of clocks
 //! 0  error  time
 //! ```
 
@@ -36,6 +36,7 @@ mod metrics;
 pub mod protocol;
 pub mod redis_client;
 pub mod routing;
+pub mod schedule;
 pub mod task;
 pub mod time;
 pub mod tls;

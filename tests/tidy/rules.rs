@@ -8,7 +8,7 @@ use crate::source::{Source, has_word, paths_from};
 /// Imports point down only, and neighbours in a band do not see each other.
 pub(crate) const BANDS: &[&[&str]] = &[
     &["error", "time"],
-    &["protocol", "config", "url", "tls", "metrics", "http"],
+    &["protocol", "config", "url", "tls", "metrics", "http", "schedule"],
     &["redis_client", "amqp_client", "routing", "canvas", "trace"],
     &["transport", "backend", "task", "control", "events"],
     &["app"],
@@ -105,7 +105,10 @@ pub(crate) fn foreign_crates(source: &Source) -> Vec<String> {
 
 /// These rooms are values: no runtime, no sockets, no reading of clocks.
 pub(crate) fn purity(source: &Source) -> Vec<String> {
-    if !matches!(source.room(), Some("protocol" | "config" | "url" | "routing" | "canvas" | "events" | "metrics")) {
+    if !matches!(
+        source.room(),
+        Some("protocol" | "config" | "url" | "routing" | "canvas" | "events" | "metrics" | "schedule")
+    ) {
         return Vec::new();
     }
     let code = source.code();

@@ -6,6 +6,7 @@ mod channel;
 mod export;
 mod handler;
 mod objects;
+mod panel;
 mod runtimes;
 mod settings;
 mod signals;
@@ -23,6 +24,8 @@ use pyo3::prelude::pymodule;
 mod _celeriac {
     #[pymodule_export]
     use super::channel::Channel;
+    #[pymodule_export]
+    use super::panel::WorkerReins;
     #[pymodule_export]
     use super::worker::{known_settings, run, without_effect};
 
