@@ -58,6 +58,12 @@ impl Clock {
         self.now().as_microsecond() as f64 / 1e6
     }
 
+    /// How long the machine has been up: Python's `time.monotonic()`, which other processes on it read too.
+    pub fn since_boot(&self) -> Duration {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        Duration::try_from(now).unwrap_or_default()
+    }
+
     /// Moves a manual clock forward; no other moves for anybody.
     pub fn advance(&self, by: Duration) {
         if let Source::Manual(now) = &self.0 {
