@@ -30,8 +30,8 @@ conformance: ## Celery's integration tests against this worker and the stock one
 	@.build/venv/bin/python scripts/conformance/run.py $(if $(CELERY),--celery $(CELERY)) $(if $(BROKER),--broker $(BROKER)) \
 		$(if $(BACKEND),--backend $(BACKEND)) $(if $(ONLY),--only $(ONLY)) $(if $(K),-k "$(K)") $(if $(WORKER),--worker $(WORKER))
 
-bench: ## throughput, latency and memory beside stock Celery and the crate `celery`
-	@scripts/setup.sh compiler redis rabbitmq python
+bench: ## throughput, latency and memory beside stock Celery, the crate `celery`, dramatiq, taskiq, arq and rq
+	@scripts/setup.sh compiler redis rabbitmq python peers
 	@.build/venv/bin/python benches/run.py $(BENCH)
 
 table: ## write README's table of features anew from tests/features.toml

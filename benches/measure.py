@@ -77,13 +77,18 @@ def run_one(server: Redis, peer: Peer, envelope: str, process) -> None:
 
 def memory(pid: int) -> dict:
     """Resident and proportional memory of a process and all of its children, in MB."""
-    totals = {"rss_mb": 0.0, "pss_mb": 0.0}
-    for member in family(pid):
-        for line in Path(f"/proc/{member}/smaps_rollup").read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name in ("Rss", "Pss"):
-                totals[f"{name.lower()}_mb"] += int(value.split()[0]) / 1024
-    return totals
+    members = [memory_of(member) for member in family(pid)]
+    return {name: sum(member[name] for member in members) for name in ("rss_mb", "pss_mb")}
+
+
+def memory_of(pid: int) -> dict:
+    """Resident and proportional memory of one process, in MB."""
+    found = {}
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name in ("Rss", "Pss"):
+            found[f"{name.lower()}_mb"] = int(value.split()[0]) / 1024
+    return found
 
 
 def family(pid: int) -> list[int]:

@@ -22,6 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
 import measure  # noqa: E402
 import on_rabbitmq  # noqa: E402
+import python_peers  # noqa: E402
+import python_tasks  # noqa: E402
 from distance import away  # noqa: E402
 from envelopes import template  # noqa: E402
 from harness import BUILD, ROOT, Failed, Processes, progress  # noqa: E402
@@ -40,7 +42,8 @@ def main() -> int:
     sys.stdout.reconfigure(line_buffering=True)
     started = time.monotonic()
     peers = [peer for peer in all_peers() if not options.only or peer.key in options.only]
-    names = {peer.key: peer.name for peer in peers} | {LIMIT: "Redis alone (the limit)"}
+    others = [peer for peer in python_peers.all_python_peers() if not options.only or peer.key in options.only]
+    names = {peer.key: peer.name for peer in [*peers, *others]} | {LIMIT: "Redis alone (the limit)"}
     names[on_rabbitmq.LIMIT] = on_rabbitmq.LIMIT_NAME
     with Processes() as processes:
         server = processes.redis()
@@ -49,7 +52,7 @@ def main() -> int:
 
         results = {"machine": machine(server), "names": names}
         if "redis" in options.broker:
-            results["redis"] = redis_results(processes, server, peers, noop, options)
+            results["redis"] = redis_results(processes, server, peers, others, noop, options)
         if "amqp" in options.broker:
             rabbitmq = processes.rabbitmq(server)
             results["machine"]["rabbitmq"] = rabbitmq.node.ask("rabbit_misc:version().").strip('"')
@@ -64,11 +67,13 @@ def main() -> int:
     return 0
 
 
-def redis_results(processes, server, peers, noop, options) -> dict:
+def redis_results(processes, server, peers, others, noop, options) -> dict:
     return {
         "throughput": {
-            kind: throughput(processes, server, peers, noop, kind == "stored", options) for kind in ("ignored", "stored")
+            "ignored": throughput(processes, server, peers, others, noop, False, options),
+            "stored": throughput(processes, server, peers, [], noop, True, options),
         },
+        "python": python_tasks.measure_all(processes, server, peers, options),
         "round_trip": round_trips(processes, server, peers, noop, options),
         "start_seconds": starts(processes, server, peers, noop, options),
         "distance": distances(processes, server, peers, noop, options),
@@ -89,7 +94,7 @@ def arguments() -> argparse.Namespace:
     return options
 
 
-def throughput(processes, server, peers, noop, stored: bool, options) -> dict:
+def throughput(processes, server, peers, others, noop, stored: bool, options) -> dict:
     kind = "stored" if stored else "ignored"
     envelope = template(noop, server.broker, "bench.template", ignore_result=not stored)
     envelope = envelope.replace('"bench.template"', f'"{measure.QUEUE}"')
@@ -101,6 +106,10 @@ def throughput(processes, server, peers, noop, stored: bool, options) -> dict:
         for peer in peers
         if peer.stores_results or not stored
     }
+    for other in others:
+        runners[other.key] = (
+            other.messages, lambda count, other=other: python_peers.throughput(processes, server, other, count)
+        )
     runners[LIMIT] = (300_000, lambda count: redis_alone(server, envelope, count, stored))
     return rounds(f"Redis, results {kind}", runners, options)
 
@@ -244,6 +253,11 @@ def redis_ratios(results: dict, row) -> None:
     row("results stored, beside Redis alone", over("stored", LIMIT), 0.4)
     row("Python tasks, results ignored, beside stock", over("ignored", PREFORK, PYTHON), 8)
     row("Python tasks, results stored, beside stock", over("stored", PREFORK, PYTHON), 6)
+    for text, value, goal in python_peers.rows(lambda key: rate("ignored", key)):
+        row(text, value, goal)
+    if found := results["python"]:
+        for text, value, goal, at_least, unit in python_tasks.rows(found):
+            row(text, value, goal, at_least, unit)
     row("with task events, beside without", paired(results["throughput"]["ignored"], EVENTS, CELERIAC), 0.7)
     row("with --http, beside without", paired(results["throughput"]["ignored"], WATCHED, CELERIAC), 0.97)
     ours = results["round_trip"].get(CELERIAC)
@@ -286,6 +300,8 @@ def show_redis(results: dict, names: dict) -> None:
           f"{'RSS MB':>8} {'after':>7} {'PSS MB':>8} {'start ms':>9}")
     for key in results["throughput"]["ignored"]:
         print(f"{names[key]:<26} {measure.rates(results['throughput'], key, PREFORK)} {footprint(results, key)}")
+    if results["python"]:
+        python_tasks.show(results["python"], names)
     worker, client = "worker's share", "client's share"
     print(f"\n{'one call at a time, ms':<26} {'.delay().get()':>22} {worker:>22} {client:>15}")
     print(f"{'':<26} {'p50':>14} {'p99':>7} {'p50':>14} {'p99':>7} {'p50':>15}")

@@ -17,7 +17,7 @@ import time
 
 from copies import multiply
 from envelopes import STAGING, copies, release, stage, template
-from harness import DJANGO, ROOT, Failed, Processes, RabbitMQ, Redis, await_log, build_module, progress, require, wait_for
+from harness import DJANGO, Failed, Processes, RabbitMQ, Redis, await_log, install_wheels, progress, require, wait_for
 
 MESSAGES = 20_000
 # A stock worker takes about a thousand a second; it is given this long, and what it has done by then is said.
@@ -29,17 +29,17 @@ def main() -> int:
     parser.add_argument("broker", nargs="?", choices=["redis", "amqp"], default="redis")
     broker = parser.parse_args().broker
     sys.stdout.reconfigure(line_buffering=True)
-    build_module()
+    installed = str(install_wheels())
     with Processes() as processes:
         brokers = "Redis" if broker == "redis" else "RabbitMQ and a private Redis for the results"
         progress(f"starting a private {brokers}, and one worker for the tasks in Rust and in Python")
         server = processes.redis()
         if broker == "amqp":
             server = processes.rabbitmq(server)
-        path = os.pathsep.join([str(ROOT / "python"), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+        path = os.pathsep.join([installed, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
         os.environ.update(server.env, SHOP_DATABASE=str(processes.directory / "db.sqlite3"),
                           DJANGO_SETTINGS_MODULE="config.settings", PYTHONPATH=path)
-        sys.path.insert(0, str(ROOT / "python"))
+        sys.path.insert(0, installed)
         manage("migrate", "--verbosity", "0")
         worker = processes.start("celeriac-worker", [*celeriac("-l", "info")], cwd=DJANGO)
         await_log(worker, " ready.", "the worker")

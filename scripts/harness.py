@@ -68,13 +68,27 @@ def build_worker() -> Path:
     return target_directory(manifest) / "release" / "examples" / "worker"
 
 
-def build_module() -> None:
-    """The Python package's extension and the example's module of Rust tasks, optimised."""
-    progress("building the extension and the example's Rust tasks (release); the first time takes some minutes")
+def install_wheels() -> Path:
+    """The directory in which the Python package and the example's module of Rust tasks are installed, from their wheels."""
+    progress("building the wheels of celeriac and of the example's Rust tasks (optimised); the first time takes some minutes")
     started = time.monotonic()
-    for script in ("extension.sh", "rust_tasks.sh"):
-        subprocess.run([ROOT / "scripts" / script, "--release"], check=True)
+    # The example is a crate of its own, as a user's is, with the versions that everything else here is built with.
+    example = DJANGO / "rust_tasks"
+    shutil.copy(ROOT / "Cargo.lock", example)
+    wheels, installed = BUILD / "wheels", BUILD / "installed"
+    for directory in (wheels, installed):
+        shutil.rmtree(directory, ignore_errors=True)
+    target = str(target_directory(ROOT / "Cargo.toml"))
+    # The example's lock lacks the example itself.
+    for project, options in ((ROOT, ["--locked"]), (example, [])):
+        subprocess.run(
+            [sys.executable, "-m", "maturin", "build", "--profile", "quick", "--skip-auditwheel", "--out", wheels, *options],
+            cwd=project, env={**os.environ, "CARGO_TARGET_DIR": target}, check=True, stdout=subprocess.DEVNULL,
+        )
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    subprocess.run([*pip, "--target", installed, *wheels.glob("*.whl")], check=True)
     progress(f"built in {time.monotonic() - started:.0f} s")
+    return installed
 
 
 def die_with_parent() -> None:

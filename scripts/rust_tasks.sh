@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the example project's module of Rust tasks and puts it where the project is, so that it runs from the tree.
+# Builds the example project's module of Rust tasks and puts it where the tests look for it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 crate=examples/django/rust_tasks
@@ -10,4 +10,5 @@ PYO3_PYTHON=${PYO3_PYTHON:-$PWD/.build/venv/bin/python} CARGO_TARGET_DIR=$target
     cargo build --manifest-path "$crate/Cargo.toml" "$@"
 profile=debug
 for argument in "$@"; do [ "$argument" != --release ] || profile=release; done
-ln -sf "$target/$profile/libshop_rust.so" examples/django/shop_rust.abi3.so
+mkdir -p .build/rust_tasks
+ln -sf "$target/$profile/libshop_rust.so" .build/rust_tasks/shop_rust.abi3.so

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Puts in place what the other commands need, and nothing that is there already.
 #
-#   scripts/setup.sh [compiler] [lint] [redis] [rabbitmq] [python] [old-client] [old-worker] [flower]
+#   scripts/setup.sh [compiler] [lint] [redis] [rabbitmq] [python] [old-client] [old-worker] [flower] [peers]
+#                    [wheelhouse]
 #
 # compiler    a C compiler and pkg-config, for the compression and TLS libraries
 # lint        rustfmt and clippy
@@ -11,6 +12,8 @@
 # old-client  .build/venv-5.3: an older Celery, to prove that its messages and results work too
 # old-worker  .build/venv-5.5: an older Celery, whose workers stand beside ours in mixed fleets
 # flower      .build/venv-flower, and Chromium with its driver, in which Flower's pages are looked at
+# peers       .build/venv-peers and .build/venv-peers-arq: the other workers of Python tasks that benchmarks measure
+# wheelhouse  .build/wheelhouse: what is installed into environments that begin empty, without asking anybody
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -148,9 +151,28 @@ flower() {
     [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
 }
 
+# Filled anew when the requirements have changed.
+wheelhouse() {
+    local directory=.build/wheelhouse file=tests/python/requirements-wheel.txt stamp
+    python
+    stamp=$(sha256sum <"$file")
+    [ "$(cat "$directory/.stamp" 2>/dev/null)" = "$stamp" ] && return
+    say "filling $directory"
+    rm -rf "$directory"
+    .build/venv/bin/python -m pip wheel --quiet --disable-pip-version-check --wheel-dir "$directory" -r "$file" \
+        </dev/null >&2
+    echo "$stamp" >"$directory/.stamp"
+}
+
+peers() {
+    local each
+    # Two of them need different versions of one library.
+    for each in peers peers-arq; do venv ".build/venv-$each" "benches/peers/python/requirements${each#peers}.txt"; done
+}
+
 for part in "$@"; do
     case $part in
-        compiler | lint | redis | rabbitmq | python | flower) "$part" ;;
+        compiler | lint | redis | rabbitmq | python | flower | peers | wheelhouse) "$part" ;;
         old-client) old_client ;;
         old-worker) old_worker ;;
         *) die "no part is called $part" ;;

@@ -3,7 +3,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 started=$SECONDS
-scripts/setup.sh compiler redis rabbitmq python old-client old-worker flower || exit
+scripts/setup.sh compiler redis rabbitmq python old-client old-worker flower wheelhouse || exit
 mkdir -p .build
 
 printf '\n== cargo test --workspace (units, promises, documentation)\n'
@@ -21,10 +21,10 @@ fi
 # Most of the time these wait for something: two files at a time, each with brokers of its own.
 printf '\n== pytest tests/python (stock Celery against the example worker)\n'
 python=0
-if cargo build --locked --example worker --example producer && scripts/extension.sh && scripts/rust_tasks.sh; then
+if cargo build --locked --example worker --example producer && scripts/wheel.sh && scripts/extension.sh && scripts/rust_tasks.sh; then
     target=$(cargo metadata --format-version 1 --no-deps | .build/venv/bin/python -c \
         'import json, sys; print(json.load(sys.stdin)["target_directory"])')
-    export CELERIAC_WORKER="$target/debug/examples/worker"
+    export CELERIAC_WORKER="$target/debug/examples/worker" CELERIAC_WHEEL="$PWD/.build/wheel"
     suites() { .build/venv/bin/python -m pytest tests/python -q -rap "$@" 2>&1; }
     # Who measures how long something takes does it alone.
     timed=returned_to_within_two_seconds

@@ -290,6 +290,8 @@ fn settings_without_effect_are_named() {
     let mut worker = program.start(&["-b", &url, "worker"]);
     let line = worker.error_line("worker_pool_restarts");
     assert!(line.ends_with("the setting worker_pool_restarts is not supported yet and has no effect"), "{line}");
+    // It hears signals before it connects.
+    worker.error_line("Cannot connect");
     worker.signal("TERM");
     assert_eq!(worker.wait().code, "exit code 0");
 }

@@ -2,6 +2,8 @@
 
 #[path = "worker/canvas.rs"]
 mod canvas;
+#[path = "worker/commands.rs"]
+mod commands;
 #[path = "worker/control.rs"]
 mod control;
 #[path = "worker/elsewhere.rs"]

@@ -5,6 +5,7 @@ import threading
 from typing import Optional
 
 from celery.app import backends
+from celery.backends.base import DisabledBackend
 from celery.backends.redis import RedisBackend
 from celery.backends.rpc import RPCBackend
 from kombu.serialization import dumps
@@ -31,6 +32,13 @@ def known(app):
     # Celery's works with every broker.
     is_amqp = backend is RPCBackend and app.connection_for_write().transport.driver_type == "amqp"
     return backend if is_amqp else None
+
+
+def celerys(app) -> Optional[str]:
+    """The address, without passwords, of a result backend that only Celery has; ``None``: the worker has it, or there is none."""
+    if known(app) is not None or isinstance(app.backend, DisabledBackend):
+        return None
+    return app.backend.as_uri()
 
 
 #: The line to the worker of each thread that runs tasks.

@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from celeriac import _celeriac, settings
+from celeriac import _celeriac, settings, steps
 
 #: What belongs to another program than the worker, or to a backend that Celery itself writes to.
 OTHERS = (
@@ -19,7 +19,6 @@ REASONS = {
     "worker_gid": "systemd, or what starts the worker, does this",
     "worker_lost_wait": "a lost process is known at once",
     "worker_pool_putlocks": "a part of Celery's own worker, which does not run here",
-    "worker_pool_restarts": "the command pool_restart is not there yet",
     "worker_pool_start_method": "processes are forked",
     "worker_timer": "a part of Celery's own worker, which does not run here",
     "worker_timer_precision": "a part of Celery's own worker, which does not run here",
@@ -43,7 +42,10 @@ def run(app, arguments: list[str]) -> int:
     names = [name for name in names if not name.startswith(OTHERS)]
     for name in names:
         print(f"{name}: {reason(name, found.get(name.partition('.')[0]))}")
-    if names:
+    refused = list(steps.refused(app))
+    for name, why in refused:
+        print(f"the boot step {name}: {why}")
+    if names or refused:
         return 1
     print("All settings are honoured.")
     return 0

@@ -6,7 +6,7 @@ import traceback
 from typing import Optional
 
 from celeriac import _celeriac
-from celeriac.options import UsageError, split
+from celeriac.options import Options, UsageError, split
 
 NO_APP = """\
 Unable to load celery application.
@@ -23,27 +23,37 @@ def main(argv: Optional[list[str]] = None) -> int:
         options = split(argv[1:], os.environ)
     except UsageError as error:
         return fail(str(error))
+    return run(options, argv[0])
+
+
+def run(options: Options, program: str, app=None) -> int:
+    """Runs what the program of that name was told, for the app that is named there or else for the given one."""
     os.environ.update(options.environment)
     if options.workdir:
         os.chdir(options.workdir)
         sys.path.insert(0, os.getcwd())
-    app = load(options.app)
+    if options.app is not None or app is None:
+        app = load(options.app)
     if app is None:
         return 2
     # Celery's own machinery is imported when it is known that there is something to do.
-    from celeriac import check, settings, worker
+    from celeriac import check, panel, settings, user_options, worker
 
+    if options.command in ("inspect", "control") and panel.is_own(options.arguments):
+        return celerys([*(["-A", options.app] if options.app else []), *options.arguments])
     if options.command == "config":
         return check.run(app, options.arguments)
     try:
+        if options.command == "worker":
+            options.user, options.arguments = user_options.take(app, options.arguments)
         preparation = worker.Preparation(app, options)
     except UsageError as error:
         return fail(str(error))
-    arguments = [argv[0], *options.arguments]
+    arguments = [program, *options.arguments]
     name = f"{app.main or '__main__'}:{hex(id(app))}"
 
-    def run(program) -> int:
-        return program.run(
+    def run_in(library) -> int:
+        return library.run(
             arguments,
             name,
             preparation.pool,
@@ -54,21 +64,28 @@ def main(argv: Optional[list[str]] = None) -> int:
         )
 
     try:
-        code = run(_celeriac)
+        code = run_in(_celeriac)
         if preparation.refusal:
             code = fail(preparation.refusal, 1)
         elif preparation.module:
-            code = run(preparation.module.worker)
+            code = run_in(preparation.module.worker)
     except ValueError as error:
         code = fail(str(error), 1)
     finally:
         preparation.end()
     if preparation.leaves_threads():
-        # A thread that runs a task cannot be ended, but with the process.
+        # A thread that runs a task or a command cannot be ended, but with the process.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
     return code
+
+
+def celerys(arguments: list[str]) -> int:
+    """Celery's own command line, which knows the project's commands."""
+    from celery.bin.celery import celery
+
+    return celery.main(arguments, "celery", standalone_mode=False, auto_envvar_prefix="CELERY") or 0
 
 
 def load(name: Optional[str]):

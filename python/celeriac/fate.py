@@ -68,7 +68,7 @@ def carry_out(app, accept, call: tuple, fate: list) -> tuple[str, Any]:
     """Carries out a fate; returns what became of the message, or what Celery knew better, and of what kind that is."""
     how, kind, module, args, signum, is_expired = fate
     _, uuid, request, body, content_type, content_encoding = call
-    with _silent(), _databases_closed(app):
+    with _silent(), databases_closed(app):
         if how == "failed":
             _fail(app, accept, request, body, content_type, content_encoding, kind, module, args)
             return ACK, None
@@ -92,7 +92,7 @@ def carry_out(app, accept, call: tuple, fate: list) -> tuple[str, Any]:
 
 def fail(app, accept, call: tuple, einfo: ExceptionInfo) -> None:
     """Fails a task that has raised what the tracer lets pass, as Celery's main process does when it hears of that."""
-    with _silent(), _databases_closed(app):
+    with _silent(), databases_closed(app):
         Carried(app, accept, *call[2:]).on_failure(einfo)
 
 
@@ -136,7 +136,7 @@ def _silent() -> Iterator[None]:
 
 
 @contextmanager
-def _databases_closed(app) -> Iterator[None]:
+def databases_closed(app) -> Iterator[None]:
     """No connection of Django's is used that has been idle, and none is kept: as around each task."""
     _close_databases(app)
     try:

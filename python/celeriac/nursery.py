@@ -25,14 +25,18 @@ ASK = struct.Struct("<IBQQ")
 FORK, SIGNAL, PING, CLOSE = (ord(kind) for kind in "fspc")
 
 
+def settle() -> None:
+    """What is there now will be shared with all children; a collection that looked at it would copy it."""
+    gc.collect()
+    gc.freeze()
+
+
 def fork(
     app, hostname: str, limits: Limits, pool, line: socket.socket, foreign: list[socket.socket]
 ) -> int:
     """Forks the nursery, which has ``line`` to the parent and closes what is ``foreign``; returns its process id. ``pool`` is
     who sends the signal before each fork."""
-    gc.collect()
-    # What is there now will be shared with all children; a collection that looked at it would copy it.
-    gc.freeze()
+    settle()
     child.flush()
     parent, pid = os.getpid(), os.fork()
     if pid:

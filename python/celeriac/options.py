@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Any, Optional
 
 
 class UsageError(Exception):
@@ -21,9 +21,16 @@ class Options:
     max_memory_per_child: Optional[int] = None
     #: Modules to import beside those of the settings.
     include: tuple[str, ...] = ()
+    #: The queues that are consumed, and those that are not.
+    queues: tuple[str, ...] = ()
+    exclude_queues: tuple[str, ...] = ()
+    #: What is said under the project's own options.
+    user: dict[str, Any] = field(default_factory=dict)
     #: What Celery's own command line puts into the environment.
     environment: dict[str, str] = field(default_factory=dict)
+    #: What is left for Rust, and all that there was.
     arguments: list[str] = field(default_factory=list)
+    given: list[str] = field(default_factory=list)
 
 
 #: Options before the command that take a value and that Rust has no use for.
@@ -37,13 +44,15 @@ POOLS = {"prefork": "prefork", "processes": "prefork", "solo": "solo", "threads"
 GREEN = ("eventlet", "gevent")
 
 
+#: Options of the worker that both read: lists of names.
+LISTS = {"-Q": "queues", "--queues": "queues", "-X": "exclude_queues", "--exclude-queues": "exclude_queues"}
 #: Options of the worker, each with its field and what it counts.
 NUMBERS = {"--max-tasks-per-child": "tasks", "--max-memory-per-child": "KiB"}
 
 
 def split(arguments: list[str], environment: Mapping[str, str]) -> Options:
     """Reads what stands before the command, and of what stands after it what is about processes."""
-    options = Options(app=environment.get("CELERY_APP") or environment.get("APP") or None)
+    options = Options(app=environment.get("CELERY_APP") or environment.get("APP") or None, given=arguments)
     words = iter(arguments)
     for word in words:
         if not word.startswith("-") or word == "-":
@@ -89,15 +98,18 @@ def _keep(which: str, value: str, options: Options) -> None:
 
 def _worker(words: Iterator[str], options: Options) -> None:
     for word in words:
-        name, value = _named(word, ["-P", "--pool", "-I", "--include", *NUMBERS])
+        name, value = _named(word, ["-P", "--pool", "-I", "--include", *LISTS, *NUMBERS])
         if name in ("-P", "--pool"):
             options.pool = pool(_value(name, value, words))
         elif name in NUMBERS:
             number = _number(name, _value(name, value, words))
             setattr(options, name[2:].replace("-", "_"), number)
         elif name in ("-I", "--include"):
-            modules = _value(name, value, words).split(",")
-            options.include += tuple(module.strip() for module in modules if module.strip())
+            options.include += _list(_value(name, value, words))
+        elif name in LISTS:
+            text = _value(name, value, words)
+            setattr(options, LISTS[name], getattr(options, LISTS[name]) + _list(text))
+            options.arguments.extend([name, text])
         else:
             options.arguments.append(word)
 
@@ -112,6 +124,10 @@ def _named(word: str, names: list[str]) -> tuple[Optional[str], Optional[str]]:
         if not name.startswith("--") and not word.startswith("--") and word.startswith(name):
             return name, word[len(name) :].removeprefix("=")
     return None, None
+
+
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(item.strip() for item in text.split(",") if item.strip())
 
 
 def _value(name: str, value: Optional[str], words: Iterator[str]) -> str:

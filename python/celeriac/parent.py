@@ -5,13 +5,18 @@ worker began.
 """
 
 import os
+from functools import cached_property
 from typing import Any, Optional
 
 from celery import concurrency, signals
 from celery.app import trace
 from celery.exceptions import InvalidTaskError, NotRegistered
 from celery.utils.imports import symbol_by_name
+from celery.utils.timer2 import Timer
+from kombu import Queue
 from kombu.message import Message
+
+from celeriac import queues
 
 #: The signals that Rust tells of.
 TOLD = (
@@ -28,8 +33,24 @@ TOLD = (
 Parts = tuple[dict[str, Any], dict[str, Any], dict[str, Any], bytes, Optional[str], Optional[str]]
 
 
-class Worker:
+class StandIn:
+    """Stands for a part of Celery's worker, and says what of it is not there."""
+
+    #: The class that it stands for.
+    stands_for: str
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"{self.stands_for} has no {name!r} here: the worker is Celeriac, and its parts are in Rust")
+
+
+class Worker(StandIn):
     """Stands for ``celery.apps.worker.Worker``."""
+
+    stands_for = "celery.apps.worker.Worker"
+    #: What steers the worker, once there is one.
+    reins: Optional[Any] = None
+    #: What restarts its pool.
+    panel: Optional[Any] = None
 
     def __init__(self, app, hostname: str, pool: str, loglevel: str, logfile: Optional[str]):
         self.app = app
@@ -37,14 +58,56 @@ class Worker:
         self.loglevel = loglevel
         self.logfile = logfile
         self.pid = os.getpid()
+        #: The project's boot steps, in their order.
+        self.steps: list[Any] = []
+        #: What the command line says under the project's own options.
+        self.options: dict[str, Any] = {}
         # Django's fixup closes databases by it.
         self.pool_cls = concurrency.get_implementation(pool)
         self.pool = AsynPool(self)
         self.consumer = Consumer(self)
 
+    def ask(self, method: str, **arguments) -> Any:
+        """Has one of the worker's own commands carried out, and returns its answer."""
+        if self.reins is None:
+            raise RuntimeError(f"{method}: the worker has not begun yet")
+        answer = self.reins.ask(method, arguments)
+        if isinstance(answer, dict) and "error" in answer:
+            raise ValueError(answer["error"])
+        return answer
 
-class Consumer:
+    @cached_property
+    def timer(self) -> Timer:
+        """Celery's own timer, whose thread begins with what is first put into it."""
+        return Timer()
+
+    @property
+    def concurrency(self) -> int:
+        return self.pool.num_processes
+
+    def stats(self) -> dict[str, Any]:
+        return self.ask("stats")
+
+    def reload(self, modules=None, reload: bool = False, reloader=None) -> None:
+        if self.panel is None:
+            raise RuntimeError("the worker has not begun yet, and has no pool to restart")
+        self.panel.restart(modules, reload, reloader)
+
+    def stop(self, in_sighandler: bool = False, exitcode: Optional[int] = None) -> None:
+        self.shut_down(False)
+
+    def terminate(self, in_sighandler: bool = False) -> None:
+        self.shut_down(True)
+
+    def shut_down(self, cold: bool, failure: Optional[str] = None) -> None:
+        if self.reins is not None:
+            self.reins.shut_down(cold, failure)
+
+
+class Consumer(StandIn):
     """Stands for ``celery.worker.consumer.Consumer``."""
+
+    stands_for = "celery.worker.consumer.Consumer"
 
     def __init__(self, controller: Worker):
         self.app = controller.app
@@ -53,17 +116,98 @@ class Consumer:
         self.controller = controller
         self.pool = controller.pool
         self.heart = Heart(self)
+        self.qos = QoS(controller)
+        self.steps: list[Any] = []
+
+    @property
+    def timer(self) -> Timer:
+        return self.controller.timer
+
+    @cached_property
+    def event_dispatcher(self):
+        """Celery's own, over a connection of its own."""
+        return self.app.events.Dispatcher(self.app.connection_for_write(), hostname=self.hostname)
+
+    def call_soon(self, function, *args, **kwargs) -> None:
+        # It waits for no broker.
+        function(*args, **kwargs)
+
+    def add_task_queue(self, queue, exchange=None, exchange_type=None, routing_key=None, **options) -> None:
+        """Has one more queue consumed, by its name or as kombu's object."""
+        if isinstance(queue, Queue):
+            options.update(queues.plain(queue) or {}, **options)
+            queue = options.pop("name", queue.name)
+        given = {"exchange": exchange, "exchange_type": exchange_type, "routing_key": routing_key, **options}
+        self.controller.ask("add_consumer", queue=queue, **{name: value for name, value in given.items() if value})
+
+    def cancel_task_queue(self, queue) -> None:
+        self.controller.ask("cancel_consumer", queue=getattr(queue, "name", queue))
 
 
-class AsynPool:
+class QoS(StandIn):
+    """Stands for ``kombu.common.QoS``: the prefetch window."""
+
+    stands_for = "kombu.common.QoS"
+
+    def __init__(self, controller: Worker):
+        self.controller = controller
+
+    @property
+    def value(self) -> int:
+        return self._widen(0)
+
+    @property
+    def prev(self) -> int:
+        """What the broker was told: the worker tells it at once."""
+        return self.value
+
+    def increment_eventually(self, n: int = 1) -> int:
+        return self._widen(max(n, 0))
+
+    def decrement_eventually(self, n: int = 1) -> int:
+        return self._widen(-n)
+
+    def set(self, pcount: int) -> int:
+        self._widen(pcount - self.value)
+        return pcount
+
+    def update(self) -> int:
+        return self.value
+
+    def _widen(self, by: int) -> int:
+        if self.controller.reins is None:
+            raise RuntimeError("the worker has not begun yet, and has no prefetch window")
+        return self.controller.reins.widen(by)
+
+
+class AsynPool(StandIn):
     """Stands for ``celery.concurrency.asynpool.AsynPool``."""
+
+    stands_for = "celery.concurrency.asynpool.AsynPool"
 
     def __init__(self, controller: Worker):
         self.app = controller.app
+        self.controller = controller
+
+    @property
+    def info(self) -> dict[str, Any]:
+        return self.controller.stats()["pool"]
+
+    @property
+    def num_processes(self) -> int:
+        return self.info["max-concurrency"]
+
+    def grow(self, n: int = 1) -> None:
+        self.controller.ask("pool_grow", n=n)
+
+    def shrink(self, n: int = 1) -> None:
+        self.controller.ask("pool_shrink", n=n)
 
 
-class Heart:
+class Heart(StandIn):
     """Stands for ``celery.worker.heartbeat.Heart``."""
+
+    stands_for = "celery.worker.heartbeat.Heart"
 
     def __init__(self, consumer: Consumer):
         self.consumer = consumer
@@ -72,14 +216,25 @@ class Heart:
 class Signals:
     """Sends Celery's signals."""
 
-    def __init__(self, worker: Worker):
+    def __init__(self, worker: Worker, steps):
         self.worker = worker
         self.consumer = worker.consumer
+        #: The project's boot steps.
+        self.steps = steps
 
-    @staticmethod
-    def wanted() -> list[str]:
-        """Which of them anybody listens to."""
-        return [name for name in TOLD if getattr(signals, name).receivers]
+    def wanted(self) -> list[str]:
+        """Which of them anybody listens to, and whether there are boot steps."""
+        wanted = [name for name in TOLD if getattr(signals, name).receivers]
+        return [*wanted, "steps"] if self.steps else wanted
+
+    def connected(self) -> None:
+        self.steps.connected()
+
+    def disconnected(self) -> None:
+        self.steps.disconnected()
+
+    def stopping(self, cold: bool) -> None:
+        self.steps.stop(cold)
 
     def received(self, *parts) -> None:
         signals.task_received.send(sender=self.consumer, request=self.request(message(*parts)))
@@ -113,6 +268,7 @@ class Signals:
 
     def shutdown(self) -> None:
         """The last one, which needs no thread."""
+        self.steps.end()
         signals.worker_shutdown.send(sender=self.worker)
 
     def request(self, message: Message):

@@ -9,17 +9,17 @@ from celery.app.defaults import DEFAULTS
 from celery.utils.serialization import jsonify
 from kombu.utils.encoding import safe_repr
 
-from celeriac import backend
+from celeriac import _celeriac, backend, queues
 
-#: Settings that Celery does not have.
-OURS = ("worker_rust_concurrency",)
+#: Settings that Celery does not have, or has no default for.
+OURS = tuple(name for name in _celeriac.known_settings() if name not in DEFAULTS)
 #: Settings that Python honours: here, in the processes of tasks, or where these send.
 HONOURED = frozenset(
     {
         "broker_pool_acquire_timeout", "broker_pool_limit", "imports", "include", "override_backends",
         "result_backend_thread_safe", "result_cache_max", "task_always_eager", "task_eager_propagates",
         "task_remote_tracebacks", "task_store_eager_result", "worker_hijack_root_logger",
-        "worker_max_memory_per_child", "worker_max_tasks_per_child", "worker_pool", "worker_proc_alive_timeout",
+        "worker_max_memory_per_child", "worker_max_tasks_per_child", "worker_pool", "worker_pool_restarts", "worker_proc_alive_timeout",
         "worker_redirect_stdouts", "worker_redirect_stdouts_level", "worker_task_log_datefmt",
         "worker_task_log_format",
     }
@@ -35,7 +35,7 @@ def of(app) -> dict[str, Any]:
         value = app.conf.get(name)
         if value is None or (type(value) is type(default) and value == default):
             continue
-        found[name] = plain(value)
+        found[name] = plain(queues.table(value) if name == "task_queues" else value)
     if backend.known(app) is None:
         # Python stores what its tasks come to, as the serializer that only it has writes it.
         found.pop("result_backend", None)

@@ -3,16 +3,22 @@
 import os
 import signal
 import socket
+import sys
 import time
 import warnings
 from typing import Any, Optional
 
 from celery import signals
 from celery.app import trace
+from celery.utils.log import get_logger
 
-from celeriac import coroutines, nursery, parent, rust_tasks, settings, threads
+from celeriac import (
+    backend, coroutines, nursery, panel, parent, queues, renewal, rust_tasks, settings, steps, threads,
+)  # fmt: skip
 from celeriac.limits import Limits
-from celeriac.options import Options, pool
+from celeriac.options import Options, pool, split
+
+logger = get_logger(__name__)
 
 #: For how many seconds the nursery may end when nobody needs it any more.
 PARTING = 5.0
@@ -44,6 +50,10 @@ class Preparation:
         self.nursery: Optional[int] = None
         self.threads: Optional[threads.Threads] = None
         self.signals: Optional[parent.Signals] = None
+        #: What has the pool's processes replaced, if there are some.
+        self.renewal: Optional[renewal.Renewal] = None
+        #: The project's commands, once the worker can have some.
+        self.panel: Optional[panel.Panel] = None
         #: What stands for the worker, once the project is imported.
         self.worker: Optional[parent.Worker] = None
         #: The settings as they were before the project's receivers could change them.
@@ -70,21 +80,60 @@ class Preparation:
             if self.module or self.refusal:
                 return None
         worker = self.worker
-        signals.worker_init.send(sender=worker)
-        app.log.setup(
-            loglevel, logfile, redirect_stdouts=False, colorize=False if no_color else None, hostname=hostname
-        )
-        # What the project has added since the app was finalized is there, too.
-        trace.setup_worker_optimizations(app, hostname)
-        coroutines.adopt(app.tasks)
+        self.set_up(worker, no_color)
+        boot = steps.Steps(worker)
+        consumed = queues.Consumed(app, self.options.queues, self.options.exclude_queues)
         signals.celeryd_after_setup.send(sender=hostname, instance=worker, conf=app.conf)
         line, options = self.fork(worker) if self.pool == "prefork" else self.begin(worker)
+        options["queues"] = consumed.changes()
+        if self.pool == "prefork":
+            given = {"hostname": hostname, "loglevel": loglevel, "logfile": logfile, "no_color": no_color}
+            # Under Celery's own command line the app is named before what is left for this one.
+            name = self.options.app or split(sys.argv[1:], os.environ).app
+            self.renewal = renewal.Renewal(name, self.options.given, given)
+        self.panel = options["panel"] = panel.Panel(worker, self.renewal)
         # What the project's receivers have changed: `celeryd_init` is there for that.
         options["settings"] = {name: value for name, value in settings.of(app).items() if self.before.get(name) != value}
+        options["rust_tasks"] = self.runs_rust()
         tasks = [(name, of(task)) for name, task in sorted(app.tasks.items())]
         # A worker that has begun says when it has ended.
-        self.signals = parent.Signals(worker)
+        self.signals = parent.Signals(worker, boot)
+        boot.start()
         return line, options, tasks, self.signals, self.signals.wanted()
+
+    def runs_rust(self) -> bool:
+        """Whether Rust runs the tasks in Rust. It does not where only Celery can store what they come to: then the pool
+        runs them as Celery's tasks, which they are as well."""
+        url = backend.celerys(self.app) if rust_tasks.modules else None
+        if url is not None:
+            name = rust_tasks.modules[0].name
+            logger.info("Only Python can store results in %s: the pool runs the tasks of %s as Celery's own", url, name)
+        return url is None
+
+    def set_up(self, worker: parent.Worker, no_color: bool) -> None:
+        """Says that the worker is there, and readies the log and the tasks."""
+        app = self.app
+        signals.worker_init.send(sender=worker)
+        app.log.setup(
+            worker.loglevel, worker.logfile, redirect_stdouts=False, colorize=False if no_color else None,
+            hostname=worker.hostname,
+        )  # fmt: skip
+        # What the project has added since the app was finalized is there, too.
+        trace.setup_worker_optimizations(app, worker.hostname)
+        coroutines.adopt(app.tasks)
+
+    def serve(
+        self, line: socket.socket, hostname: str, loglevel: str, logfile: Optional[str], no_color: bool
+    ) -> None:
+        """Is a nursery that was not forked by the worker, until the worker hangs up."""
+        worker = self.load(hostname, loglevel, logfile, [])
+        if self.refusal:
+            raise SystemExit(self.refusal)
+        self.set_up(worker, no_color)
+        queues.Consumed(self.app, self.options.queues, self.options.exclude_queues)
+        signals.celeryd_after_setup.send(sender=hostname, instance=worker, conf=self.app.conf)
+        nursery.settle()
+        nursery.Nursery(self.app, hostname, Limits.of(self.app, self.options), worker.pool, line).serve()
 
     def fork(self, worker: parent.Worker) -> tuple[int, dict[str, Any]]:
         """Has a nursery forked; returns the socket to it, and the pool's options."""
@@ -111,7 +160,6 @@ class Preparation:
             self.app.log.redirect_stdouts(conf.worker_redirect_stdouts_level)
         options: dict[str, Any] = {"has_processes": False}
         if self.pool == "solo":
-            options["size"] = 1
             signals.worker_process_init.send(sender=worker.hostname)
         ours, theirs = socket.socketpair()
         self.threads = threads.Threads(self.app, theirs)
@@ -132,24 +180,28 @@ class Preparation:
             warnings.warn(f"the setting {name} is not supported yet and has no effect", stacklevel=1)
         app, self.before = self.app, settings.of(self.app)
         worker = parent.Worker(app, hostname, self.pool, loglevel, logfile)
+        worker.options = self.options.user
         app.loader.init_worker()
         trace.setup_worker_optimizations(app, hostname)
-        signals.celeryd_init.send(sender=hostname, instance=worker, conf=app.conf, options={})
+        signals.celeryd_init.send(sender=hostname, instance=worker, conf=app.conf, options=worker.options)
         self.include()
-        self.refusal = rust_tasks.refusal()
+        self.refusal = rust_tasks.refusal() or next((f"the boot step {name}: {why}" for name, why in steps.refused(app)), None)
         self.module = next(iter(rust_tasks.modules), None)
         return worker
 
     def end(self) -> None:
         """Ends what was begun, and says so."""
         self.end_nursery()
+        if self.renewal is not None:
+            self.renewal.end(PARTING)
         if self.signals is not None:
             self.signals.shutdown()
             self.signals = None
 
     def leaves_threads(self) -> bool:
-        """Whether a task still runs in this process."""
-        return self.threads is not None and self.threads.is_left()
+        """Whether a task, or a command, still runs in this process."""
+        is_busy = self.panel is not None and self.panel.is_busy()
+        return is_busy or (self.threads is not None and self.threads.is_left())
 
     def end_nursery(self) -> None:
         """Waits for the nursery, which ends when its socket closes; one that does not is killed."""

@@ -245,6 +245,39 @@ async fn a_child_is_replaced_after_its_tasks_and_when_it_makes_no_sense() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn another_nurserys_children_take_the_places_of_those_that_have_ended_their_tasks() {
+    let (pool, mut nest) = pool(2, None);
+    let (mut busy, mut idle) = (nest.fork(71), nest.fork(72));
+    busy.ready();
+    let (running, mut line) = call(&pool, "a");
+    assert_eq!(busy.job().as_deref(), Some("a"));
+    busy.say(&[FromChild::Accepted]);
+    accepted(&mut line).await;
+    idle.ready();
+    let (mut other, socket) = Nest::new();
+    pool.renew(socket, None);
+    let (next, _line) = call(&pool, "b");
+    assert_eq!(idle.job(), None, "it is given nothing more");
+    nest.exited(idle.index, "exitcode 0");
+    let mut new = other.fork(73);
+    new.ready();
+    assert_eq!(new.job().as_deref(), Some("b"));
+    new.say(&[FromChild::Accepted, FromChild::Ended(success())]);
+    assert_eq!(end(next).await, success());
+    // Who has forked it ends it.
+    line.order(Order::SoftLimit);
+    assert_eq!(nest.signal(), (busy.index, 10));
+    busy.say(&[FromChild::Ended(success())]);
+    assert_eq!((end(running).await, busy.job()), (success(), None));
+    nest.exited(busy.index, "exitcode 0");
+    other.fork(74);
+    assert!(nest.is_left(), "nobody needs the first one any more");
+    assert!(timeout(Duration::from_millis(100), pool.failed()).await.is_err());
+    drop(other);
+    assert!(pool.failed().await.to_string().contains("is gone"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pool_grows_at_once_and_shrinks_when_a_child_is_idle() {
     let (pool, mut nest) = pool(1, None);
     let mut one = nest.fork(71);

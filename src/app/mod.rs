@@ -64,12 +64,14 @@ mod bug_report;
 pub(crate) mod conf;
 pub(crate) mod control;
 mod group_result;
+mod keeper;
 mod messages;
 mod monitor;
 mod observer;
 mod open;
 mod orders;
 mod outbox;
+mod panel;
 pub(crate) mod parts;
 mod producer;
 mod result;
@@ -83,12 +85,14 @@ pub(crate) use broker_info::broker_info;
 pub(crate) use bug_report::bug_report;
 pub use control::{Call, Control, by_node};
 pub use group_result::GroupResult;
+pub use keeper::Keeper;
 pub(crate) use messages::Prepared;
 pub use messages::{Messages, Outgoing};
 pub use monitor::{Events, Monitor};
 pub use observer::{Observer, Revocation};
 pub(crate) use open::Open;
 pub(crate) use orders::Orders;
+pub use panel::{Panel, Payload, Reins};
 pub use producer::Producer;
 pub(crate) use producer::{chords, new_id, origin, reply_to};
 pub use result::AsyncResult;
@@ -96,7 +100,7 @@ pub use result_error::{ResultError, TaskError};
 pub(crate) use sent_events::SentEvents;
 
 use crate::Result;
-use crate::config::Config;
+use crate::config::{Config, QueueDefinition};
 use crate::protocol::{Map, Signature};
 use crate::task::{Registry, Task};
 
@@ -112,6 +116,12 @@ pub struct App {
     failed: Option<String>,
     /// Is told what happens to the workers that are made from it.
     observer: Option<Arc<dyn Observer>>,
+    /// Has commands of remote control.
+    panel: Option<Arc<dyn Panel>>,
+    /// Stores results where `result_backend` cannot name the place.
+    keeper: Option<Arc<dyn Keeper>>,
+    /// What is consumed beside what the command line selects, and what is not.
+    queues: (Vec<QueueDefinition>, Vec<String>),
     /// Made when it is first asked for; clones share it, until tasks or settings change.
     producer: Arc<OnceLock<Producer>>,
 }
@@ -126,6 +136,9 @@ impl App {
             teller: None,
             failed: None,
             observer: None,
+            panel: None,
+            keeper: None,
+            queues: Default::default(),
             producer: Arc::default(),
         }
     }
@@ -152,6 +165,41 @@ impl App {
     #[must_use]
     pub fn observed_by(self, observer: Arc<dyn Observer>) -> Self {
         App { observer: Some(observer), ..self }
+    }
+
+    /// Has its workers heed commands of the program's own.
+    #[must_use]
+    pub fn with_panel(self, panel: Arc<dyn Panel>) -> Self {
+        App { panel: Some(panel), ..self }
+    }
+
+    /// Has its workers store with this what they store themselves; without `result_backend`.
+    #[must_use]
+    pub fn with_keeper(self, keeper: Arc<dyn Keeper>) -> Self {
+        App { keeper: Some(keeper), ..self }
+    }
+
+    pub(crate) fn keeper(&self) -> Option<Arc<dyn Keeper>> {
+        self.keeper.clone()
+    }
+
+    pub(crate) fn panel(&self) -> Option<Arc<dyn Panel>> {
+        self.panel.clone()
+    }
+
+    /// Has its workers consume these queues too, whatever the command line selects, every field of theirs filled in; and not
+    /// those of the names.
+    #[must_use]
+    pub fn with_queues(self, added: Vec<QueueDefinition>, removed: Vec<String>) -> Self {
+        App { queues: (added, removed), ..self }
+    }
+
+    /// What is consumed where the command line selects these queues.
+    pub(crate) fn consumes(&self, mut selected: Vec<QueueDefinition>) -> Vec<QueueDefinition> {
+        let (added, removed) = &self.queues;
+        selected.retain(|queue| !removed.contains(&queue.name) && added.iter().all(|other| other.name != queue.name));
+        selected.extend(added.iter().cloned());
+        selected
     }
 
     /// Who is told.

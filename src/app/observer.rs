@@ -20,6 +20,15 @@ pub trait Observer: Send + Sync + fmt::Debug {
     /// A message whose task nobody here knows: `task_unknown`.
     fn unknown(&self, _message: &Message, _name: &str, _id: &str) {}
 
+    /// The worker consumes, over a new connection.
+    fn connected(&self) {}
+
+    /// It has lost its connection.
+    fn disconnected(&self) {}
+
+    /// It takes nothing more, and ends what runs if it is `cold`; told once.
+    fn stopping(&self, _cold: bool) {}
+
     /// The worker consumes for the first time: `worker_ready`.
     fn ready(&self) {}
 

@@ -1,6 +1,6 @@
 //! [`Banner`]: what a worker shows of its configuration when it starts (celery/apps/worker.py `BANNER`).
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use crate::config::QueueDefinition;
 
@@ -90,7 +90,7 @@ impl fmt::Display for Banner<'_> {
             f.write_str("\n[tasks]\n")?;
             tasks.iter().try_for_each(|task| writeln!(f, "  . {task}"))?;
         }
-        f.write_char('\n')
+        Ok(())
     }
 }
 
@@ -134,7 +134,6 @@ mod tests {
 [tasks]
   . shop.add
   . shop.mul
-
 ";
         assert_eq!(banner.to_string(), expected);
     }

@@ -26,7 +26,13 @@ pub(super) fn gather(
     Ok(warnings)
 }
 
-/// The same for a command that is no worker.
+/// Puts the options over settings that a host has changed since: as in Celery, what the command line says wins.
+pub(super) fn insist(config: &mut Config, global: &GlobalOptions, arguments: &WorkerArguments) -> Result<()> {
+    apply_options(config, arguments);
+    apply_global(config, global)
+}
+
+/// The settings of a command that is no worker.
 pub(super) fn gather_global(config: &mut Config, global: &GlobalOptions) -> Result<Vec<Warning>, Failure> {
     let warnings = merge_file(config, global)?;
     apply_global(config, global)?;

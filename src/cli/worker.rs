@@ -43,6 +43,11 @@ pub(super) fn run(
     if let Some(host) = host {
         let Some(prepared) = prepare(app, host, &node, &log_options)? else { return Ok(ExitCode::SUCCESS) };
         app = prepared;
+        settings::insist(app.config_mut(), global, arguments)?;
+        if pool == "solo" {
+            // As in Celery, whatever was asked for.
+            app.config_mut().worker_concurrency = Some(1);
+        }
     }
     // The first thread is that of the log.
     let log = log::install(&log_options, app.config())?;
@@ -83,6 +88,7 @@ async fn serve(
     let mut supervisor = Supervisor::new(is_remapped(), app.config().worker_soft_shutdown_timeout, app.observer())?;
     let selected = names(arguments.queues.queues.as_deref());
     let queues = app.config().consume_from(&selected, &names(arguments.queues.exclude_queues.as_deref()))?;
+    let queues = app.consumes(queues);
     let options = WorkerOptions { hostname: node.to_string(), queues, seed: fastrand::u64(..) };
     let worker = Worker::new(app.clone(), options.clone())?;
     let worker = match &arguments.features {
@@ -128,9 +134,16 @@ fn banner<'a>(
         concurrency: concurrency(worker, pool),
         task_events: app.config().worker_send_task_events,
         queues: &options.queues,
-        tasks: shows_tasks.then(|| app.tasks().names()),
+        tasks: shows_tasks.then(|| tasks(app, arguments.worker.loglevel)),
         colored: !global.no_color && arguments.daemon.logfile.is_none() && io::stdout().is_terminal(),
     }
+}
+
+/// Celery's own are for those who look into it (celery/apps/worker.py `Worker.tasklist`).
+fn tasks(app: &App, level: Level) -> Vec<&str> {
+    let mut names = app.tasks().names();
+    names.retain(|name| level == Level::Debug || !name.starts_with("celery."));
+    names
 }
 
 /// celery/apps/worker.py `Worker.startup_info`.

@@ -107,6 +107,15 @@ impl Command {
     }
 }
 
+/// Whether a worker has a command of that name.
+pub fn is_known(method: &str) -> bool {
+    let request =
+        ControlRequest { method: method.to_owned(), arguments: Map::new(), reply_to: None, ticket: Value::Null };
+    // A command that is known may want arguments, but it does not lack a name.
+    super::Inspection::read(&request).is_some()
+        || Command::read(&request).map_or_else(|refusal| refusal.exc_type != "KeyError", |_| true)
+}
+
 /// A handler that takes no arguments, which most of Celery's do not mind.
 pub(super) fn without_arguments<T>(function: &str, arguments: &Map, command: T) -> Result<T> {
     match arguments.keys().next() {
@@ -262,6 +271,29 @@ fn pair(value: &Value) -> Result<(String, Value)> {
 mod tests {
     use super::*;
     use crate::protocol::json;
+
+    #[test]
+    fn a_command_is_known_by_its_name_alone() {
+        let known = [
+            "ping",
+            "enable_events",
+            "hello",
+            "election",
+            "revoke",
+            "terminate",
+            "revoke_by_stamped_headers",
+            "rate_limit",
+            "time_limit",
+            "shutdown",
+            "add_consumer",
+            "autoscale",
+            "active",
+            "dump_conf",
+            "query_task",
+        ];
+        assert!(known.iter().all(|method| is_known(method)));
+        assert!(!is_known("increase_prefetch_count") && !is_known(""));
+    }
 
     fn read(method: &str, arguments: &str) -> std::result::Result<Command, String> {
         let arguments = json::parse(arguments.as_bytes()).unwrap().into_map().unwrap();

@@ -21,10 +21,10 @@ mod steer;
 
 pub use call::{ControlCall, Wanted, answer};
 pub use clock::LamportClock;
-pub use command::{Command, TimeLimit, revoked_ids};
+pub use command::{Command, TimeLimit, is_known, revoked_ids};
 pub use inspection::Inspection;
 pub use rate::Rate;
-pub use reply::{Reply, error, ok};
+pub use reply::{Reply, answering, error, ok};
 pub use request::{ControlRequest, ReplyTo};
 pub use signal::Signal;
 pub use steer::{Bounds, Steering};

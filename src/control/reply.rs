@@ -1,5 +1,7 @@
 //! [`Reply`]: a worker's answer.
 
+use bytes::Bytes;
+
 use crate::Result;
 use crate::protocol::{Map, Message, Properties, Serializer, Value};
 
@@ -33,13 +35,19 @@ impl Reply<'_> {
     /// `Encode`: the serializer has no form for the value.
     pub fn into_message(self, serializer: Serializer) -> Result<Message> {
         let body = serializer.encode(&Value::Map(Map::from([(self.hostname, self.value)])))?;
-        Ok(Message {
-            headers: Map::from([("ticket", self.ticket), ("clock", self.clock.into())]),
-            properties: Properties { delivery_mode: Some(1), priority: Some(0), ..Properties::default() },
-            content_type: Some(serializer.content_type().to_owned()),
-            content_encoding: Some(serializer.content_encoding().to_owned()),
-            body: body.into(),
-        })
+        let content = (serializer.content_type().to_owned(), serializer.content_encoding().to_owned());
+        Ok(answering(self.ticket, self.clock, content, body.into()))
+    }
+}
+
+/// The message of an answer that is written already: content of such a type and encoding.
+pub fn answering(ticket: Value, clock: u64, content: (String, String), body: Bytes) -> Message {
+    Message {
+        headers: Map::from([("ticket", ticket), ("clock", clock.into())]),
+        properties: Properties { delivery_mode: Some(1), priority: Some(0), ..Properties::default() },
+        content_type: Some(content.0),
+        content_encoding: Some(content.1),
+        body,
     }
 }
 

@@ -150,6 +150,11 @@ impl Receipt {
         self.credit.take()
     }
 
+    /// Its unit of prefetch takes nothing of the limit from now on ([`Credit::stand_aside`]).
+    pub fn stand_aside(&mut self) {
+        self.credit.iter_mut().for_each(Credit::stand_aside);
+    }
+
     /// The queue it was taken from.
     pub fn queue(&self) -> &QueueName {
         &self.queue

@@ -42,6 +42,7 @@ use super::remote::{Neighbours, Remote};
 use super::results::Results;
 use super::revoked::Revoked;
 use super::sender::{Broadcasts, Sender};
+use super::streak::Streak;
 use super::watched::Watched;
 use super::witness::{Tally, Witness};
 use super::{DEFAULT_CONCURRENCY, Watching, Worker};
@@ -70,7 +71,8 @@ impl Worker {
         rng: fastrand::Rng,
     ) -> Finisher {
         let config = self.app.config();
-        let results = Arc::new(Results { metas: self.metas.clone(), writer, cold: Cold::default() });
+        let keeper = self.app.keeper();
+        let results = Arc::new(Results { metas: self.metas.clone(), writer, cold: Cold::default(), keeper });
         let continuations = Arc::new(Continuations { sender, results, tasks: self.app.tasks().clone() });
         self.tasks.add(Builtins::new(Arc::clone(&continuations), config).tasks(), config);
         let dead_letters = config.dead_letter_queue.clone();
@@ -96,6 +98,7 @@ impl Worker {
             true => Lost::Nothing,
             false => Lost::Deliveries { cancel: config.worker_cancel_long_running_tasks_on_connection_loss },
         };
+        let pools = self.tasks.pools(config.worker_rust_concurrency);
         Parts {
             about: About::new(Arc::clone(&self.app), Arc::clone(&self.transport), self.options.queues.clone()),
             lost,
@@ -104,7 +107,8 @@ impl Worker {
             disable_rate_limits: config.worker_disable_rate_limits,
             disable_prefetch,
             finisher,
-            pools: self.tasks.pools(config.worker_rust_concurrency),
+            streak: Streak::new(pools.handlers(), config.worker_prefetch_multiplier, disable_prefetch),
+            pools,
             tasks: self.tasks.clone(),
             rates: std::mem::take(&mut self.rates),
             state_file: self.state_file.clone(),
@@ -114,6 +118,7 @@ impl Worker {
             queues: Queues::new(&self.app, consumed),
             quarantine: poison.map(|poison| Quarantine::new(poison, self.handle.events.clone())),
             pulse: None,
+            panel: self.app.panel(),
         }
     }
 }
@@ -242,6 +247,8 @@ impl Worker {
             connection,
             clock,
             serializer: Serializer::from_name(&self.app.config().task_serializer)?,
+            keeper: self.app.keeper(),
+            writer_of_answers: self.app.panel().filter(|panel| panel.writes()),
         })
     }
 
@@ -298,7 +305,7 @@ impl Worker {
         let queue = parts::control_queue(hostname, config);
         let (mailbox, door) = Mailbox::new(hostname, queue, accept, clock, events, Backoff::patient(seed));
         // It ends when the link, which has the door, does.
-        tokio::spawn(mailbox.run());
+        tokio::spawn(mailbox.read_by(self.app.panel()).run());
         Ok(Some(door))
     }
 

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::chores::Chores;
+use super::commands::{CommandDoor, Commands};
 use super::consumer_timeout::ConsumerTimeout;
 use super::event::{Event, Shutdown};
 use super::farewell::{self, Farewell};
@@ -34,9 +35,11 @@ use super::reserved::Reserved;
 use super::revoked::Revoked;
 use super::running::Running;
 use super::state_file::StateFile;
+use super::streak::Streak;
 use super::unknown::Unknown;
 use super::{LAST_WORDS, WorkerHandle};
 use crate::Result;
+use crate::app::Panel;
 use crate::control::Rate;
 use crate::time::Clock;
 use crate::trace::Scope;
@@ -76,6 +79,8 @@ pub(crate) struct Consumer {
     pub(super) pool: Pool,
     /// Where it runs, and how much in each place.
     pub(super) pools: Pools,
+    /// How much of what is not for the pool is taken ahead.
+    pub(super) streak: Streak,
     /// What is consumed.
     pub(super) queues: Queues,
     pub(super) revoked: Revoked,
@@ -102,6 +107,8 @@ pub(crate) struct Consumer {
     pub(super) parking: Parking,
     /// Until when the broker waits.
     pub(super) patient: ConsumerTimeout,
+    /// Takes commands that are the program's own; `None`: it has none.
+    pub(super) commands: Option<CommandDoor>,
     /// Shows whoever watches that the loop moves; `None`: nobody does.
     pulse: Option<Arc<Pulse>>,
     /// Nothing is left to settle.
@@ -125,6 +132,7 @@ pub(crate) struct Parts {
     pub(crate) about: About,
     pub(crate) tasks: Tasks,
     pub(crate) pools: Pools,
+    pub(crate) streak: Streak,
     pub(crate) finisher: Finisher,
     pub(crate) remote: Remote,
     pub(crate) revoked: Revoked,
@@ -139,6 +147,7 @@ pub(crate) struct Parts {
     pub(super) parking: Parking,
     pub(super) patient: ConsumerTimeout,
     pub(super) pulse: Option<Arc<Pulse>>,
+    pub(super) panel: Option<Arc<dyn Panel>>,
     pub(super) queues: Queues,
 }
 
@@ -154,6 +163,7 @@ impl Consumer {
             about,
             tasks,
             pools,
+            streak,
             finisher,
             remote,
             revoked,
@@ -167,8 +177,10 @@ impl Consumer {
             parking,
             patient,
             pulse,
+            panel,
             queues,
         } = parts;
+        let remote = Arc::new(remote);
         let (unsettled, settled) = mpsc::channel(1);
         Consumer {
             tasks,
@@ -187,9 +199,11 @@ impl Consumer {
             running: Running::new(handle.events.clone()),
             pool,
             pools,
+            streak,
             queues,
             revoked,
-            remote: Arc::new(remote),
+            commands: panel.map(|panel| Commands::start(panel, Arc::clone(&remote))),
+            remote,
             about,
             state_file,
             writing: None,
@@ -299,6 +313,7 @@ impl Consumer {
             Event::Left => self.left(),
             Event::Freed(place) => self.running.freed(place),
             Event::Control(request) => self.control(*request),
+            Event::Asked(asked) => self.asked(*asked),
             Event::RevokedElsewhere(ids) => self.take_revoked(&ids),
             Event::Connected => self.connected(),
             Event::Disconnected => self.disconnected(),
@@ -442,6 +457,7 @@ impl Consumer {
     /// (celery/worker/consumer/consumer.py `Consumer.on_connection_error_after_connected`).
     fn disconnected(&mut self) {
         self.pulse.iter().for_each(|pulse| pulse.connected(false));
+        self.finisher.witness.disconnected();
         let Lost::Deliveries { cancel } = self.lost else { return };
         self.drop_waiting();
         let orphans = self.running.iter().filter(|run| cancel && self.tasks.acks_late(&run.request.task));
@@ -459,7 +475,9 @@ impl Consumer {
         if self.stopping.is_some_and(|stopping| stopping >= how) {
             return;
         }
-        self.stopping = Some(how);
+        if self.stopping.replace(how).is_none() {
+            self.finisher.witness.stopping(how == Shutdown::Cold);
+        }
         self.pulse.iter().for_each(|pulse| pulse.stopping());
         self.stop_consuming.cancel();
         // What has not begun goes back to its queue at once, as each delivery drops.

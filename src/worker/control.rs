@@ -21,8 +21,8 @@ use crate::protocol::{Exception, Map, Value, repr};
 const AFTER_WHO_REVOKES: Duration = Duration::from_millis(50);
 
 /// What a command comes to.
-struct Answer {
-    value: Result<Value, Exception>,
+pub(super) struct Answer<V = Result<Value, Exception>> {
+    pub(super) value: V,
     /// Stored as REVOKED before the answer is sent, unless they have come too far.
     revoked: Vec<String>,
 }
@@ -34,35 +34,48 @@ impl From<Value> for Answer {
 }
 
 impl Consumer {
-    /// Does what a client asks for, and has it answered (kombu/pidbox.py `Node.dispatch`).
+    /// Does what a client asks for, and has it answered (kombu/pidbox.py `Node.dispatch`). What the program has under that
+    /// name goes before, and what the worker does not have, the program may have.
     pub(super) fn control(&mut self, request: ControlRequest) {
+        if let Some(door) = &self.commands
+            && (door.takes(&request) || !control::is_known(&request.method))
+        {
+            return door.put(request);
+        }
         if let Some(inspection) = Inspection::read(&request) {
             return self.inspect(request, inspection);
         }
         debug!("pidbox received method {} [ticket:{}]", request.call(), repr::repr(&request.ticket));
-        let answer = match Command::read(&request) {
-            Ok(Command::Steer(Steering::Shutdown(message))) => {
-                // celery/worker/control.py `shutdown`: who asks is not answered.
-                warn!("{message}");
-                return self.shut_down(Shutdown::Warm);
-            }
-            Ok(command) => self.obey(command),
-            Err(exception) => Answer { value: Err(exception), revoked: Vec::new() },
-        };
-        let value = answer.value.unwrap_or_else(|exception| {
-            error!("pidbox command error: {exception}");
-            control::error(exception.to_string())
-        });
+        let Some(Answer { value, revoked }) = self.carried_out(&request) else { return };
         let remote = Arc::clone(&self.remote);
         tokio::spawn(async move {
-            if request.reply_to.is_none() && !answer.revoked.is_empty() {
+            if request.reply_to.is_none() && !revoked.is_empty() {
                 sleep(AFTER_WHO_REVOKES).await;
             }
-            remote.mark_as_revoked(&answer.revoked).await;
+            remote.mark_as_revoked(&revoked).await;
             if let Some(reply_to) = request.reply_to {
                 remote.reply(reply_to, request.ticket, value).await;
             }
         });
+    }
+
+    /// Carries out what is no question; `None`: who asks is not answered.
+    pub(super) fn carried_out(&mut self, request: &ControlRequest) -> Option<Answer<Value>> {
+        let Answer { value, revoked } = match Command::read(request) {
+            Ok(Command::Steer(Steering::Shutdown(message))) => {
+                // celery/worker/control.py `shutdown`
+                warn!("{message}");
+                self.shut_down(Shutdown::Warm);
+                return None;
+            }
+            Ok(command) => self.obey(command),
+            Err(exception) => Answer { value: Err(exception), revoked: Vec::new() },
+        };
+        let value = value.unwrap_or_else(|exception| {
+            error!("pidbox command error: {exception}");
+            control::error(exception.to_string())
+        });
+        Some(Answer { value, revoked })
     }
 
     fn obey(&mut self, command: Command) -> Answer {

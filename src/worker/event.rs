@@ -6,6 +6,7 @@ use crate::transport::Delivery;
 
 use super::intake::Intake;
 use super::poison::Judgement;
+use super::reins::Asked;
 use super::request::Work;
 
 /// All that can happen to a worker; its loop takes one at a time.
@@ -27,6 +28,8 @@ pub(crate) enum Event {
     Freed(usize),
     /// A client asks for something.
     Control(Box<ControlRequest>),
+    /// The program itself asks for something.
+    Asked(Box<Asked>),
     /// Another worker tells what was revoked.
     RevokedElsewhere(Vec<String>),
     /// Somebody asked the worker to stop.

@@ -474,6 +474,9 @@ impl Finisher {
     /// Stores the FAILURE of a message that cannot be run, tells its chord, and fails what was to follow it. Its errbacks
     /// are not called (celery/worker/consumer/consumer.py `Consumer.on_unknown_task`).
     async fn fail(&self, request: &Request, malformed: &Malformed) -> Result<()> {
+        if let Some(kept) = self.results.kept_failure(request, malformed).await {
+            return kept;
+        }
         let (embed, exception) = (&malformed.embed, &malformed.exception);
         let result = MetaResult::Exception(exception.clone());
         let part = embed.chord.as_ref().and_then(|_| part_of_request(request, State::Failure, &result));

@@ -7,14 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, error};
 
 use super::ear::{Ear, Setbacks};
 use super::event::Event;
+use crate::app::Panel;
 use crate::config::Config;
 use crate::control::{ControlRequest, LamportClock};
-use crate::protocol::{AcceptContent, Value};
+use crate::protocol::{AcceptContent, Message, Value};
 use crate::transport::{Backoff, Broadcast, Connection, Queue, Subscription};
 use crate::{Error, ErrorKind, Result};
 
@@ -36,6 +38,8 @@ pub(crate) struct Mailbox {
     pub(crate) accept: AcceptContent,
     pub(crate) clock: Arc<LamportClock>,
     pub(crate) events: mpsc::UnboundedSender<Event>,
+    /// Reads what we refuse.
+    panel: Option<Arc<dyn Panel>>,
     setbacks: Setbacks,
     queue: Queue,
     connections: mpsc::UnboundedReceiver<Opened>,
@@ -73,7 +77,13 @@ impl Mailbox {
         let (sender, connections) = mpsc::unbounded_channel();
         let door = MailboxDoor { queue: queue.clone(), connections: sender };
         let setbacks = Setbacks::new("pidbox: commands", backoff);
-        (Mailbox { hostname: hostname.to_owned(), accept, clock, events, setbacks, queue, connections }, door)
+        let (hostname, panel) = (hostname.to_owned(), None);
+        (Mailbox { hostname, accept, clock, events, panel, setbacks, queue, connections }, door)
+    }
+
+    /// Has commands read by the program whose serializer is none of ours.
+    pub(crate) fn read_by(self, panel: Option<Arc<dyn Panel>>) -> Self {
+        Mailbox { panel, ..self }
     }
 
     /// Runs until the door is gone.
@@ -94,7 +104,7 @@ impl Mailbox {
                 match heard {
                     Ok(broadcast) => {
                         self.setbacks.end();
-                        self.handle(broadcast);
+                        self.handle(broadcast).await;
                     }
                     Err(error) => {
                         let pause = self.setbacks.pause_after(&error, &ear);
@@ -109,9 +119,9 @@ impl Mailbox {
     }
 
     /// Celery's `Pidbox.on_message` (celery/worker/pidbox.py).
-    fn handle(&self, broadcast: Broadcast) {
+    async fn handle(&self, broadcast: Broadcast) {
         self.clock.forward();
-        match self.read(broadcast) {
+        match self.read(broadcast).await {
             Ok(Some(request)) => {
                 // The loop is gone only when the worker is.
                 let _ = self.events.send(Event::Control(Box::new(request)));
@@ -121,15 +131,26 @@ impl Mailbox {
         }
     }
 
-    fn read(&self, broadcast: Broadcast) -> std::result::Result<Option<ControlRequest>, String> {
+    async fn read(&self, broadcast: Broadcast) -> std::result::Result<Option<ControlRequest>, String> {
         let undecodable = |reason: &dyn std::fmt::Display| format!("Cannot decode message: {reason}");
         let message = broadcast.map_err(|message| undecodable(&message.reason))?;
-        let body = message.payload(&self.accept).map_err(|error| undecodable(&error))?;
         if let Some(clock) = message.headers.get("clock").and_then(Value::as_u64) {
             self.clock.adjust(clock);
         }
+        let body = self.payload(message).await.map_err(|error| undecodable(&error))?;
         let request = ControlRequest::read(body, &self.hostname);
         request.map_err(|exception| format!("Control command error: {exception}"))
+    }
+
+    async fn payload(&self, message: Message) -> Result<Value> {
+        match (message.payload(&self.accept), &self.panel) {
+            (Err(refused), Some(panel)) if refused.kind() == ErrorKind::Refused => {
+                let panel = Arc::clone(panel);
+                // It panics only if reading does.
+                spawn_blocking(move || panel.read(&message)).await.unwrap_or(Err(refused))
+            }
+            (payload, _) => payload,
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod assembly;
 mod builtin;
 mod chores;
 mod cold;
+mod commands;
 mod conclude;
 mod consumer;
 mod consumer_timeout;
@@ -51,6 +52,7 @@ mod publisher;
 mod pulse;
 mod queues;
 mod rate_limit;
+mod reins;
 mod relief;
 mod remote;
 mod report;
@@ -65,6 +67,7 @@ mod settle;
 mod sink;
 mod state_file;
 mod steer;
+mod streak;
 mod suspects;
 mod told;
 mod unknown;
@@ -73,7 +76,7 @@ mod watched;
 mod witness;
 
 use std::iter;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -81,14 +84,14 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::Result;
 use crate::app::{App, parts};
 use crate::backend::{ResultBackend, ResultWriter, WriterOptions};
 use crate::config::QueueDefinition;
 use crate::control::{LamportClock, Rate};
 use crate::http::{Listening, Serving};
 use crate::time::Clock;
-use crate::transport::Transport;
+use crate::transport::{Prefetch, Transport};
+use crate::{Error, ErrorKind, Result};
 
 pub(crate) use crate::app::parts::transport;
 use consumer::{Consumer, Parts};
@@ -105,6 +108,7 @@ use pools::Pools;
 use publisher::Publisher;
 use pulse::Pulse;
 use queues::Consumed;
+use reins::WorkerReins;
 pub(crate) use relief::Relief;
 use sender::Broadcasts;
 use state_file::{Remembered, StateFile};
@@ -265,7 +269,7 @@ impl Worker {
 
     /// The backend's address for people to read.
     pub fn backend_uri(&self) -> String {
-        self.backend.uri()
+        self.app.keeper().map_or_else(|| self.backend.uri(), |keeper| keeper.uri())
     }
 
     /// How many handlers run at a time, unless the pool grows and shrinks by itself.
@@ -344,12 +348,17 @@ impl Worker {
         let pulse = watching.as_ref().map(|watching| Arc::clone(&watching.pulse));
         let parts =
             Parts { pulse, ..self.parts(finisher, remote, poison, (parking, patient), disable_prefetch, &consumed) };
+        let failure = self.rein(&prefetch);
         let consumer = Consumer::new(parts, prefetch, pool, stop_consuming, &self.handle);
         let failing = AbortOnDropHandle::new(tokio::spawn(stop_with(pools.clone(), self.handle)));
         let ended = consumer.run(self.events).await;
         let ended = match failing.is_finished() {
             true => failing.await.map_or(ended, Err),
             false => ended,
+        };
+        let ended = match failure.get() {
+            Some(failure) => ended.and(Err(Error::new(ErrorKind::Io, failure.clone()))),
+            None => ended,
         };
         pools.stop().await;
         witness.offline();
@@ -358,8 +367,20 @@ impl Worker {
     }
 }
 
+impl Worker {
+    /// Gives the program's panel the reins; says why the worker is to have failed, once the program has said it.
+    fn rein(&self, prefetch: &Arc<Prefetch>) -> Arc<OnceLock<String>> {
+        let failure = Arc::<OnceLock<String>>::default();
+        if let Some(panel) = self.app.panel() {
+            let (events, prefetch) = (self.handle.events.clone(), Arc::clone(prefetch));
+            panel.begins(Arc::new(WorkerReins { events, prefetch, failure: Arc::clone(&failure) }));
+        }
+        failure
+    }
+}
+
 /// A worker whose pool is gone would be connected and deaf: it stops instead.
-async fn stop_with(pools: Pools, handle: WorkerHandle) -> crate::Error {
+async fn stop_with(pools: Pools, handle: WorkerHandle) -> Error {
     let error = pools.failed().await;
     handle.shutdown(Shutdown::Warm);
     error

@@ -40,7 +40,16 @@ impl Listener for Observed {
         malformed.tell(&*self.observer);
     }
 
+    fn disconnected(&self) {
+        self.observer.disconnected();
+    }
+
+    fn stopping(&self, cold: bool) {
+        self.observer.stopping(cold);
+    }
+
     fn online(&self) {
+        self.observer.connected();
         if !self.was_ready.swap(true, Ordering::Relaxed) {
             self.observer.ready();
         }

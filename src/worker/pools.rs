@@ -59,6 +59,16 @@ impl Pools {
         known.map_or(0, |at| at + 1)
     }
 
+    /// How many handlers run at a time beside the pools; 0: none, or there are no pools.
+    pub(crate) fn handlers(&self) -> usize {
+        if self.pools.is_empty() { 0 } else { self.handlers }
+    }
+
+    /// Whether what runs there takes nothing of the window that the pools have: handlers beside them.
+    pub(crate) fn stands_aside(&self, lane: Lane) -> bool {
+        lane == 0 && !self.pools.is_empty()
+    }
+
     /// How many runs find a place in a lane at this moment, where it would be `concurrency` in a worker with that lane alone.
     pub(crate) fn places(&self, lane: Lane, concurrency: usize) -> usize {
         match lane.checked_sub(1).map(|at| self.pools.get(at)) {

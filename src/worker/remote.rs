@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
@@ -12,9 +13,10 @@ use super::metas::Metas;
 use super::mingle::Mingle;
 use super::publisher::Current;
 use crate::Result;
+use crate::app::{Keeper, Panel, Payload};
 use crate::backend::{ResultBackend, ResultWriter};
-use crate::control::{LamportClock, Reply, ReplyTo};
-use crate::protocol::{Exception, Message, MetaResult, Serializer, State, TaskMeta, Value};
+use crate::control::{self, LamportClock, Reply, ReplyTo};
+use crate::protocol::{Exception, Map, Message, MetaResult, Serializer, State, TaskMeta, Value};
 use crate::transport::Publication;
 
 /// How many stored states are asked for at a time.
@@ -32,6 +34,10 @@ pub(crate) struct Remote {
     pub(crate) clock: Arc<LamportClock>,
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) serializer: Serializer,
+    /// Stores in a backend that only the program has.
+    pub(crate) keeper: Option<Arc<dyn Keeper>>,
+    /// Writes answers in a serializer that is not ours.
+    pub(crate) writer_of_answers: Option<Arc<dyn Panel>>,
     pub(crate) neighbours: Neighbours,
 }
 
@@ -46,6 +52,13 @@ impl Remote {
     /// Stores REVOKED for tasks that nobody has begun or ended yet, so that who waits for one of them need not wait until
     /// its message is met (celery/worker/control.py `_revoke`).
     pub(crate) async fn mark_as_revoked(&self, ids: &[String]) {
+        if let Some(keeper) = self.keeper.clone().filter(|_| !ids.is_empty()) {
+            let ids = ids.to_vec();
+            if let Ok(Err(error)) = spawn_blocking(move || keeper.revoke(&ids)).await {
+                warn!("Failed to mark tasks as revoked in backend: {error}");
+            }
+            return;
+        }
         if !self.backend.is_enabled() {
             return;
         }
@@ -77,11 +90,31 @@ impl Remote {
     }
 
     /// Answers a client. One that does not wait any more is not told.
-    pub(crate) async fn reply(&self, reply_to: ReplyTo, ticket: Value, value: Value) {
-        match self.message(ticket, value) {
+    pub(crate) async fn reply(self: &Arc<Self>, reply_to: ReplyTo, ticket: Value, value: Value) {
+        let remote = Arc::clone(self);
+        let write = move || remote.message(ticket, value);
+        let written = match self.writes_ourselves() {
+            true => write(),
+            // It panics only if writing does, and then nobody is answered.
+            false => match spawn_blocking(write).await {
+                Ok(written) => written,
+                Err(_) => return,
+            },
+        };
+        match written {
             Ok(message) => self.send(reply_to, message).await,
             Err(error) => warn!("cannot write the answer to a command: {error}"),
         }
+    }
+
+    /// The backend's address for people to read.
+    pub(crate) fn backend_uri(&self) -> String {
+        self.keeper.as_ref().map_or_else(|| self.backend.uri(), |keeper| keeper.uri())
+    }
+
+    /// Whether answers are written without asking anybody, who may take long.
+    pub(crate) fn writes_ourselves(&self) -> bool {
+        self.writer_of_answers.is_none()
     }
 
     /// The message of an answer.
@@ -89,8 +122,20 @@ impl Remote {
     /// # Errors
     /// `Encode`: the serializer has no form for it.
     pub(crate) fn message(&self, ticket: Value, value: Value) -> Result<Message> {
-        let reply = Reply { hostname: &self.metas.hostname, value, ticket, clock: self.clock.forward() };
-        reply.into_message(self.serializer)
+        let hostname = &self.metas.hostname;
+        match &self.writer_of_answers {
+            Some(panel) => {
+                let answer = Value::Map(Map::from([(hostname.as_str(), value)]));
+                Ok(self.bearing(ticket, panel.write(&answer)?))
+            }
+            None => Reply { hostname, value, ticket, clock: self.clock.forward() }.into_message(self.serializer),
+        }
+    }
+
+    /// The message of an answer that is written already.
+    pub(crate) fn bearing(&self, ticket: Value, payload: Payload) -> Message {
+        let Payload { content_type, content_encoding, body } = payload;
+        control::answering(ticket, self.clock.forward(), (content_type, content_encoding), body)
     }
 
     /// Sends the message of an answer.

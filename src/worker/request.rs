@@ -181,6 +181,11 @@ impl Work {
         self.delivery.as_mut().and_then(Receipt::take_credit)
     }
 
+    /// Its unit of the prefetch window takes nothing of the limit from now on.
+    pub(crate) fn stand_aside(&mut self) {
+        self.delivery.iter_mut().for_each(Receipt::stand_aside);
+    }
+
     /// Whether the broker still waits for a settlement.
     pub(crate) fn is_unsettled(&self) -> bool {
         self.delivery.is_some()

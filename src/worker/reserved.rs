@@ -21,14 +21,14 @@ impl Reserved {
     }
 
     /// It waits behind the others.
-    pub(crate) fn push_back(&mut self, work: Box<Work>) {
-        let lane = self.lane(&work);
+    pub(crate) fn push_back(&mut self, mut work: Box<Work>) {
+        let lane = self.placed(&mut work);
         self.lanes[lane].push_back(work);
     }
 
     /// It waits before the others.
-    pub(crate) fn push_front(&mut self, work: Box<Work>) {
-        let lane = self.lane(&work);
+    pub(crate) fn push_front(&mut self, mut work: Box<Work>) {
+        let lane = self.placed(&mut work);
         self.lanes[lane].push_front(work);
     }
 
@@ -39,6 +39,15 @@ impl Reserved {
         let lane = { turns }.find(|lane| !self.lanes[*lane].is_empty() && has_room(*lane))?;
         self.turn = (lane + 1) % count;
         self.lanes[lane].pop_front()
+    }
+
+    /// Where it is to run, which says whether it takes of the window.
+    pub(crate) fn placed(&self, work: &mut Work) -> Lane {
+        let lane = self.lane(work);
+        if self.pools.stands_aside(lane) {
+            work.stand_aside();
+        }
+        lane
     }
 
     /// Where it is to run.

@@ -2,16 +2,20 @@
 
 use std::future::{poll_fn, ready};
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 
 use futures_util::TryFutureExt;
 use futures_util::future::Either;
+use tokio::task::spawn_blocking;
 
 use super::cold::Cold;
 use super::conclude::encode_error;
+use super::malformed::Malformed;
 use super::metas::Metas;
 use super::report::Report;
 use super::request::Work;
+use crate::app::Keeper;
 use crate::backend::{ChordPart, ChordProgress, ResultWriter, StoreRequest};
 use crate::protocol::{Exception, MetaResult, ResultTuple, State, Value, repr};
 use crate::task::Request;
@@ -23,6 +27,8 @@ pub(crate) struct Results {
     pub(crate) metas: Metas,
     pub(crate) writer: ResultWriter,
     pub(crate) cold: Cold,
+    /// Stores in a backend that only the program has.
+    pub(crate) keeper: Option<Arc<dyn Keeper>>,
 }
 
 /// What a task came to, to be stored and told to its chord.
@@ -67,6 +73,14 @@ impl Finding {
 }
 
 impl Results {
+    /// Stores a failure with the program's keeper; `None`: there is none, or nothing to tell of.
+    pub(crate) async fn kept_failure(&self, request: &Request, malformed: &Malformed) -> Option<Result<()>> {
+        let (keeper, message) = (self.keeper.clone()?, malformed.message.as_ref().ok()?.clone());
+        let (id, exception) = (request.id.clone(), malformed.exception.clone());
+        // It panics only if storing does, which has said so.
+        spawn_blocking(move || keeper.fail(&id, &message, &exception)).await.ok()
+    }
+
     /// Stores STARTED. Not waited for: the writer keeps the order of what it stores for one task.
     pub(crate) fn started(&self, work: &Work) {
         drop(self.writer.store(self.metas.started(work)));

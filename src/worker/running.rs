@@ -1,6 +1,7 @@
 //! [`Running`]: what holds a place in the pool, and how it is ended from outside.
 
-use std::sync::{Arc, OnceLock};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc};
@@ -68,7 +69,8 @@ pub(crate) struct Slot {
 /// By which a run is ended.
 #[derive(Debug, Default)]
 pub(crate) struct Leash {
-    end: OnceLock<End>,
+    /// What it is to hear next.
+    ends: Mutex<VecDeque<End>>,
     told: Notify,
 }
 
@@ -141,7 +143,7 @@ impl Running {
 }
 
 impl Run {
-    /// Ends it; once is enough.
+    /// Ends it. A process may heed one signal and not another, so that who asks again is heard again.
     pub(crate) fn terminate(&self, signal: Signal) {
         self.end(End::Terminated(signal));
     }
@@ -152,10 +154,9 @@ impl Run {
     }
 
     fn end(&self, end: End) {
-        if self.leash.end.set(end).is_ok() {
-            // A run that has not begun to listen finds it as it does.
-            self.leash.told.notify_one();
-        }
+        self.leash.ends().push_back(end);
+        // A run that has not begun to listen finds it as it does.
+        self.leash.told.notify_one();
     }
 }
 
@@ -173,14 +174,18 @@ impl Drop for Slot {
 }
 
 impl Leash {
-    /// Waits until the run is to be ended. For the one who runs it.
+    /// Waits until the run is to be ended, or to be ended once more. For the one who runs it.
     pub(crate) async fn ended(&self) -> End {
         loop {
-            self.told.notified().await;
-            if let Some(end) = self.end.get() {
-                return *end;
+            if let Some(end) = self.ends().pop_front() {
+                return end;
             }
+            self.told.notified().await;
         }
+    }
+
+    fn ends(&self) -> MutexGuard<'_, VecDeque<End>> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -195,8 +200,10 @@ mod tests {
         let (one, two) = (running.begin(Start::default(), None), running.begin(Start::default(), None));
         assert_eq!(running.len(), 2);
         running.iter().for_each(|run| run.terminate(Signal::default()));
-        running.iter().for_each(|run| run.terminate(Signal::default()));
-        assert_eq!(two.leash().ended().await, End::Terminated(Signal::default()));
+        running.iter().for_each(Run::orphan);
+        for end in [End::Terminated(Signal::default()), End::Orphaned] {
+            assert_eq!(two.leash().ended().await, end);
+        }
         drop(one);
         let Some(Event::Freed(place)) = freed.recv().await else { panic!("a place is freed") };
         running.freed(place);
@@ -209,6 +216,6 @@ mod tests {
         assert_eq!([0, 1, 2].map(|lane| running.len_in(lane)), [2, 1, 0]);
         running.freed(four.place);
         assert_eq!([0, 1, 2].map(|lane| running.len_in(lane)), [2, 0, 0]);
-        assert!(three.leash().end.get().is_none());
+        assert!(three.leash().ends().is_empty());
     }
 }

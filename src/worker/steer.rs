@@ -96,11 +96,12 @@ impl Consumer {
         self.pool.shrinks_at(self.load())?.checked_add(std::time::Duration::from_millis(1))
     }
 
-    /// Widens the window while places take more than one call each.
+    /// Widens the window while places take more than one call each, and while handlers' messages come in a row.
     pub(super) fn follow_pools(&mut self) {
         if self.pool.deepen(self.pools.depth(self.pool.size())) {
             self.prefetch.set_limit(self.pool.window());
         }
+        self.prefetch.set_aside(self.streak.most(), self.streak.ahead());
     }
 
     fn resized(&self) {

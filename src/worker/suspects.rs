@@ -56,6 +56,7 @@ impl Consumer {
 
     /// Begins to run it, and counts that if it is to be counted.
     pub(super) fn begin(&mut self, mut work: Box<Work>, alone: Option<Alone>) {
+        let lane = self.reserved.placed(&mut work);
         let credit = if self.disable_prefetch { work.take_credit() } else { None };
         let is_late = work.task.policy.acks_late;
         if is_late {
@@ -67,7 +68,6 @@ impl Consumer {
             self.about.count(&work.name);
         }
         let (request, content) = (Arc::clone(&work.request), Content::of(&work.message));
-        let lane = self.reserved.lane(&work);
         let slot = self.running.begin(Start { request, content, lane, at, is_late }, credit);
         match &self.quarantine {
             Some(quarantine) if work.record.is_some() => {

@@ -22,6 +22,7 @@ const THAWS: usize = 500;
 
 impl Consumer {
     pub(super) fn accept(&mut self, eta: Option<Timestamp>, mut work: Box<Work>) {
+        self.streak.came(self.reserved.lane(&work) == 0);
         match (self.reason(&work), eta) {
             (Some(reason), _) => self.discard(work, reason),
             (None, eta) => {

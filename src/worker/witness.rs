@@ -66,6 +66,12 @@ pub(crate) trait Listener: Send + Sync + fmt::Debug {
     /// The worker consumes.
     fn online(&self) {}
 
+    /// It has lost its connection.
+    fn disconnected(&self) {}
+
+    /// It takes nothing more, and ends what runs if it is `cold`.
+    fn stopping(&self, _cold: bool) {}
+
     /// The worker ends.
     fn offline(&self) {}
 }
@@ -195,6 +201,14 @@ impl Witness {
 
     pub(crate) fn online(&self) {
         self.listeners.iter().for_each(|listener| listener.online());
+    }
+
+    pub(crate) fn disconnected(&self) {
+        self.listeners.iter().for_each(|listener| listener.disconnected());
+    }
+
+    pub(crate) fn stopping(&self, cold: bool) {
+        self.listeners.iter().for_each(|listener| listener.stopping(cold));
     }
 
     pub(crate) fn offline(&self) {

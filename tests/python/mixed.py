@@ -8,7 +8,8 @@ import shop_rust
 from celery import Celery
 
 app = Celery("mixed", broker=os.environ["MIXED_BROKER"], backend=os.environ["MIXED_RESULTS"])
-app.conf.update(task_default_queue="mixed", result_expires=600, **json.loads(os.environ.get("MIXED_SETTINGS", "{}")))
+app.conf.update(task_default_queue="mixed", result_expires=600)
+app.conf.update(json.loads(os.environ.get("MIXED_SETTINGS", "{}")))
 
 
 class OutOfStock(Exception):

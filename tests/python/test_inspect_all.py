@@ -63,6 +63,7 @@ OUR_OWN = {
     "broker_consumer_timeout", "dead_letter_queue", "redis_client_name", "unknown_tasks", "worker_log_lines", "worker_logfile",
     "worker_lost_limit", "worker_park_eta_after", "worker_pidfile", "worker_revokes_max", "worker_revoke_expires",
     "worker_successful_max", "worker_successful_expires", "redis_backend_health_check_interval", "worker_http",
+    "worker_rust_concurrency",
 }
 SAME_MEANING = {
     "broker_url": "no password is no password", "broker_read_url": "null: the broker's", "broker_write_url": "",

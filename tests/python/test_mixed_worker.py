@@ -23,7 +23,7 @@ from support import ROOT, SECONDS, Process
 pytestmark = pytest.mark.only("redis", "who runs which task is the same with every broker")
 
 HERE = os.path.dirname(__file__)
-PROJECT = str(ROOT / "examples" / "django")
+MODULE = str(ROOT / ".build" / "rust_tasks")
 NODE = "mixed@test"
 # One of each kind that JSON has or Kombu adds, and what comes back.
 VALUES = [
@@ -31,10 +31,19 @@ VALUES = [
     datetime.datetime(2026, 11, 28, 11, 28, 2, 188301), datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc),
     datetime.date(2026, 11, 28), datetime.time(1, 2, 3, 4), decimal.Decimal("1.10"), uuid.UUID(int=7),
 ]
+# Calls Rust tasks of a project whose results are not where the other tests have theirs.
+CLIENT = f"""
+from celery import chord
+from mixed import add, shop_rust
+print(shop_rust.total.delay([1, 2]).get(timeout={SECONDS}))
+print(shop_rust.flaky.delay(1).get(timeout={SECONDS}))
+print(type(shop_rust.fail.delay("mixed.OutOfStock", "salt").get(timeout={SECONDS}, propagate=False)).__name__)
+print(chord([shop_rust.total.s([2]), add.s(3, 3)])(shop_rust.total.s()).get(timeout={SECONDS}))
+"""
 
 
 def environment(server, **settings):
-    path = os.pathsep.join([str(ROOT / "python"), HERE, PROJECT])
+    path = os.pathsep.join([str(ROOT / "python"), HERE, MODULE])
     names = {"MIXED_BROKER": server.broker_url, "MIXED_RESULTS": server.result_url, "PYTHONPATH": path}
     return names | ({"MIXED_SETTINGS": json.dumps(settings)} if settings else {})
 
@@ -43,7 +52,7 @@ def environment(server, **settings):
 def mixed(server):
     """The project as a client has it."""
     os.environ.update(environment(server))
-    paths = [str(ROOT / "python"), PROJECT]
+    paths = [str(ROOT / "python"), MODULE]
     sys.path[:0] = paths
     project = importlib.import_module("mixed")
     project.app.conf.update(broker_url=server.broker_url, result_backend=server.result_url)
@@ -125,6 +134,17 @@ def test_exceptions_are_the_projects_own(mixed, rust, worker):
     assert type(error(rust.fail.delay("nowhere.Odd", "x"), Exception)).__name__ == "Odd"
 
 
+def test_results_that_only_python_can_store(server, start, tmp_path):
+    url = f"db+sqlite:///{tmp_path}/results.sqlite?timeout=30"
+    queue = {"task_default_queue": "tables"}
+    worker = start("celeriac", "-c", "2", "-n", "tables@test", result_backend=url, **queue)
+    worker.output.wait_for(r"Only Python can store results in sqlite:///\S+: the pool runs the tasks of shop_rust")
+    client = environment(server, result_backend=url, **queue)
+    done = subprocess.run([sys.executable, "-c", CLIENT], env={**os.environ, **client}, capture_output=True, text=True)
+    assert done.stdout.split() == ["3", "2", "OutOfStock", "8"], done.stderr
+    worker.output.wait_for(r"INFO/ForkPoolWorker-\d\] Task shop_rust.total\[\S+\] succeeded in \S+s: 8")
+
+
 def test_retries(mixed, rust, worker):
     assert value(rust.flaky.delay(1)) == 2
     assert value(rust.flaky.apply((3,))) == 4
@@ -166,8 +186,9 @@ def test_a_stock_worker_runs_rust_tasks(mixed, rust, stock):
     progress = send(rust.progress, 3, 0.2)
     seen = set()
     while not progress.ready():
-        if progress.state == "PROGRESS":
-            seen.add(progress.info.get("current"))
+        told = progress.backend.get_task_meta(progress.id)
+        if told["status"] == "PROGRESS":
+            seen.add(told["result"]["current"])
     assert value(progress) == 3 and len(seen) > 1
     error(send(rust.progress, 1, 60, soft_time_limit=0.3), SoftTimeLimitExceeded)
 

@@ -93,3 +93,9 @@ def test_settings_that_are_not_honoured_are_named(server):
         "worker_autoscaler: a part of Celery's own worker, which does not run here",
         "worker_direct: not supported yet",
     ])
+
+
+def test_settings_that_celery_does_not_have_are_read_from_the_project_too(server):
+    assert check(server, CELERY_DEAD_LETTER_QUEUE="dead", CELERY_WORKER_HTTP="127.0.0.1:9809")[0] == 0
+    code, said = check(server, CELERY_UNKNOWN_TASKS="nonsense")
+    assert code == 1 and said.startswith("Error: ") and "unknown_tasks" in said, said

@@ -16,7 +16,7 @@ use celeriac::worker::Shutdown;
 use celeriac::{App, Error, ErrorKind};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
-use super::rig::{Rig, late, message, raised, with_header};
+use super::rig::{Handler, Rig, late, message, raised, with_header};
 
 /// A call that the test is to answer.
 pub(crate) type Asked = (Call, oneshot::Sender<CallEnd>);
@@ -218,6 +218,36 @@ async fn a_pool_is_given_as_much_as_it_takes_from_start_to_stop() {
     assert_eq!(next(&mut calls).await.0.request.id, "three");
     rig.stop(Shutdown::Cold).await;
     assert_eq!(desk.count(), [1, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn handlers_take_nothing_of_a_pools_window() {
+    let (desk, mut calls) = Desk::new(1, 2);
+    let gate = Arc::new(Semaphore::new(0));
+    let opened = gate.clone();
+    let run = move |_, _| {
+        let gate = opened.clone();
+        Run::from_future(async move {
+            gate.acquire().await.expect("never closed").forget();
+            Outcome::Success(Value::Null)
+        })
+    };
+    let mut app = App::new("test").task(Handler { name: "handler", options: late(), run });
+    app.config_mut().worker_concurrency = Some(1);
+    let rig = Rig::start(app.task(Elsewhere("python", late(), desk))).await;
+    for (name, count) in [("handler", 60), ("python", 20)] {
+        for number in 0..count {
+            rig.send(message(name, &format!("{name} {number}"), vec![])).await;
+        }
+    }
+    // All handlers run unacknowledged, and one process with two calls has the eight messages that it would have alone.
+    let _called = (next(&mut calls).await, next(&mut calls).await);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(rig.transport.waiting("celery").len(), 12);
+    gate.add_permits(60);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!((rig.transport.waiting("celery").len(), rig.transport.unsettled()), (12, 8));
+    rig.stop(Shutdown::Cold).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

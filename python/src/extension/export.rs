@@ -64,6 +64,7 @@ struct Worker {
 #[pymethods]
 impl Worker {
     /// As `celeriac._celeriac.run`.
+    #[expect(clippy::too_many_arguments, reason = "Python names them")]
     fn run(
         &self,
         py: Python<'_>,

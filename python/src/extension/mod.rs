@@ -6,6 +6,7 @@ mod channel;
 mod export;
 mod handler;
 mod objects;
+mod panel;
 mod runtimes;
 mod settings;
 mod signals;
@@ -24,7 +25,9 @@ mod _celeriac {
     #[pymodule_export]
     use super::channel::Channel;
     #[pymodule_export]
-    use super::worker::{run, without_effect};
+    use super::panel::WorkerReins;
+    #[pymodule_export]
+    use super::worker::{known_settings, run, without_effect};
 
     /// What a module of Rust tasks must have been made with.
     #[pymodule_export]

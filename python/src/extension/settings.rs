@@ -1,6 +1,6 @@
 //! Settings of a Python app, as [`Config`] reads them.
 
-use celeriac::config::Config;
+use celeriac::config::{Config, QueueDefinition};
 use celeriac::{Error, ErrorKind, Result};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
@@ -27,6 +27,24 @@ pub(super) fn merge(config: &mut Config, settings: &Bound<'_, PyDict>) -> Result
         unread.push(warning.name);
     }
     Ok(unread)
+}
+
+/// The queues that are `added`, every field filled in, and the names of those that are `removed`.
+///
+/// # Errors
+/// `Configuration`: something that a queue cannot have.
+pub(super) fn queues(config: &Config, changes: &Bound<'_, PyDict>) -> Result<(Vec<QueueDefinition>, Vec<String>)> {
+    let Some(Value::Table(mut changes)) = value_of(changes, 0) else { return Ok(Default::default()) };
+    let removed = changes.remove("removed").and_then(|names| names.try_into().ok()).unwrap_or_default();
+    let Some(added @ Value::Array(_)) = changes.remove("added") else { return Ok((Vec::new(), removed)) };
+    if added.as_array().is_some_and(Vec::is_empty) {
+        return Ok((Vec::new(), removed));
+    }
+    // Read and filled in as those of the settings are.
+    let mut config = config.clone();
+    let table = Table::from_iter([("task_queues".to_owned(), added)]);
+    config.merge_toml(&table.to_string(), "app.amqp.queues")?;
+    Ok((config.defined_queues(), removed))
 }
 
 fn value_of(value: &Bound<'_, PyAny>, depth: usize) -> Option<Value> {

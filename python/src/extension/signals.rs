@@ -24,6 +24,10 @@ enum Told {
     Ready,
     Beats,
     ShuttingDown(String, String, u8),
+    Connected,
+    Disconnected,
+    /// Coldly, or not.
+    Stopping(bool),
     /// Nothing more comes.
     Last,
 }
@@ -35,7 +39,7 @@ pub(super) struct Signals {
     told: Sender<Told>,
 }
 
-/// Whether a signal had receivers when the worker began.
+/// Whether somebody wanted to hear of it when the worker began.
 #[derive(Debug)]
 struct Wanted {
     received: bool,
@@ -45,6 +49,8 @@ struct Wanted {
     ready: bool,
     beats: bool,
     shutting_down: bool,
+    /// The project has boot steps.
+    steps: bool,
 }
 
 /// The thread, until all is told.
@@ -68,6 +74,7 @@ impl Signals {
             ready: wants("worker_ready"),
             beats: wants("heartbeat_sent"),
             shutting_down: wants("worker_shutting_down"),
+            steps: wants("steps"),
         };
         let (told, heard) = mpsc::channel();
         let thread = thread::Builder::new().name("signals".to_owned()).spawn(move || hear(&hears, &heard)).ok();
@@ -118,6 +125,18 @@ impl Observer for Signals {
         self.tell(self.wanted.beats, || Told::Beats);
     }
 
+    fn connected(&self) {
+        self.tell(self.wanted.steps, || Told::Connected);
+    }
+
+    fn disconnected(&self) {
+        self.tell(self.wanted.steps, || Told::Disconnected);
+    }
+
+    fn stopping(&self, cold: bool) {
+        self.tell(self.wanted.steps, || Told::Stopping(cold));
+    }
+
     fn shutting_down(&self, signal: &str, how: &str, exit_code: u8) {
         self.tell(self.wanted.shutting_down, || Told::ShuttingDown(signal.to_owned(), how.to_owned(), exit_code));
     }
@@ -158,16 +177,19 @@ fn call(hears: &Bound<'_, PyAny>, told: &Told) -> PyResult<()> {
         Told::ShuttingDown(signal, how, exit_code) => {
             hears.call_method1("shutting_down", (signal, how, exit_code))?;
         }
+        Told::Connected => drop(hears.call_method0("connected")?),
+        Told::Disconnected => drop(hears.call_method0("disconnected")?),
+        Told::Stopping(cold) => drop(hears.call_method1("stopping", (cold,))?),
         Told::Last => {}
     }
     Ok(())
 }
 
 /// Headers, properties, delivery info, the body, its type and its encoding.
-type Parts<'py> =
+pub(super) type Parts<'py> =
     (Bound<'py, PyAny>, Bound<'py, PyAny>, Bound<'py, PyAny>, Bound<'py, PyBytes>, Option<String>, Option<String>);
 
-fn message_of<'py>(py: Python<'py>, headers: &Map, message: &Message) -> PyResult<Parts<'py>> {
+pub(super) fn message_of<'py>(py: Python<'py>, headers: &Map, message: &Message) -> PyResult<Parts<'py>> {
     Ok((
         object(py, headers.clone())?,
         object(py, properties(&message.properties))?,

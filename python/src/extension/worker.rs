@@ -14,6 +14,7 @@ use celeriac::{App, Error, ErrorKind, Result};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::panel::PythonPanel;
 use super::settings;
 use super::signals::{Signals, Telling};
 use crate::pool::{Prefork, PreforkOptions};
@@ -117,6 +118,12 @@ fn told(tell: &Py<PyAny>, with_defaults: bool) -> Result<Map> {
     }
 }
 
+/// The names of the settings that the worker knows: Celery's, and its own.
+#[pyfunction]
+pub(super) fn known_settings() -> Vec<&'static str> {
+    App::new("check").config().table(true).into_iter().map(|(name, _)| name).collect()
+}
+
 /// The names of those settings that have no effect.
 #[pyfunction]
 pub(super) fn without_effect(settings: &Bound<'_, PyDict>) -> PyResult<Vec<String>> {
@@ -153,15 +160,26 @@ fn put_tasks_in(
     let defaults = PreforkOptions::default();
     let alive_timeout = seconds(option(&options, "alive_timeout")?).unwrap_or(defaults.alive_timeout);
     let has_processes = option(&options, "has_processes")?.unwrap_or(true);
-    // As stock Celery's `solo`, whatever was asked for.
-    if let Some(size) = option(&options, "size")? {
-        app.config_mut().worker_concurrency = Some(size);
-    }
     if let Some(changed) = options.get_item("settings")? {
         settings::merge(app.config_mut(), changed.cast()?).map_err(|error| refused(&error))?;
     }
+    // What Python alone can store is stored where Python runs them.
+    let rust = if option(&options, "rust_tasks")?.unwrap_or(true) { rust } else { &[] };
+    if let Some(changes) = options.get_item("queues")? {
+        let (added, removed) = settings::queues(app.config(), changes.cast()?).map_err(|error| refused(&error))?;
+        app = app.with_queues(added, removed);
+    }
+    let panel = options.get_item("panel")?;
     let options = PreforkOptions { has_processes, max_tasks_per_child, alive_timeout, nursery, ..defaults };
-    let pool: Arc<dyn Pool> = Arc::new(Prefork::new(socket, options));
+    let prefork = Arc::new(Prefork::new(socket, options));
+    if let Some(panel) = panel {
+        let panel = Arc::new(PythonPanel::new(&panel, Arc::clone(&prefork))?);
+        if panel.keeps() {
+            app = app.with_keeper(Arc::clone(&panel) as _);
+        }
+        app = app.with_panel(panel);
+    }
+    let pool: Arc<dyn Pool> = prefork;
     for task in rust {
         app = app.task(Arc::clone(task));
     }

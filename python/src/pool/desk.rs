@@ -1,6 +1,7 @@
 //! [`Desk`]: which child gets which call, and what becomes of calls whose child is gone.
 
 mod fates;
+mod lines;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::unix::net::UnixStream;
@@ -15,6 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info};
 
 use self::fates::Fates;
+use self::lines::Line;
 use super::child::{self, Gone};
 use super::job::{Job, News};
 use super::nursery::{self, Ask};
@@ -72,7 +74,8 @@ impl Default for PreforkOptions {
 pub(super) struct Desk {
     options: PreforkOptions,
     state: Mutex<State>,
-    nursery: mpsc::UnboundedSender<Ask>,
+    /// Who forks now.
+    nursery: Mutex<Line>,
     /// The other end, until the pool is started.
     begin: Mutex<Option<(UnixStream, mpsc::UnboundedReceiver<Ask>)>>,
     /// A child is gone.
@@ -117,15 +120,18 @@ struct Child {
     given: u32,
     outbox: mpsc::UnboundedSender<Bytes>,
     gone: Gone,
+    /// To who has forked it.
+    nursery: Line,
 }
 
 impl Desk {
     pub(super) fn new(nursery: UnixStream, options: PreforkOptions) -> Arc<Self> {
         let (asks, asked) = mpsc::unbounded_channel();
+        let line = Line { generation: 0, asks, process: options.nursery };
         Arc::new(Desk {
             options,
             state: Mutex::default(),
-            nursery: asks,
+            nursery: Mutex::new(line),
             begin: Mutex::new(Some((nursery, asked))),
             left: Notify::new(),
             failed: watch::Sender::new(None),
@@ -139,7 +145,7 @@ impl Desk {
         let Some((nursery, asked)) = begin else { return };
         // A pool is started once, so this is its runtime.
         let _ = self.runtime.set(tokio::runtime::Handle::current());
-        tokio::spawn(nursery::serve(Arc::clone(self), nursery, asked));
+        tokio::spawn(nursery::serve(Arc::clone(self), 0, nursery, asked));
         self.resize(size);
     }
 
@@ -233,7 +239,11 @@ impl Desk {
         let child = state.children.get(&index).filter(|_| state.is_stuck);
         match child.map(|child| child.pid) {
             Some(pid) => kill(pid, signal),
-            None => self.ask(Ask::Signal { index, signal }),
+            None => {
+                let line = state.children.get(&index).map(|child| child.nursery.clone());
+                drop(state);
+                self.ask_over(line, Ask::Signal { index, signal });
+            }
         }
     }
 
@@ -263,7 +273,9 @@ impl Desk {
         state.born += 1;
         let (index, (outbox, outgoing)) = (state.born, mpsc::unbounded_channel());
         let gone = Gone::default();
+        let nursery = self.line_to_nursery().clone();
         let child = Child {
+            nursery: nursery.clone(),
             pid: 0,
             is_ready: false,
             is_retiring: false,
@@ -276,7 +288,7 @@ impl Desk {
         };
         state.children.insert(index, child);
         drop(state);
-        self.ask(Ask::Fork { index, socket: theirs.into() });
+        self.ask_over(Some(nursery), Ask::Fork { index, socket: theirs.into() });
         let desk = Arc::clone(self);
         self.spawn(async move { child::serve(desk, index, ours, outgoing, gone).await });
         true
@@ -315,10 +327,14 @@ impl Desk {
         self.options.ping_every
     }
 
-    /// The nursery is gone, and its children with it: they are killed when it dies.
-    pub(super) fn orphaned(self: &Arc<Self>) {
-        let was_closing = self.close();
-        self.state().children.values().for_each(|child| child.gone.tell("signal 9 (SIGKILL)".to_owned()));
+    /// A nursery is gone, and its children with it: they are killed when it dies.
+    pub(super) fn orphaned(self: &Arc<Self>, generation: u32) {
+        let is_last = self.is_last(generation);
+        let was_closing = !is_last || self.close();
+        let state = self.state();
+        let children = state.children.values().filter(|child| child.nursery.generation == generation);
+        children.for_each(|child| child.gone.tell("signal 9 (SIGKILL)".to_owned()));
+        drop(state);
         if was_closing {
             return;
         }
@@ -331,8 +347,11 @@ impl Desk {
         });
     }
 
-    /// The nursery has not answered for so long. Its children go on: what runs may end.
-    pub(super) fn stuck(&self, waited: Duration) {
+    /// A nursery has not answered for so long. Its children go on: what runs may end. One that was replaced is not needed.
+    pub(super) fn stuck(&self, generation: u32, waited: Duration) {
+        if !self.is_last(generation) {
+            return;
+        }
         self.state().is_stuck = true;
         if !self.close() {
             error!("the process that forks the others has not answered for {} s", waited.as_secs_f64());
@@ -430,7 +449,7 @@ impl Desk {
         state.feed(&self.options);
         drop(state);
         self.left.notify_waiters();
-        if child.is_ready || is_closing {
+        if child.is_ready || child.is_dismissed || is_closing {
             self.fill();
             return self.see_to_fates();
         }
@@ -454,7 +473,7 @@ impl Desk {
             let state = self.state();
             state.children.values().for_each(|child| child.say(frame::quit().into()));
             if state.is_stuck
-                && let Some(nursery) = self.options.nursery
+                && let Some(nursery) = self.line_to_nursery().process
             {
                 kill(nursery.unsigned_abs(), Signal::KILL.as_raw().into());
             }
@@ -481,11 +500,6 @@ impl Desk {
     /// A thread that runs something is waited for by nobody once the worker ends.
     fn is_left_behind(&self, child: &Child) -> bool {
         !self.options.has_processes && child.jobs.front().is_some_and(|job| job.began.is_some())
-    }
-
-    fn ask(&self, ask: Ask) {
-        // Where the nursery is gone nobody can be asked.
-        let _ = self.nursery.send(ask);
     }
 
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {

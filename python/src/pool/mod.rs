@@ -41,6 +41,14 @@ impl Prefork {
     }
 }
 
+impl Prefork {
+    /// Has all processes replaced by those that the process at the other end of `nursery` forks, whose id may be told as in
+    /// [`PreforkOptions::nursery`]. Each ends what it has been given first. For a pool that was started.
+    pub fn renew(&self, nursery: UnixStream, process: Option<i32>) {
+        self.desk.renew(nursery, process);
+    }
+}
+
 #[async_trait]
 impl Pool for Prefork {
     fn start(&self, size: usize) {

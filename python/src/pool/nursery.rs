@@ -49,15 +49,20 @@ impl Ask {
 }
 
 /// Carries the desk's wishes to the nursery and its news back, until either hangs up.
-pub(super) async fn serve(desk: Arc<Desk>, socket: StdStream, mut asked: mpsc::UnboundedReceiver<Ask>) {
+pub(super) async fn serve(
+    desk: Arc<Desk>,
+    generation: u32,
+    socket: StdStream,
+    mut asked: mpsc::UnboundedReceiver<Ask>,
+) {
     let ended = match stream(socket) {
-        Ok(stream) => talk(&desk, stream, &mut asked).await,
+        Ok(stream) => talk(&desk, generation, stream, &mut asked).await,
         Err(error) => Err(error),
     };
     if let Err(error) = ended {
         error!("the process that forks the others is not heard any more: {error}");
     }
-    desk.orphaned();
+    desk.orphaned(generation);
 }
 
 fn stream(socket: StdStream) -> io::Result<UnixStream> {
@@ -65,7 +70,12 @@ fn stream(socket: StdStream) -> io::Result<UnixStream> {
     UnixStream::from_std(socket)
 }
 
-async fn talk(desk: &Arc<Desk>, mut stream: UnixStream, asked: &mut mpsc::UnboundedReceiver<Ask>) -> io::Result<()> {
+async fn talk(
+    desk: &Arc<Desk>,
+    generation: u32,
+    mut stream: UnixStream,
+    asked: &mut mpsc::UnboundedReceiver<Ask>,
+) -> io::Result<()> {
     let mut buffer = BytesMut::with_capacity(4096);
     let every = desk.ping_every();
     let mut ping = interval_at(Instant::now() + every, every);
@@ -88,7 +98,7 @@ async fn talk(desk: &Arc<Desk>, mut stream: UnixStream, asked: &mut mpsc::Unboun
             },
             _ = ping.tick(), if unanswered <= UNANSWERED => {
                 match unanswered {
-                    UNANSWERED => desk.stuck(every * UNANSWERED),
+                    UNANSWERED => desk.stuck(generation, every * UNANSWERED),
                     _ => send(&stream, &Ask::Ping).await?,
                 }
                 unanswered += 1;

@@ -55,6 +55,12 @@ impl Nest {
         self.asked().0 == b'c'
     }
 
+    /// Whether the pool has hung up.
+    pub(crate) fn is_left(&mut self) -> bool {
+        let mut rest = Vec::new();
+        self.0.read_to_end(&mut rest).is_ok()
+    }
+
     /// Tells how a child has ended.
     pub(crate) fn exited(&mut self, index: u32, how: &str) {
         let mut frame = Writer::new(b'x');

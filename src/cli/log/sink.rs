@@ -1,7 +1,8 @@
 //! [`LogSink`]: lines are gathered in memory and written by a thread of their own.
 //!
-//! Whoever logs holds a lock for the length of a copy and makes no system call. A line waits at most [`GATHER`] before
-//! it is written, an error not at all. When the writer cannot keep up, whoever logs waits: nothing is thrown away.
+//! Whoever logs holds a lock for the length of a copy and makes no system call. A line after a pause is written at once,
+//! before what other processes say of the same task; what comes within [`GATHER`] of the last write waits for the end
+//! of that time, unless it is an error. When the writer cannot keep up, whoever logs waits: nothing is thrown away.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use crate::{Error, ErrorKind, Result};
 
-/// How long lines are gathered before they are written.
+/// How long lines are gathered after others were written.
 const GATHER: Duration = Duration::from_millis(10);
 
 /// How much is gathered before the writer is called at once.
@@ -129,7 +130,14 @@ impl Shared {
             batch.clear();
             batch.shrink_to(FULL);
             self.written.notify_all();
+            self.gather();
         }
+    }
+
+    /// Lets lines come that need not be written at once.
+    fn gather(&self) {
+        let wait = |state: &mut State| !state.urgent && !state.closed;
+        drop(self.lines.wait_timeout_while(self.lock(), GATHER, wait));
     }
 
     /// Waits for lines and moves them to `batch`; `false` when there will be none.
@@ -142,10 +150,7 @@ impl Shared {
             state.asleep = true;
             state = self.lines.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        state.asleep = false;
-        let wait = |state: &mut State| !state.urgent && !state.closed;
-        let (mut state, _) = self.lines.wait_timeout_while(state, GATHER, wait).unwrap_or_else(PoisonError::into_inner);
-        state.urgent = false;
+        (state.asleep, state.urgent) = (false, false);
         std::mem::swap(batch, &mut state.buffer);
         true
     }

@@ -39,7 +39,6 @@ pub(super) struct Watch<'a> {
     active: Option<Active<'a>>,
     /// Why it is to end, if it is.
     stop: Option<Ran>,
-    heard_leash: bool,
     heard_cold: bool,
     /// On their way to the backend.
     pub(super) storing: FuturesUnordered<BoxFuture<'static, Result<()>>>,
@@ -110,7 +109,7 @@ impl Finisher {
                 Some(stored) = watch.storing.next(), if !watch.storing.is_empty() => Turn::Stored(stored),
                 end = &mut run => Turn::Over(end),
                 () = self.cold.begun(), if !watch.heard_cold => Turn::Cold,
-                end = leash.ended(), if !watch.heard_leash => Turn::Leash(end),
+                end = leash.ended() => Turn::Leash(end),
                 limit = since(watch.began, watch.limits.hard) => Turn::HardLimit(limit),
                 limit = since(watch.began, watch.limits.soft) => Turn::SoftLimit(limit),
             };
@@ -242,7 +241,6 @@ impl Watch<'_> {
             began: None,
             active: None,
             stop: None,
-            heard_leash: false,
             heard_cold: false,
             storing: FuturesUnordered::new(),
             unstored: None,
@@ -266,13 +264,8 @@ impl Watch<'_> {
                 self.heard_cold = true;
                 self.end(Ran::Cancelled, Order::Kill);
             }
-            Turn::Leash(end) => {
-                self.heard_leash = true;
-                match end {
-                    End::Terminated(signal) => self.end(Ran::Terminated(signal), Order::Signal(signal.number())),
-                    End::Orphaned => self.end(Ran::Orphaned, Order::Kill),
-                }
-            }
+            Turn::Leash(End::Terminated(signal)) => self.end(Ran::Terminated(signal), Order::Signal(signal.number())),
+            Turn::Leash(End::Orphaned) => self.end(Ran::Orphaned, Order::Kill),
             Turn::Told(_) | Turn::SoftLimit(_) | Turn::Over(_) => {}
         }
     }

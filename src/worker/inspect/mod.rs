@@ -91,17 +91,12 @@ impl Consumer {
     /// Answers what a client wants to know.
     pub(super) fn inspect(&mut self, request: ControlRequest, inspection: Result<Inspection, Exception>) {
         debug!("pidbox received method {} [ticket:{}]", request.call(), repr::repr(&request.ticket));
-        let snapshot = match inspection {
-            Ok(inspection) => self.snapshot(&inspection),
-            Err(exception) => {
-                error!("pidbox command error: {exception}");
-                Snapshot::Value(control::error(exception.to_string()))
-            }
-        };
+        let snapshot = self.snapshot_of(inspection);
         let Some(reply_to) = request.reply_to else { return };
         let (remote, accept) = (Arc::clone(&self.remote), self.tasks.accept());
         tokio::spawn(async move {
-            let (is_large, ticket, to) = (snapshot.is_slow(), request.ticket, Arc::clone(&remote));
+            let is_large = snapshot.is_slow() || !remote.writes_ourselves();
+            let (ticket, to) = (request.ticket, Arc::clone(&remote));
             let encode = move || snapshot.encode(&accept, to.serializer, |value| to.message(ticket.clone(), value));
             let message = match is_large {
                 false => encode(),
@@ -112,6 +107,22 @@ impl Consumer {
                 remote.send(reply_to, message).await;
             }
         });
+    }
+
+    /// What the program itself wants to know; the answer may take long to make.
+    pub(super) fn told(&mut self, inspection: Result<Inspection, Exception>) -> impl FnOnce() -> Value + Send + use<> {
+        let (mut snapshot, accept) = (self.snapshot_of(inspection), self.tasks.accept());
+        move || snapshot.value(Arguments::Values(&accept))
+    }
+
+    fn snapshot_of(&mut self, inspection: Result<Inspection, Exception>) -> Snapshot {
+        match inspection {
+            Ok(inspection) => self.snapshot(&inspection),
+            Err(exception) => {
+                error!("pidbox command error: {exception}");
+                Snapshot::Value(control::error(exception.to_string()))
+            }
+        }
     }
 
     fn snapshot(&mut self, inspection: &Inspection) -> Snapshot {
@@ -144,7 +155,7 @@ impl Consumer {
     }
 
     fn report(&self) -> String {
-        bug_report(&self.about.app, &self.about.transport.uri(), &self.remote.backend.uri())
+        bug_report(&self.about.app, &self.about.transport.uri(), &self.remote.backend_uri())
     }
 
     fn active(&self) -> Vec<Item> {
