@@ -11,8 +11,10 @@ mod entry;
 mod file_store;
 mod run;
 mod scheduler;
+mod stores;
 
 pub use entry::{Entry, Kept, Run};
 pub use file_store::{FileStore, Setting};
-pub use run::{Beat, Sender, Store};
+pub use run::{Beat, Changed, Sender, Store};
 pub use scheduler::{Scheduler, Sending, Step};
+pub use stores::{StoreOptions, is_known, open};

@@ -79,6 +79,18 @@ impl Scheduler {
         }
     }
 
+    /// The same, where their runs are known from elsewhere: `kept` wins over what was counted here.
+    pub fn adopt(&mut self, entries: Vec<Entry>, kept: Kept, now: Timestamp) {
+        self.runs.extend(kept);
+        self.queue = None;
+        self.replace(entries, now);
+    }
+
+    /// All entries.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
     /// What to keep: the runs of all entries.
     pub fn kept(&self) -> &Kept {
         &self.runs
