@@ -33,6 +33,15 @@ pub trait Store: Send {
     /// `Io` and the like: it cannot be written. What was kept before still is.
     async fn save(&mut self, kept: &Kept) -> Result<()>;
 
+    /// What was kept, for who only wants to know: nothing is taken over or changed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::load`].
+    async fn peek(&mut self) -> Result<Kept> {
+        self.load().await
+    }
+
     /// All entries and their runs, where the store has entries too, and they are others than it told last; it is asked
     /// before each tick. `given` are those of the settings. Most stores have none.
     ///
@@ -65,6 +74,10 @@ impl Store for Box<dyn Store> {
         (**self).save(kept).await
     }
 
+    async fn peek(&mut self) -> Result<Kept> {
+        (**self).peek().await
+    }
+
     async fn changed(&mut self, given: &[Entry]) -> Result<Option<Changed>> {
         (**self).changed(given).await
     }
@@ -87,6 +100,22 @@ pub trait Sender: Send {
     ///
     /// It was not sent, after as many tries as the settings allow.
     async fn send(&mut self, signature: Signature) -> Result<String>;
+
+    /// Whether it writes to the log what it sends, and what it cannot send.
+    fn logs(&self) -> bool {
+        false
+    }
+}
+
+#[async_trait]
+impl Sender for Box<dyn Sender> {
+    async fn send(&mut self, signature: Signature) -> Result<String> {
+        (**self).send(signature).await
+    }
+
+    fn logs(&self) -> bool {
+        (**self).logs()
+    }
 }
 
 #[async_trait]
@@ -153,8 +182,12 @@ impl<S: Store, P: Sender> Beat<S, P> {
         if let Err(error) = self.store.save(self.scheduler.kept()).await {
             tracing::error!("beat: Cannot keep that {name} was sent: {error}");
         }
-        tracing::info!("Scheduler: Sending due task {name} ({task})");
+        let logs = self.sender.logs();
+        if !logs {
+            tracing::info!("Scheduler: Sending due task {name} ({task})");
+        }
         match self.sender.send(signature).await {
+            _ if logs => {}
             Ok(id) => tracing::debug!("{task} sent. id->{id}"),
             Err(error) => tracing::error!("Message Error: Couldn't apply scheduled task {name}: {error}"),
         }
