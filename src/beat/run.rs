@@ -7,11 +7,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::entry::{Entry, Kept};
 use super::scheduler::{Scheduler, Sending, Step};
+use super::shared::{SharedBeat, SharedStore};
 use crate::Result;
 use crate::app::Producer;
 use crate::protocol::Signature;
 use crate::schedule::humanize_seconds;
 use crate::time::Clock;
+use crate::transport::Claim;
 
 /// The entries and their runs.
 pub type Changed = (Vec<Entry>, Kept);
@@ -62,6 +64,12 @@ pub trait Store: Send {
     fn info(&self) -> Option<String> {
         None
     }
+
+    /// The store as one that several beats share, if it is one. It is then asked for nothing of the above but
+    /// [`Store::changed`].
+    fn shared(&mut self) -> Option<&mut dyn SharedStore> {
+        None
+    }
 }
 
 #[async_trait]
@@ -89,6 +97,10 @@ impl Store for Box<dyn Store> {
     fn info(&self) -> Option<String> {
         (**self).info()
     }
+
+    fn shared(&mut self) -> Option<&mut dyn SharedStore> {
+        (**self).shared()
+    }
 }
 
 /// What sends the tasks that are due.
@@ -105,6 +117,16 @@ pub trait Sender: Send {
     fn logs(&self) -> bool {
         false
     }
+
+    /// Sends a task and takes its claim, which stands at `server`, away in the same instant; sends nothing if the claim is
+    /// gone, as whoever took it has sent the task. Says whether it does so: if not, nothing was sent.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sender::send`]; the claim is as it was.
+    async fn send_claimed(&mut self, _signature: Signature, _server: &str, _claim: Claim) -> Result<bool> {
+        Ok(false)
+    }
 }
 
 #[async_trait]
@@ -116,12 +138,20 @@ impl Sender for Box<dyn Sender> {
     fn logs(&self) -> bool {
         (**self).logs()
     }
+
+    async fn send_claimed(&mut self, signature: Signature, server: &str, claim: Claim) -> Result<bool> {
+        (**self).send_claimed(signature, server, claim).await
+    }
 }
 
 #[async_trait]
 impl Sender for Producer {
     async fn send(&mut self, signature: Signature) -> Result<String> {
         Producer::send(self, signature).await.map(|result| result.id().to_owned())
+    }
+
+    async fn send_claimed(&mut self, signature: Signature, server: &str, claim: Claim) -> Result<bool> {
+        Producer::send_claimed(self, signature, server, claim).await
     }
 }
 
@@ -150,6 +180,9 @@ impl<S: Store, P: Sender> Beat<S, P> {
     /// The store cannot be written at the end. While beat runs, a store or a sender that fails is told of and no more.
     pub async fn run(mut self, stop: CancellationToken) -> Result<()> {
         tracing::info!("beat: Starting...");
+        if let Some(store) = self.store.shared() {
+            return SharedBeat::new(self.given, self.scheduler, store, &mut self.sender, self.clock).run(stop).await;
+        }
         while !stop.is_cancelled() {
             self.look().await;
             match self.scheduler.tick(self.clock.now()) {

@@ -86,6 +86,11 @@ impl Scheduler {
         self.replace(entries, now);
     }
 
+    /// Another of these entries, with the same rules and intervals.
+    pub(super) fn anew(&self, entries: Vec<Entry>, kept: Kept, now: Timestamp) -> Self {
+        Scheduler::new(entries, kept, self.rules.clone(), self.max_interval, now)
+    }
+
     /// All entries.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.entries.values()

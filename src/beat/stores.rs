@@ -6,7 +6,9 @@ use async_trait::async_trait;
 
 use super::entry::Kept;
 use super::file_store::{FileStore, Setting};
+use super::redis_store::{RedisStore, RedisStoreOptions};
 use super::run::Store;
+use crate::app::parts;
 use crate::config::Config;
 use crate::{Error, ErrorKind, Result};
 
@@ -24,8 +26,10 @@ pub struct StoreOptions<'a> {
 /// What makes a store.
 type Open = fn(&StoreOptions<'_>) -> Result<Box<dyn Store>>;
 
-/// The names of Celery's classes, with a dot for the colon that may stand in them, and what stands for each.
-const STORES: &[(&str, Open)] = &[("celery.beat.PersistentScheduler", file), ("celery.beat.Scheduler", none)];
+/// The names of Celery's classes, with a dot for the colon that may stand in them, and what stands for each; and a name of
+/// our own, `redis`.
+const STORES: &[(&str, Open)] =
+    &[("celery.beat.PersistentScheduler", file), ("celery.beat.Scheduler", none), ("redis", redis)];
 
 /// Whether there is a store of that name.
 pub fn is_known(name: &str) -> bool {
@@ -57,6 +61,14 @@ fn file(options: &StoreOptions<'_>) -> Result<Box<dyn Store>> {
 
 fn none(_: &StoreOptions<'_>) -> Result<Box<dyn Store>> {
     Ok(Box::new(NoStore))
+}
+
+fn redis(options: &StoreOptions<'_>) -> Result<Box<dyn Store>> {
+    let config = options.config;
+    let url = parts::redis_url(config.beat_redis_url.as_deref().unwrap_or(config.write_url()), config)?;
+    let prefix = &config.broker_transport_options.global_keyprefix;
+    let key_prefix = format!("{prefix}{}", config.beat_redis_key_prefix);
+    Ok(Box::new(RedisStore::new(url, &RedisStoreOptions { key_prefix, lease: config.beat_lease })))
 }
 
 /// Nothing is kept from one beat to the next, as with Celery's plain `Scheduler`.
@@ -91,7 +103,8 @@ mod tests {
         let setting = Setting { timezone: None, enable_utc: true };
         let options = StoreOptions { schedule_filename: "schedule".into(), config: &Config::default(), setting };
         let error = open("shop.beat:Scheduler", &options).map(|_| ()).unwrap_err();
-        let expected = "there is no scheduler shop.beat:Scheduler: use one of celery.beat.PersistentScheduler, celery.beat.Scheduler";
+        let expected = "there is no scheduler shop.beat:Scheduler: use one of celery.beat.PersistentScheduler, \
+             celery.beat.Scheduler, redis";
         assert_eq!(error.to_string(), expected);
     }
 }

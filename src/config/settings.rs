@@ -269,6 +269,14 @@ settings! {
         /// The queue that keeps messages which Celery would throw away, with the reason in their headers; `None`: they
         /// are thrown away here too. Not one of Celery's settings.
         dead_letter_queue: Option<String> = Some("celeriac.dead-letters".to_owned()), OPTIONAL_TEXT;
+        /// Within how long another of several beats on one schedule sends what a killed one would have sent. Not one of
+        /// Celery's settings.
+        beat_lease: Duration = Duration::from_secs(10), SECONDS;
+        /// The Redis that they share; `None`: the broker. Not one of Celery's settings.
+        beat_redis_url: Option<String> = None, OPTIONAL_TEXT;
+        /// What their keys there begin with, behind the broker's `global_keyprefix`; each schedule has its own. Not one of
+        /// Celery's settings.
+        beat_redis_key_prefix: String = "celeriac-beat:".to_owned(), TEXT;
         /// What becomes of a message whose task this worker does not know. Not one of Celery's settings.
         unknown_tasks: UnknownTasks = UnknownTasks::Fail, UNKNOWN_TASKS;
         /// Where the worker shows metrics and probes over HTTP, as `host:port`; `None`: nowhere. Not one of Celery's settings.

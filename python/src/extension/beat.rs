@@ -11,7 +11,7 @@ use celeriac::protocol::{Map, Signature, Value, json};
 use celeriac::schedule::{Ask, Asked, Cronspec, Crontab, Due, Event, Fields, Interval, Schedule, Solar};
 use celeriac::{Error, ErrorKind, Result};
 use jiff::{SignedDuration, Timestamp};
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyConnectionError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
@@ -141,7 +141,10 @@ impl Sender for PythonSender {
             Python::attach(|py| beating.bind(py).call_method1("send", (name, task, given))?.extract::<String>())
         });
         let sent = sent.await.map_err(|error| Error::new(ErrorKind::Io, "send a periodic task").with_source(error))?;
-        sent.map_err(|error| raised(&error))
+        sent.map_err(|error| match Python::attach(|py| error.is_instance_of::<PyConnectionError>(py)) {
+            true => Error::new(ErrorKind::Connection, "send a periodic task").with_source(error),
+            false => raised(&error),
+        })
     }
 
     fn logs(&self) -> bool {
