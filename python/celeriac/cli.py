@@ -64,7 +64,7 @@ def run(options: Options, program: str, app=None) -> int:
 def serve(preparation: "Preparation", program: str, line: Optional[int] = None) -> int:
     """Runs the command that was prepared for; ``line``: the descriptor of a socket, for a worker that is not alone in its
     process and ends when the socket's other end is closed."""
-    from celeriac import settings, worker
+    from celeriac import beat, settings, worker
 
     app = preparation.app
     arguments = [program, *preparation.options.arguments]
@@ -81,6 +81,7 @@ def serve(preparation: "Preparation", program: str, line: Optional[int] = None) 
             settings.of(app),
             lambda with_defaults: settings.told(app, with_defaults),
             preparation.prepare,
+            beat.Preparation(app, preparation.options).begin,
             ours,
         )
 

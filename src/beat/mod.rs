@@ -4,8 +4,8 @@
 //! [`Store`] and then has a [`Sender`] send it. In this order a beat that is killed leaves out a run rather than sending
 //! it twice: Celery's writes it down up to three minutes later (`sync_every`).
 //!
-//! What was missed is made up for with one run at most, however many there were. One [`Beat`] per store: nothing keeps a
-//! second one from sending everything again. Any number of [`SharedBeat`]s may share a [`SharedStore`]: one of them leads.
+//! What was missed is made up for with one run at most, however many there were. One beat per store, unless it is a
+//! [`SharedStore`]: any number of beats may share that, and one of them leads.
 
 mod entry;
 mod file_store;
@@ -13,10 +13,12 @@ mod redis_store;
 mod run;
 mod scheduler;
 mod shared;
+mod stores;
 
 pub use entry::{Entry, Kept, Run};
 pub use file_store::{FileStore, Setting};
 pub use redis_store::{RedisStore, RedisStoreOptions};
-pub use run::{Beat, Sender, Store};
+pub use run::{Beat, Changed, Sender, Store};
 pub use scheduler::{Scheduler, Sending, Step};
-pub use shared::{Found, Lead, SharedBeat, SharedStore, Unsent};
+pub use shared::{Found, Lead, SharedStore, Unsent};
+pub use stores::{StoreOptions, is_known, open};

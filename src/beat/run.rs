@@ -1,16 +1,22 @@
 //! [`Beat`]: the loop of `Service.start` and what a tick sets in motion.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use super::entry::Kept;
+use super::entry::{Entry, Kept};
 use super::scheduler::{Scheduler, Sending, Step};
+use super::shared::{SharedBeat, SharedStore};
 use crate::Result;
 use crate::app::Producer;
 use crate::protocol::Signature;
 use crate::schedule::humanize_seconds;
 use crate::time::Clock;
 use crate::transport::Claim;
+
+/// The entries and their runs.
+pub type Changed = (Vec<Entry>, Kept);
 
 /// Where the last runs are kept from one beat to the next.
 #[async_trait]
@@ -28,6 +34,73 @@ pub trait Store: Send {
     ///
     /// `Io` and the like: it cannot be written. What was kept before still is.
     async fn save(&mut self, kept: &Kept) -> Result<()>;
+
+    /// What was kept, for who only wants to know: nothing is taken over or changed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::load`].
+    async fn peek(&mut self) -> Result<Kept> {
+        self.load().await
+    }
+
+    /// All entries and their runs, where the store has entries too, and they are others than it told last; it is asked
+    /// before each tick. `given` are those of the settings. Most stores have none.
+    ///
+    /// # Errors
+    ///
+    /// `Io` and the like: it cannot be read. Beat goes on with what it has.
+    async fn changed(&mut self, given: &[Entry]) -> Result<Option<Changed>> {
+        let _ = given;
+        Ok(None)
+    }
+
+    /// How long beat may sleep, where nothing is configured: the `max_interval` of Celery's class.
+    fn max_interval(&self) -> Duration {
+        Duration::from_secs(300)
+    }
+
+    /// What the banner says of it: a line, or none.
+    fn info(&self) -> Option<String> {
+        None
+    }
+
+    /// The store as one that several beats share, if it is one. It is then asked for nothing of the above but
+    /// [`Store::changed`].
+    fn shared(&mut self) -> Option<&mut dyn SharedStore> {
+        None
+    }
+}
+
+#[async_trait]
+impl Store for Box<dyn Store> {
+    async fn load(&mut self) -> Result<Kept> {
+        (**self).load().await
+    }
+
+    async fn save(&mut self, kept: &Kept) -> Result<()> {
+        (**self).save(kept).await
+    }
+
+    async fn peek(&mut self) -> Result<Kept> {
+        (**self).peek().await
+    }
+
+    async fn changed(&mut self, given: &[Entry]) -> Result<Option<Changed>> {
+        (**self).changed(given).await
+    }
+
+    fn max_interval(&self) -> Duration {
+        (**self).max_interval()
+    }
+
+    fn info(&self) -> Option<String> {
+        (**self).info()
+    }
+
+    fn shared(&mut self) -> Option<&mut dyn SharedStore> {
+        (**self).shared()
+    }
 }
 
 /// What sends the tasks that are due.
@@ -40,6 +113,11 @@ pub trait Sender: Send {
     /// It was not sent, after as many tries as the settings allow.
     async fn send(&mut self, signature: Signature) -> Result<String>;
 
+    /// Whether it writes to the log what it sends, and what it cannot send.
+    fn logs(&self) -> bool {
+        false
+    }
+
     /// Sends a task and takes its claim, which stands at `server`, away in the same instant; sends nothing if the claim is
     /// gone, as whoever took it has sent the task. Says whether it does so: if not, nothing was sent.
     ///
@@ -48,6 +126,21 @@ pub trait Sender: Send {
     /// As [`Sender::send`]; the claim is as it was.
     async fn send_claimed(&mut self, _signature: Signature, _server: &str, _claim: Claim) -> Result<bool> {
         Ok(false)
+    }
+}
+
+#[async_trait]
+impl Sender for Box<dyn Sender> {
+    async fn send(&mut self, signature: Signature) -> Result<String> {
+        (**self).send(signature).await
+    }
+
+    fn logs(&self) -> bool {
+        (**self).logs()
+    }
+
+    async fn send_claimed(&mut self, signature: Signature, server: &str, claim: Claim) -> Result<bool> {
+        (**self).send_claimed(signature, server, claim).await
     }
 }
 
@@ -65,6 +158,8 @@ impl Sender for Producer {
 /// A beat: a scheduler, its store and its sender.
 pub struct Beat<S, P> {
     scheduler: Scheduler,
+    /// The entries of the settings.
+    given: Vec<Entry>,
     store: S,
     sender: P,
     clock: Clock,
@@ -73,7 +168,8 @@ pub struct Beat<S, P> {
 impl<S: Store, P: Sender> Beat<S, P> {
     /// A beat that has not begun. The scheduler is made from what `store` has [loaded](Store::load).
     pub fn new(scheduler: Scheduler, store: S, sender: P, clock: Clock) -> Self {
-        Beat { scheduler, store, sender, clock }
+        let given = scheduler.entries().cloned().collect();
+        Beat { scheduler, given, store, sender, clock }
     }
 
     /// Sends what is due until `stop` is cancelled, and keeps the last runs once more then. A task that is being sent is
@@ -84,7 +180,11 @@ impl<S: Store, P: Sender> Beat<S, P> {
     /// The store cannot be written at the end. While beat runs, a store or a sender that fails is told of and no more.
     pub async fn run(mut self, stop: CancellationToken) -> Result<()> {
         tracing::info!("beat: Starting...");
+        if let Some(store) = self.store.shared() {
+            return SharedBeat::new(self.given, self.scheduler, store, &mut self.sender, self.clock).run(stop).await;
+        }
         while !stop.is_cancelled() {
+            self.look().await;
             match self.scheduler.tick(self.clock.now()) {
                 Step::Send(sending) => self.send(*sending).await,
                 Step::Wait(wait) if wait.is_zero() => {}
@@ -98,6 +198,15 @@ impl<S: Store, P: Sender> Beat<S, P> {
         self.store.save(self.scheduler.kept()).await
     }
 
+    /// Takes over what has changed in the store.
+    async fn look(&mut self) {
+        match self.store.changed(&self.given).await {
+            Ok(Some((entries, kept))) => self.scheduler.adopt(entries, kept, self.clock.now()),
+            Ok(None) => {}
+            Err(error) => tracing::error!("beat: Cannot read the schedule: {error}"),
+        }
+    }
+
     /// Keeps the run, and then sends. What cannot be kept is sent nevertheless: tasks that no longer run would be worse than
     /// one that runs again after a crash. What cannot be sent is due again when its schedule says.
     async fn send(&mut self, sending: Sending) {
@@ -106,8 +215,12 @@ impl<S: Store, P: Sender> Beat<S, P> {
         if let Err(error) = self.store.save(self.scheduler.kept()).await {
             tracing::error!("beat: Cannot keep that {name} was sent: {error}");
         }
-        tracing::info!("Scheduler: Sending due task {name} ({task})");
+        let logs = self.sender.logs();
+        if !logs {
+            tracing::info!("Scheduler: Sending due task {name} ({task})");
+        }
         match self.sender.send(signature).await {
+            _ if logs => {}
             Ok(id) => tracing::debug!("{task} sent. id->{id}"),
             Err(error) => tracing::error!("Message Error: Couldn't apply scheduled task {name}: {error}"),
         }
@@ -117,12 +230,10 @@ impl<S: Store, P: Sender> Beat<S, P> {
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
-    use std::time::Duration;
 
     use jiff::SignedDuration;
 
     use super::*;
-    use crate::beat::Entry;
     use crate::schedule::{Interval, Rules};
     use crate::{Error, ErrorKind};
 

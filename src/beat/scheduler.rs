@@ -79,6 +79,23 @@ impl Scheduler {
         }
     }
 
+    /// The same, where their runs are known from elsewhere: `kept` wins over what was counted here.
+    pub fn adopt(&mut self, entries: Vec<Entry>, kept: Kept, now: Timestamp) {
+        self.runs.extend(kept);
+        self.queue = None;
+        self.replace(entries, now);
+    }
+
+    /// Another of these entries, with the same rules and intervals.
+    pub(super) fn anew(&self, entries: Vec<Entry>, kept: Kept, now: Timestamp) -> Self {
+        Scheduler::new(entries, kept, self.rules.clone(), self.max_interval, now)
+    }
+
+    /// All entries.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
     /// What to keep: the runs of all entries.
     pub fn kept(&self) -> &Kept {
         &self.runs

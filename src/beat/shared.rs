@@ -1,4 +1,4 @@
-//! [`SharedBeat`]: one of several beats on one schedule, of which one leads and the others wait.
+//! `SharedBeat`: one of several beats on one schedule, of which one leads and the others wait.
 //!
 //! Who leads has a lease at the [`SharedStore`], for a while that the leader keeps extending. A leader that is killed is
 //! followed when its lease is over; one that stops gives it back. The lease alone would not do: a leader that was paused
@@ -25,7 +25,7 @@ use super::run::Sender;
 use super::scheduler::{Scheduler, Sending, Step};
 use crate::Result;
 use crate::protocol::{Signature, Value};
-use crate::schedule::{Rules, humanize_seconds};
+use crate::schedule::humanize_seconds;
 use crate::time::Clock;
 use crate::transport::Claim;
 
@@ -43,13 +43,13 @@ pub trait SharedStore: Send {
     fn extend_after(&self) -> Duration;
 
     /// What was kept, and what was claimed and not sent.
-    async fn load(&mut self) -> Result<Found>;
+    async fn find(&mut self) -> Result<Found>;
 
     /// Keeps these runs and no others; says whether this beat leads.
     async fn begin(&mut self, kept: &Kept) -> Result<bool>;
 
     /// Keeps a run and what is to be sent; says whether this beat leads. If it fails, the run may be claimed: it is then found
-    /// by [`SharedStore::load`].
+    /// by [`SharedStore::find`].
     async fn claim(&mut self, sending: &Sending, unsent: &Unsent) -> Result<bool>;
 
     /// What the broker may take away, and at which server it is; none: the broker cannot.
@@ -101,12 +101,13 @@ impl Unsent {
 }
 
 /// One of several beats on one schedule.
-pub struct SharedBeat<S, P> {
-    entries: Vec<Entry>,
-    rules: Rules,
-    max_interval: Duration,
-    store: S,
-    sender: P,
+pub(super) struct SharedBeat<'b> {
+    /// The entries of the settings.
+    given: Vec<Entry>,
+    /// As it was under the last lease.
+    scheduler: Scheduler,
+    store: &'b mut dyn SharedStore,
+    sender: &'b mut dyn Sender,
     clock: Clock,
     /// What this beat knows to be kept: a store that lost its last moments is told.
     memory: Kept,
@@ -114,11 +115,15 @@ pub struct SharedBeat<S, P> {
     extended: Instant,
 }
 
-impl<S: SharedStore, P: Sender> SharedBeat<S, P> {
-    /// A beat of these entries that has not begun: see [`Scheduler::new`](super::Scheduler::new).
-    pub fn new(entries: Vec<Entry>, rules: Rules, max_interval: Duration, store: S, sender: P, clock: Clock) -> Self {
-        let (memory, extended) = (Kept::new(), Instant::now());
-        SharedBeat { entries, rules, max_interval, store, sender, clock, memory, extended }
+impl<'b> SharedBeat<'b> {
+    pub(super) fn new(
+        given: Vec<Entry>,
+        scheduler: Scheduler,
+        store: &'b mut dyn SharedStore,
+        sender: &'b mut dyn Sender,
+        clock: Clock,
+    ) -> Self {
+        SharedBeat { given, scheduler, store, sender, clock, memory: Kept::new(), extended: Instant::now() }
     }
 
     /// Waits until it leads, then sends what is due, until `stop` is cancelled; then gives the lease back. A task that is
@@ -127,8 +132,7 @@ impl<S: SharedStore, P: Sender> SharedBeat<S, P> {
     /// # Errors
     ///
     /// The lease cannot be given back: whoever follows waits until it is over.
-    pub async fn run(mut self, stop: CancellationToken) -> Result<()> {
-        tracing::info!("beat: Starting...");
+    pub(super) async fn run(mut self, stop: CancellationToken) -> Result<()> {
         let mut waits = false;
         while !stop.is_cancelled() {
             let pause = match self.turn(&stop, &mut waits).await {
@@ -167,14 +171,13 @@ impl<S: SharedStore, P: Sender> SharedBeat<S, P> {
 
     /// Sends what is due under one lease, until that is lost, which it says, or beat is to stop.
     async fn lead(&mut self, number: u64, stop: &CancellationToken) -> Result<bool> {
-        let Found { kept, unsent } = self.store.load().await?;
+        let Found { kept, unsent } = self.store.find().await?;
         let kept = later(kept, &self.memory);
-        let (rules, now) = (self.rules.clone(), self.clock.now());
-        let mut scheduler = Scheduler::new(self.entries.clone(), kept, rules, self.max_interval, now);
-        if !self.store.begin(scheduler.kept()).await? {
+        self.scheduler = self.scheduler.anew(self.given.clone(), kept, self.clock.now());
+        if !self.store.begin(self.scheduler.kept()).await? {
             return Ok(false);
         }
-        self.memory = scheduler.kept().clone();
+        self.memory = self.scheduler.kept().clone();
         for unsent in unsent {
             tracing::warn!("beat: {} was claimed by a beat that did not send it.", unsent.name);
             self.send(unsent).await?;
@@ -183,7 +186,7 @@ impl<S: SharedStore, P: Sender> SharedBeat<S, P> {
             if self.extended.elapsed() >= self.store.extend_after() && self.extend().await? != Lead::Own(number) {
                 return Ok(false);
             }
-            match scheduler.tick(self.clock.now()) {
+            match self.scheduler.tick(self.clock.now()) {
                 Step::Send(sending) => {
                     if !self.claim(*sending).await? {
                         return Ok(false);
@@ -222,7 +225,10 @@ impl<S: SharedStore, P: Sender> SharedBeat<S, P> {
     async fn send(&mut self, unsent: Unsent) -> Result<()> {
         let Unsent { name, signature, .. } = &unsent;
         let task = signature.task.clone();
-        tracing::info!("Scheduler: Sending due task {name} ({task})");
+        let logs = self.sender.logs();
+        if !logs {
+            tracing::info!("Scheduler: Sending due task {name} ({task})");
+        }
         let sent = match self.store.claim_of(&unsent) {
             Some((server, claim)) => self.sender.send_claimed(signature.clone(), &server, claim).await,
             None => Ok(false),
@@ -236,8 +242,9 @@ impl<S: SharedStore, P: Sender> SharedBeat<S, P> {
             Err(error) => Err(error),
         };
         match sent {
-            Ok(id) => tracing::debug!("{task} sent. id->{id}"),
             Err(error) if error.is_connection() => return Err(error),
+            _ if logs => {}
+            Ok(id) => tracing::debug!("{task} sent. id->{id}"),
             Err(error) => tracing::error!("Message Error: Couldn't apply scheduled task {name}: {error}"),
         }
         self.store.settle(&unsent).await

@@ -12,6 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::advice;
 use super::autoscale::Bounds;
 use super::banner::Banner;
+use super::beat::Embedded;
 use super::failure::{Code, Failure, say};
 use super::host::{Host, Start};
 use super::log::{self, Level, LogOptions};
@@ -28,6 +29,9 @@ use crate::time::{Clock, zone};
 use crate::worker::{Worker, WorkerOptions};
 use crate::{Error, ErrorKind, Result};
 
+/// Where the tasks of a program in Rust run.
+const TOKIO: &str = "tokio";
+
 /// Runs the command until the worker has stopped.
 pub(super) fn run(
     mut app: App,
@@ -42,7 +46,7 @@ pub(super) fn run(
     let warnings = settings::gather(app.config_mut(), global, arguments)?;
     let node = NodeName::new(arguments.worker.hostname.as_deref(), &hostname())?;
     let log_options = log_options(&app, global, arguments, &node)?;
-    let pool = host.as_ref().map_or("tokio", |host| host.pool).to_owned();
+    let pool = host.as_ref().map_or(TOKIO, |host| host.pool).to_owned();
     let line = host.as_mut().and_then(|host| host.line.take());
     if let Some(host) = host {
         let Some(prepared) = prepare(app, host, &node, &log_options)? else {
@@ -121,7 +125,13 @@ async fn serve(
         say(&banner(&app, pool, &worker, &options, global, arguments).to_string());
     }
     advice::give(app.config(), &options.queues);
-    Ok(supervisor.run(worker).await)
+    // A host has a beat of its own.
+    let beat = if pool == TOKIO { Embedded::start(&app, &arguments.beat)? } else { None };
+    let ending = supervisor.run(worker).await;
+    if let Some(beat) = beat {
+        beat.end().await;
+    }
+    Ok(ending)
 }
 
 fn banner<'a>(
@@ -192,7 +202,7 @@ pub(super) fn change_to(folder: &Path) -> Result<()> {
     })
 }
 
-fn hostname() -> String {
+pub(super) fn hostname() -> String {
     hostname::get().map_or_else(|_| "localhost".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 

@@ -7,13 +7,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac::cli::{self, Host, Start};
+use celeriac::cli::{self, BeatStart, Host, Start};
 use celeriac::protocol::{Map, Value, json};
 use celeriac::task::{Arguments, Outcome, Pool, Run, Task, TaskContext, TaskOptions};
 use celeriac::{App, Error, ErrorKind, Result};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::beat;
 use super::panel::PythonPanel;
 use super::settings;
 use super::signals::{Signals, Telling};
@@ -53,10 +54,12 @@ impl Task for PythonTask {
 /// the socket of the nursery, the pool's options, the tasks: `(name, options)`, and who hears of the worker, with the
 /// signals that it listens to; or `None`, if this is not the one who runs this worker.
 ///
+/// `beat(scheduler=…, …)` is called for a beat. It returns what is to be sent, or the exit code of a beat that it ran itself.
+///
 /// `line` is the descriptor of a socket, for a worker that is not alone in its process: it heeds no signals, and ends when
 /// the other end of the socket is closed.
 #[pyfunction]
-#[pyo3(signature = (arguments, name, pool, concurrency, settings, tell, prepare, line=None))]
+#[pyo3(signature = (arguments, name, pool, concurrency, settings, tell, prepare, beat, line=None))]
 #[expect(clippy::too_many_arguments, reason = "Python names them")]
 pub(super) fn run(
     py: Python<'_>,
@@ -67,9 +70,11 @@ pub(super) fn run(
     settings: &Bound<'_, PyDict>,
     tell: Py<PyAny>,
     prepare: Py<PyAny>,
+    beat: Py<PyAny>,
     line: Option<RawFd>,
 ) -> PyResult<u8> {
-    run_with(py, &[], Command { arguments, name, pool, concurrency, line }, settings, tell, prepare)
+    let command = Command { arguments, name, pool, concurrency, line };
+    run_with(py, &[], command, settings, tell, (prepare, beat))
 }
 
 /// A command line, and what it is for.
@@ -89,7 +94,7 @@ pub(super) fn run_with(
     command: Command<'_>,
     settings: &Bound<'_, PyDict>,
     tell: Py<PyAny>,
-    prepare: Py<PyAny>,
+    (prepare, beat): (Py<PyAny>, Py<PyAny>),
 ) -> PyResult<u8> {
     let Command { arguments, name, pool, concurrency, line } = command;
     let line = line.map(owned);
@@ -107,9 +112,13 @@ pub(super) fn run_with(
             app
         }))
     };
+    let mut beats = |start: &BeatStart| {
+        Python::attach(|py| beat::begin(py, &beat, start).inspect_err(|error| error.print(py)))
+            .map_err(|error| settings::raised(&error))
+    };
     // Only what Rust does runs now; where Python is needed it is asked for.
     let code = py.detach(|| {
-        let host = Host { pool, concurrency, prepare: &mut prepare, line };
+        let host = Host { pool, concurrency, prepare: &mut prepare, beat: &mut beats, line };
         cli::run_hosted(app, host, arguments)
     });
     py.detach(|| telling.iter().for_each(Telling::end));

@@ -1,6 +1,6 @@
 //! [`RedisStore`]: the runs and the lease of several beats, at a Redis.
 //!
-//! Four keys, all behind one prefix: `lease` is there while somebody leads, and says who, `<number> <token>`; `fence` is the
+//! Four keys, all behind one prefix: `lease` is there while somebody leads, and says who, `<number> <process>@<host> <token>`; `fence` is the
 //! number of the last lease, which only grows; `runs` holds each entry's last run, `<time> <count>`; `unsent` holds what
 //! was claimed and not sent. Each step is one script, and each that writes compares `lease` first: a number comes never
 //! again, so what a former leader sends late changes nothing.
@@ -13,6 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::entry::{Kept, Run};
+use super::run::Store;
 use super::scheduler::Sending;
 use super::shared::{Found, Lead, SharedStore, Unsent};
 use crate::protocol::{Map, Signature, Value, json};
@@ -45,7 +46,7 @@ pub struct RedisStore {
     keys: Keys,
     /// How long a lease lasts from when it was extended.
     lasts: Duration,
-    /// This beat's own, so that no other's lease is taken for it.
+    /// This beat's own, so that no other's lease is taken for it; and people see who leads.
     token: String,
     /// What `lease` says while this beat leads.
     holder: String,
@@ -79,7 +80,7 @@ impl RedisStore {
             caller: Caller::new(url, connect),
             keys: Keys { lease: key("lease"), fence: key("fence"), runs: key("runs"), unsent: key("unsent") },
             lasts,
-            token: uuid::Uuid::new_v4().to_string(),
+            token: token(),
             holder: String::new(),
             scripts: Scripts {
                 lead: Script::new(include_str!("lead.lua")),
@@ -100,6 +101,26 @@ impl RedisStore {
     fn wait(&self, rest: i64) -> Duration {
         let rest = Duration::from_millis(u64::try_from(rest).unwrap_or_default()) + Duration::from_millis(1);
         rest.min(self.lasts / 3).min(LONGEST_WAIT)
+    }
+}
+
+/// Alone it keeps nothing: beat asks it as a [`SharedStore`].
+#[async_trait]
+impl Store for RedisStore {
+    async fn load(&mut self) -> Result<Kept> {
+        Ok(Kept::new())
+    }
+
+    async fn save(&mut self, _: &Kept) -> Result<()> {
+        Ok(())
+    }
+
+    fn info(&self) -> Option<String> {
+        Some(format!("{} ({}…)", self.caller.uri(), self.keys.lease.trim_end_matches("lease")))
+    }
+
+    fn shared(&mut self) -> Option<&mut dyn SharedStore> {
+        Some(self)
     }
 }
 
@@ -124,7 +145,7 @@ impl SharedStore for RedisStore {
         self.lasts / 3
     }
 
-    async fn load(&mut self) -> Result<Found> {
+    async fn find(&mut self) -> Result<Found> {
         let keys = [self.keys.runs.as_str(), &self.keys.unsent];
         let mut tables = self.caller.call(&self.scripts.load, &keys, &[]).await?.into_list().into_iter();
         let mut table = || pairs(tables.next().map(Answer::into_texts).unwrap_or_default());
@@ -172,6 +193,12 @@ impl RedisStore {
             format!("{}{key} at {} is none of beat's", self.keys.lease.trim_end_matches("lease"), self.caller.uri());
         Error::new(ErrorKind::Decode, message)
     }
+}
+
+/// The process and its machine, and what no other has.
+fn token() -> String {
+    let host = hostname::get().unwrap_or_default();
+    format!("{}@{} {}", std::process::id(), host.to_string_lossy(), uuid::Uuid::new_v4())
 }
 
 /// A table's fields and values, those that are text.
