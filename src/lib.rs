@@ -46,7 +46,7 @@ pub mod transport;
 mod url;
 pub mod worker;
 
-pub use app::{App, AsyncResult, GroupResult};
+pub use app::{App, AsyncResult, Entry, GroupResult};
 pub use async_trait::async_trait;
 pub use canvas::{chain, chord, group};
 #[doc = include_str!("task/attribute.md")]

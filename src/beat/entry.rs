@@ -1,26 +1,14 @@
-//! [`Entry`]: a periodic task, as `beat_schedule` has it; [`Run`]: when it ran last, which is all that is kept of it.
+//! [`Run`]: when an entry ran last, which is all that is kept of it; and what an [`Entry`] sends.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+pub use crate::app::Entry;
 use crate::protocol::{Map, Signature, Value};
-use crate::schedule::Schedule;
 
 /// The header that tells a worker that beat sent the message (Celery 5.7).
 const HEADER: &str = "celery_beat_task";
-
-/// A periodic task: `ScheduleEntry`, but for what changes while beat runs. Two are the same if they send the same at the
-/// same times (`editable_fields_equal`).
-#[derive(Debug, Clone, PartialEq)]
-pub struct Entry {
-    /// Its key in `beat_schedule`.
-    pub name: String,
-    /// When it is due.
-    pub schedule: Schedule,
-    /// What is sent then: the task, its arguments and the options of `apply_async`.
-    pub signature: Signature,
-}
 
 /// When an entry ran last, and how often. A run counts from when it is decided on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,12 +3,17 @@
 //! It is JSON beside where Celery's beat has its shelve (`beat_schedule_filename`), which is not touched. The file is
 //! replaced as a whole: the new one is written and flushed to the disk under another name, takes the name, and the folder
 //! is flushed as well, so that whoever reads it, whenever, finds the old runs or the new ones.
+//!
+//! Beats of one machine may share it: one has the lock beside it and the others wait, until that one ends, however it does.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use rustix::fs::{FlockOperation, flock};
 
 use super::entry::{Kept, Run};
 use super::run::Store;
@@ -19,6 +24,10 @@ use crate::{Error, ErrorKind, Result};
 const MARK: &str = "celeriac-beat";
 /// What the file's name ends in: Celery's own has the name without it, or one of its own suffixes.
 const SUFFIX: &str = ".celeriac.json";
+/// The end of the name of the file that is locked: the other one is replaced time and again.
+const LOCK: &str = ".lock";
+/// How often a beat that waits looks whether the lock is free.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The settings that the runs were made with. With others they are forgotten, as with Celery.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +43,8 @@ pub struct Setting {
 pub struct FileStore {
     path: PathBuf,
     setting: Setting,
+    /// Held from the first load on.
+    lock: Option<Arc<File>>,
 }
 
 impl FileStore {
@@ -41,12 +52,51 @@ impl FileStore {
     pub fn new(beat_schedule_filename: &Path, setting: Setting) -> Self {
         let mut path = beat_schedule_filename.as_os_str().to_owned();
         path.push(SUFFIX);
-        FileStore { path: path.into(), setting }
+        FileStore { path: path.into(), setting, lock: None }
     }
 
     /// Where the file is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Takes the lock, unless another beat has it.
+    fn lock(&self) -> Result<Option<File>> {
+        let file = File::options().create(true).truncate(false).write(true).open(with_suffix(&self.path, LOCK));
+        let file = file.map_err(|error| self.failed("lock", error))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(self.failed("lock", error.into())),
+        }
+    }
+
+    /// Waits for the lock.
+    async fn hold(&mut self) -> Result<()> {
+        let mut is_told = false;
+        while self.lock.is_none() {
+            self.lock = self.aside(FileStore::lock).await?.map(Arc::new);
+            if self.lock.is_none() {
+                if !is_told {
+                    tracing::warn!("beat: another beat has {}: this one waits until it ends", self.path.display());
+                }
+                is_told = true;
+                tokio::time::sleep(PATIENCE).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the file holds for these settings; nothing, if there is none or it cannot be understood.
+    fn look(&self) -> Result<Kept> {
+        match fs::read(&self.path) {
+            Ok(bytes) => Ok(parse(&bytes)
+                .filter(|(setting, _)| *setting == self.setting)
+                .map(|(_, kept)| kept)
+                .unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Kept::new()),
+            Err(error) => Err(self.failed("read", error)),
+        }
     }
 
     /// What the file holds; nothing if there is none. One that cannot be understood is put aside under the name `….corrupt`,
@@ -67,8 +117,14 @@ impl FileStore {
             fs::rename(&self.path, &aside).map_err(|error| self.failed("put aside", error))?;
             return Ok(Kept::new());
         };
-        if setting != self.setting {
-            tracing::warn!("Reset: the time zone changed from {} to {}", shown(&setting), shown(&self.setting));
+        if setting.timezone != self.setting.timezone {
+            let (old, new) = (zone(&setting), zone(&self.setting));
+            tracing::warn!("Reset: Timezone changed from {old} to {new}");
+            return Ok(Kept::new());
+        }
+        if setting.enable_utc != self.setting.enable_utc {
+            let (old, new) = (utc(&setting), utc(&self.setting));
+            tracing::warn!("Reset: UTC changed from {old} to {new}");
             return Ok(Kept::new());
         }
         Ok(kept)
@@ -100,7 +156,16 @@ impl FileStore {
 #[async_trait]
 impl Store for FileStore {
     async fn load(&mut self) -> Result<Kept> {
+        self.hold().await?;
         self.aside(FileStore::read).await
+    }
+
+    async fn peek(&mut self) -> Result<Kept> {
+        self.aside(FileStore::look).await
+    }
+
+    fn info(&self) -> Option<String> {
+        Some(self.path.display().to_string())
     }
 
     async fn save(&mut self, kept: &Kept) -> Result<()> {
@@ -125,9 +190,13 @@ fn replace(temporary: &Path, path: &Path, text: &[u8]) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-fn shown(setting: &Setting) -> String {
-    let utc = if setting.enable_utc { "enabled" } else { "disabled" };
-    format!("{} (UTC {utc})", setting.timezone.as_deref().unwrap_or("none"))
+/// As Python shows it.
+fn zone(setting: &Setting) -> String {
+    setting.timezone.as_ref().map_or("None".to_owned(), |name| format!("'{name}'"))
+}
+
+fn utc(setting: &Setting) -> &'static str {
+    if setting.enable_utc { "enabled" } else { "disabled" }
 }
 
 fn to_value(setting: &Setting, kept: &Kept) -> Value {
@@ -193,7 +262,8 @@ mod tests {
             store(&folder, berlin()).save(&kept(count)).await.unwrap();
             assert_eq!(store(&folder, berlin()).load().await.unwrap(), kept(count));
         }
-        assert_eq!(names(&folder), ["celerybeat-schedule.celeriac.json"]);
+        let lock = "celerybeat-schedule.celeriac.json.lock";
+        assert_eq!(names(&folder), ["celerybeat-schedule.celeriac.json", lock]);
     }
 
     #[tokio::test]
@@ -220,8 +290,23 @@ mod tests {
         for length in 0..whole.len() {
             fs::write(store.path(), &whole[..length]).unwrap();
             assert_eq!(store.load().await.unwrap(), Kept::new(), "{length} bytes");
-            assert_eq!(names(&folder), ["celerybeat-schedule.celeriac.json.corrupt"], "{length} bytes");
+            assert!(!store.path().exists(), "{length} bytes");
+            assert_eq!(fs::read(with_suffix(store.path(), ".corrupt")).unwrap(), whole[..length]);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_of_two_beats_has_it_and_the_other_waits() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut first, mut second) = (store(&folder, berlin()), store(&folder, berlin()));
+        first.load().await.unwrap();
+        first.save(&kept(1)).await.unwrap();
+        assert_eq!(second.peek().await.unwrap(), kept(1));
+        let mut waiting = std::pin::pin!(second.load());
+        assert!(tokio::time::timeout(PATIENCE * 5, &mut waiting).await.is_err());
+        first.save(&kept(2)).await.unwrap();
+        drop(first);
+        assert_eq!(waiting.await.unwrap(), kept(2));
     }
 
     #[tokio::test]

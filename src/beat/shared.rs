@@ -225,7 +225,10 @@ impl<'b> SharedBeat<'b> {
     async fn send(&mut self, unsent: Unsent) -> Result<()> {
         let Unsent { name, signature, .. } = &unsent;
         let task = signature.task.clone();
-        tracing::info!("Scheduler: Sending due task {name} ({task})");
+        let logs = self.sender.logs();
+        if !logs {
+            tracing::info!("Scheduler: Sending due task {name} ({task})");
+        }
         let sent = match self.store.claim_of(&unsent) {
             Some((server, claim)) => self.sender.send_claimed(signature.clone(), &server, claim).await,
             None => Ok(false),
@@ -241,6 +244,7 @@ impl<'b> SharedBeat<'b> {
         match sent {
             Ok(id) => tracing::debug!("{task} sent. id->{id}"),
             Err(error) if error.is_connection() => return Err(error),
+            Err(_) if logs => {}
             Err(error) => tracing::error!("Message Error: Couldn't apply scheduled task {name}: {error}"),
         }
         self.store.settle(&unsent).await

@@ -11,6 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::advice;
 use super::autoscale::Bounds;
 use super::banner::Banner;
+use super::beat::Embedded;
 use super::failure::{Code, Failure, say};
 use super::host::{Host, Start};
 use super::log::{self, Level, LogOptions};
@@ -111,7 +112,12 @@ async fn serve(
         say(&banner(&app, pool, &worker, &options, global, arguments).to_string());
     }
     advice::give(app.config(), &options.queues);
-    Ok(supervisor.run(worker).await)
+    let beat = Embedded::start(&app, &arguments.beat)?;
+    let ending = supervisor.run(worker).await;
+    if let Some(beat) = beat {
+        beat.end().await;
+    }
+    Ok(ending)
 }
 
 fn banner<'a>(
@@ -182,7 +188,7 @@ pub(super) fn change_to(folder: &Path) -> Result<()> {
     })
 }
 
-fn hostname() -> String {
+pub(super) fn hostname() -> String {
     hostname::get().map_or_else(|_| "localhost".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 

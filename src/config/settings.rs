@@ -36,6 +36,19 @@ settings! {
         /// The name of the time zone in which times are shown; `None`: UTC.
         timezone: Option<String> = None, OPTIONAL_TEXT;
 
+        /// Where beat keeps what ran last; `-S`.
+        beat_scheduler: String = "celery.beat:PersistentScheduler".to_owned(), TEXT;
+        /// The file in which it does, where it is one; `-s`.
+        beat_schedule_filename: String = "celerybeat-schedule".to_owned(), TEXT;
+        /// How long beat sleeps at most; zero: as long as its store allows.
+        beat_max_loop_interval: Duration = Duration::ZERO, SECONDS;
+        /// How long ago a crontab's run may be that is made up for; `None`: as long as it may be.
+        beat_cron_starting_deadline: Option<Duration> = None, OPTIONAL_SECONDS;
+        /// The file that beat logs to; `None`: standard error.
+        beat_logfile: Option<String> = None, OPTIONAL_TEXT;
+        /// The file with the process id of beat; `None`: none.
+        beat_pidfile: Option<String> = None, OPTIONAL_TEXT;
+
         /// The broker; several, separated by `;`, are tried in turn.
         broker_url: Option<String> = None, URLS;
         /// The broker to consume from, when it is another.
