@@ -37,7 +37,7 @@ def run(options: Options, program: str, app=None) -> int:
     if app is None:
         return 2
     # Celery's own machinery is imported when it is known that there is something to do.
-    from celeriac import check, panel, settings, user_options, worker
+    from celeriac import beat, check, panel, settings, user_options, worker
 
     if options.command in ("inspect", "control") and panel.is_own(options.arguments):
         return celerys([*(["-A", options.app] if options.app else []), *options.arguments])
@@ -61,6 +61,7 @@ def run(options: Options, program: str, app=None) -> int:
             settings.of(app),
             lambda with_defaults: settings.told(app, with_defaults),
             preparation.prepare,
+            beat.Preparation(app, options).begin,
         )
 
     try:

@@ -26,6 +26,9 @@ use crate::time::{Clock, zone};
 use crate::worker::{Worker, WorkerOptions};
 use crate::{Error, ErrorKind, Result};
 
+/// Where the tasks of a program in Rust run.
+const TOKIO: &str = "tokio";
+
 /// Runs the command until the worker has stopped.
 pub(super) fn run(
     mut app: App,
@@ -40,7 +43,7 @@ pub(super) fn run(
     let warnings = settings::gather(app.config_mut(), global, arguments)?;
     let node = NodeName::new(arguments.worker.hostname.as_deref(), &hostname())?;
     let log_options = log_options(&app, global, arguments, &node)?;
-    let pool = host.as_ref().map_or("tokio", |host| host.pool).to_owned();
+    let pool = host.as_ref().map_or(TOKIO, |host| host.pool).to_owned();
     if let Some(host) = host {
         let Some(prepared) = prepare(app, host, &node, &log_options)? else { return Ok(ExitCode::SUCCESS) };
         app = prepared;
@@ -112,7 +115,8 @@ async fn serve(
         say(&banner(&app, pool, &worker, &options, global, arguments).to_string());
     }
     advice::give(app.config(), &options.queues);
-    let beat = Embedded::start(&app, &arguments.beat)?;
+    // A host has a beat of its own.
+    let beat = if pool == TOKIO { Embedded::start(&app, &arguments.beat)? } else { None };
     let ending = supervisor.run(worker).await;
     if let Some(beat) = beat {
         beat.end().await;

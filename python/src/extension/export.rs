@@ -75,7 +75,8 @@ impl Worker {
         settings: &Bound<'_, PyDict>,
         tell: Py<PyAny>,
         prepare: Py<PyAny>,
+        beat: Py<PyAny>,
     ) -> PyResult<u8> {
-        run_with(py, &self.tasks, Command { arguments, name, pool, concurrency }, settings, tell, prepare)
+        run_with(py, &self.tasks, Command { arguments, name, pool, concurrency }, settings, tell, (prepare, beat))
     }
 }

@@ -7,13 +7,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac::cli::{self, Host, Start};
+use celeriac::cli::{self, BeatStart, Host, Start};
 use celeriac::protocol::{Map, Value, json};
 use celeriac::task::{Arguments, Outcome, Pool, Run, Task, TaskContext, TaskOptions};
 use celeriac::{App, Error, ErrorKind, Result};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::beat;
 use super::panel::PythonPanel;
 use super::settings;
 use super::signals::{Signals, Telling};
@@ -52,6 +53,8 @@ impl Task for PythonTask {
 /// `prepare(hostname, loglevel, logfile, no_color, unread)` is called for a worker before it has any thread. It returns
 /// the socket of the nursery, the pool's options, the tasks: `(name, options)`, and who hears of the worker, with the
 /// signals that it listens to; or `None`, if this is not the one who runs this worker.
+///
+/// `beat(scheduler=…, …)` is called for a beat. It returns what is to be sent, or the exit code of a beat that it ran itself.
 #[pyfunction]
 #[expect(clippy::too_many_arguments, reason = "Python names them")]
 pub(super) fn run(
@@ -63,8 +66,9 @@ pub(super) fn run(
     settings: &Bound<'_, PyDict>,
     tell: Py<PyAny>,
     prepare: Py<PyAny>,
+    beat: Py<PyAny>,
 ) -> PyResult<u8> {
-    run_with(py, &[], Command { arguments, name, pool, concurrency }, settings, tell, prepare)
+    run_with(py, &[], Command { arguments, name, pool, concurrency }, settings, tell, (prepare, beat))
 }
 
 /// A command line, and what it is for.
@@ -82,7 +86,7 @@ pub(super) fn run_with(
     command: Command<'_>,
     settings: &Bound<'_, PyDict>,
     tell: Py<PyAny>,
-    prepare: Py<PyAny>,
+    (prepare, beat): (Py<PyAny>, Py<PyAny>),
 ) -> PyResult<u8> {
     let Command { arguments, name, pool, concurrency } = command;
     let mut app = App::new(name).with_settings_told(move |with_defaults| told(&tell, with_defaults));
@@ -99,9 +103,13 @@ pub(super) fn run_with(
             app
         }))
     };
+    let mut beats = |start: &BeatStart| {
+        Python::attach(|py| beat::begin(py, &beat, start).inspect_err(|error| error.print(py)))
+            .map_err(|error| settings::raised(&error))
+    };
     // Only what Rust does runs now; where Python is needed it is asked for.
     let code = py.detach(|| {
-        let host = Host { pool, concurrency, prepare: &mut prepare };
+        let host = Host { pool, concurrency, prepare: &mut prepare, beat: &mut beats };
         cli::run_hosted(app, host, arguments)
     });
     py.detach(|| telling.iter().for_each(Telling::end));

@@ -155,12 +155,15 @@ fn detach() -> Result<ExitCode, Failure> {
 fn log_options(app: &App, global: &GlobalOptions, arguments: &BeatArguments) -> Result<LogOptions> {
     let node = NodeName::new(None, &hostname())?;
     let file = arguments.daemon.logfile.as_ref().or(app.config().beat_logfile.as_ref());
+    // An empty one is none, whatever the settings say.
+    let file = file.filter(|file| !file.is_empty());
     let file = file.map(|file| node.expand(file)).transpose()?.map(PathBuf::from);
     Ok(LogOptions { level: arguments.beat.loglevel, file, no_color: global.no_color, service: app.name().to_owned() })
 }
 
 fn pidfile_name(app: &App, arguments: &BeatArguments) -> Option<String> {
-    arguments.daemon.pidfile.clone().or_else(|| app.config().beat_pidfile.clone())
+    let file = arguments.daemon.pidfile.as_ref().or(app.config().beat_pidfile.as_ref());
+    file.filter(|file| !file.is_empty()).cloned()
 }
 
 fn pidfile(app: &App, arguments: &BeatArguments) -> Result<Option<Pidfile>, Failure> {
