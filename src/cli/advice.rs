@@ -12,7 +12,10 @@ pub(super) fn give(config: &Config, queues: &[QueueDefinition]) {
         );
     }
     if config.read_url().trim_start().starts_with("filesystem:") {
-        tracing::warn!("the broker is filesystem://, which is meant for development and tests, not for production");
+        tracing::warn!(
+            "the broker filesystem:// is for development and for tests: a power cut may cost messages, and each look \
+             through a long queue takes its time; in production take redis:// or amqp://"
+        );
     }
     if config.result_backend.is_none() {
         tracing::info!("results are not kept: no result_backend is set");
