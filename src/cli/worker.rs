@@ -110,7 +110,7 @@ async fn serve(
     if !global.quiet {
         say(&banner(&app, pool, &worker, &options, global, arguments).to_string());
     }
-    advice::give(app.config(), &options.queues);
+    advice::give(app.config(), &options.queues, &worker.backend_uri());
     Ok(supervisor.run(worker).await)
 }
 

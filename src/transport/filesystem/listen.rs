@@ -53,9 +53,15 @@ impl Subscription for FilesystemSubscription {
         tokio::select! {
             biased;
             () = self.link.lost.cancelled() => Err(self.link.is_lost()),
-            heard = self.heard.recv() => heard.ok_or_else(|| {
-                Error::new(ErrorKind::Connection, "nothing is heard at filesystem:// any more")
-            }),
+            heard = self.heard.recv() => match heard {
+                Some(heard) => Ok(heard),
+                // The connection is being closed, and will say so itself.
+                None if self.stop.is_cancelled() => {
+                    self.link.lost.cancelled().await;
+                    Err(self.link.is_lost())
+                }
+                None => Err(Error::new(ErrorKind::Connection, "nothing is heard at filesystem:// any more")),
+            },
         }
     }
 
