@@ -26,6 +26,10 @@ def main(argv: Optional[list[str]] = None) -> int:
         options = split(argv[1:], os.environ)
     except UsageError as error:
         return fail(str(error))
+    if options.command == "quickstart":
+        from celeriac import quickstart
+
+        return quickstart.run(argv[argv.index("quickstart") + 1 :])
     return run(options, argv[0])
 
 
