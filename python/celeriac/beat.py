@@ -63,6 +63,8 @@ class Beating:
         #: The full name of what keeps when each ran.
         self.scheduler = scheduler
         self.service = service
+        #: Whether something is being sent.
+        self.is_busy = False
 
     def entries(self) -> list[tuple[str, tuple, str, list, dict, dict]]:
         schedule = self.service.scheduler.schedule
@@ -91,8 +93,11 @@ class Beating:
         elif "task_id" in signature["options"]:
             options = {**entry.options, "task_id": signature["options"]["task_id"]}
             entry = scheduler.Entry(**{**dict(entry), "options": options})
-        scheduler.sent = None
-        scheduler.apply_entry(entry, producer=scheduler.producer)
+        scheduler.sent, self.is_busy = None, True
+        try:
+            scheduler.apply_entry(entry, producer=self.producer(entry))
+        finally:
+            self.is_busy = False
         entry.total_run_count += 1
         if isinstance(scheduler.sent, Exception):
             cause = scheduler.sent.__cause__ or scheduler.sent.__context__
@@ -100,6 +105,15 @@ class Beating:
                 raise ConnectionError(str(cause))
             raise scheduler.sent
         return str(getattr(scheduler.sent, "id", ""))
+
+
+    def producer(self, entry):
+        """Celery's, once the broker is there."""
+        try:
+            return self.service.scheduler.producer
+        except Exception as error:
+            logger.error("Message Error: Couldn't apply scheduled task %s: %s", entry.name, error)
+            raise ConnectionError(str(error)) from error
 
 
 def told(schedule) -> tuple:
@@ -123,6 +137,11 @@ class Preparation:
         self.app = app
         self.options = options
         self.embedded = embedded
+        self.beating: Optional[Beating] = None
+
+    def leaves_threads(self) -> bool:
+        """Whether something is still being sent, to a broker that is away."""
+        return self.beating is not None and self.beating.is_busy
 
     def begin(self, **start) -> Any:
         """What is to be sent, or the exit code of Celery's own beat, which runs here if nothing of ours can do it."""
@@ -140,7 +159,8 @@ class Preparation:
             if self.embedded:
                 signals.beat_embedded_init.send(sender=service)
             platforms.set_process_title("celery beat", info=" ".join(sys.argv[1:]))
-        return Beating(self.app, full, service)
+        self.beating = Beating(self.app, full, service)
+        return self.beating
 
     def become_daemon(self, start: dict[str, Any]) -> None:
         """Leaves the terminal or the user behind, where that is wanted (celery/bin/beat.py)."""
