@@ -204,7 +204,7 @@ fn periodic() -> celeriac::Result<Vec<Entry>> {
         return Ok(Vec::new());
     };
     Ok(vec![
-        Entry::new("tick", Interval::from_seconds(1.0)?, append::s(path.clone(), "tick", 0.0)),
+        Entry::new("tick", Interval::from_seconds(1.0)?, append::s(path.clone(), "tick")),
         Entry::new("by name", Crontab::parse("30 4 * * *")?, signature("rust.append", args![path, "by name"])),
     ])
 }

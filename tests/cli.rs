@@ -53,7 +53,6 @@ fn mistakes() {
     let rows: &[&[&str]] = &[
         &["--loud"],
         &["wrker"],
-        &["beat", "-S", "shop.beat:Scheduler"],
         &["beat", "--dry-run"],
         &["beat", "--dry-run", "--until", "tomorrow"],
         &["beat", "--enable-remote-control"],

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from datetime import datetime, timedelta, timezone
 from typing import Any, Optional
@@ -201,8 +202,10 @@ class Preparation:
 class Embedded:
     """The beat of a worker: a process that ends with it."""
 
-    def __init__(self, pid: int):
+    def __init__(self, pid: int, line: int):
         self.pid = pid
+        #: Its other end closes when the worker is gone, or another program runs in its place.
+        self.line = line
 
     def end(self) -> None:
         """Has it keep what ran last, and end; waits for that."""
@@ -222,15 +225,19 @@ class Embedded:
 
 def embed(app, options: Options, loglevel: str, logfile: Optional[str], no_color: bool) -> Embedded:
     """Begins a worker's beat, before the worker has any thread."""
-    parent, pid = os.getpid(), os.fork()
+    (end, line), parent = os.pipe(), os.getpid()
+    pid = os.fork()
     if pid:
-        return Embedded(pid)
+        os.close(end)
+        return Embedded(pid, line)
     code = 1
     try:
+        os.close(line)
         platforms.set_pdeathsig("SIGKILL")
         if os.getppid() != parent:
             # The worker died before this could be tied to it.
             os._exit(code)
+        threading.Thread(target=leave, args=(end,), daemon=True).start()
         code = serve(app, options, loglevel, logfile, no_color)
     except BaseException:
         logger.critical("beat raised exception", exc_info=True)
@@ -238,6 +245,13 @@ def embed(app, options: Options, loglevel: str, logfile: Optional[str], no_color
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def leave(end: int) -> None:
+    """Ends this process when nobody has the other end any more."""
+    while os.read(end, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def serve(app, options: Options, loglevel: str, logfile: Optional[str], no_color: bool) -> int:

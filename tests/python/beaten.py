@@ -8,6 +8,12 @@ from celery import Celery, signals
 from celery.beat import BeatLazyFunc, Scheduler
 from celery.schedules import crontab, schedule
 
+if os.environ.get("BEATEN_SENTRY"):
+    import sentry_sdk
+    from sentry_sdk.integrations.celery import CeleryIntegration
+
+    sentry_sdk.init("http://key@127.0.0.1:9/1", integrations=[CeleryIntegration(monitor_beat_tasks=True)], shutdown_timeout=0)
+
 app = Celery("beaten", broker=os.environ["BEATEN_BROKER"], backend=os.environ.get("BEATEN_RESULTS"))
 app.conf.update(
     task_default_queue=os.environ["BEATEN_QUEUE"],

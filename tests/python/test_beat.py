@@ -64,6 +64,13 @@ class Project:
     def counts(self):
         return collections.Counter(run["words"][0] for run in self.noted())
 
+    def keep(self, **ago):
+        """Writes down that entries ran so long ago."""
+        now = datetime.datetime.now(datetime.timezone.utc)
+        entries = {name: {"last_run_at": f"{now - since:%Y-%m-%dT%H:%M:%SZ}", "total_run_count": 0} for name, since in ago.items()}
+        content = {"celeriac-beat": 1, "timezone": "Europe/Berlin", "enable_utc": True, "entries": entries}
+        (self.folder / OURS).write_text(json.dumps(content))
+
     def kept(self):
         return json.loads((self.folder / OURS).read_text())["entries"]
 
@@ -112,6 +119,17 @@ def test_it_sends_what_stock_sends(run, project, server):
     server.broker.delete(given.queue)
 
 
+def test_sentry_watches_what_beat_sends(project, server):
+    """Its integration replaces what Celery's beat sends an entry with."""
+    given = project(nightly=note("hour", "nightly")).with_(BEATEN_SENTRY="1")
+    given.keep(nightly=datetime.timedelta(hours=2))
+    beat = given.beat()
+    _, sent = headers(server, given.queue)
+    assert sent["sentry-monitor-slug"] == "nightly", sent
+    assert beat.stop() == 0
+    server.broker.delete(given.queue)
+
+
 def test_a_stock_worker_runs_it_and_the_log_is_celerys(project):
     given = project(tick=note("second", "tick"), half=note("half", "half"))
     worker = given.worker(run=stock)
@@ -144,21 +162,14 @@ def test_a_restart_keeps_when_each_ran(project, server):
 
 
 def test_what_was_missed_is_sent_once(project, server):
-    given = project(minutely=note("hour", "late"))
-    beat = given.beat()
-    beat.output.wait_for("beat: Starting")
-    assert beat.stop() == 0
-    file = given.folder / OURS
-    content = json.loads(file.read_text())
-    past = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=3)
-    content["entries"]["minutely"]["last_run_at"] = past.isoformat().replace("+00:00", "Z")
-    file.write_text(json.dumps(content))
+    given = project(hourly=note("hour", "late"))
+    given.keep(hourly=datetime.timedelta(days=3))
     beat = given.beat()
     server.take(given.queue)
     beat.output.wait_for("Waking up in")
     assert beat.stop() == 0
     assert server.length(given.queue) == 0
-    assert given.kept()["minutely"]["total_run_count"] == 1
+    assert given.kept()["hourly"]["total_run_count"] == 1
 
 
 def test_a_broken_file_is_put_aside_and_another_zone_begins_anew(project, server):
@@ -233,6 +244,18 @@ def test_two_workers_with_a_beat_send_once(project):
     total = given.kept()["tick"]["total_run_count"]
     assert len(given.noted()) <= total
     assert len({run["id"] for run in given.noted()}) == len(given.noted())
+
+
+def test_a_worker_that_begins_again_has_one_beat(project):
+    given = project(tick=note("second", "tick"))
+    worker = given.worker("-B", "-s", str(given.folder / FILE))
+    former = child(worker.pid)
+    worker.output.wait_for("Sending due task tick")
+    since = worker.output.mark()
+    os.kill(worker.pid, signal.SIGHUP)
+    worker.output.wait_for(r"(?s)ready\..*Sending due task tick", since=since)
+    eventually(lambda: not is_alive(former), "the former beat is gone")
+    assert worker.stop() == 0
 
 
 def child(pid):
