@@ -14,6 +14,7 @@ from typing import Any, Optional
 
 from celery import beat, platforms, schedules, signals
 from celery.utils.log import LOG_LEVELS, get_logger
+from kombu.exceptions import OperationalError
 
 from celeriac import _celeriac, stores
 from celeriac.options import Options
@@ -96,6 +97,9 @@ class Beating:
         scheduler.apply_entry(entry, producer=scheduler.producer)
         entry.total_run_count += 1
         if isinstance(scheduler.sent, Exception):
+            cause = scheduler.sent.__cause__ or scheduler.sent.__context__
+            if isinstance(cause, (OSError, OperationalError)):
+                raise ConnectionError(str(cause))
             raise scheduler.sent
         return str(getattr(scheduler.sent, "id", ""))
 
@@ -143,9 +147,9 @@ class Preparation:
     def become_daemon(self, start: dict[str, Any]) -> None:
         """Leaves the terminal or the user behind, where that is wanted (celery/bin/beat.py)."""
         conf, options = self.app.conf, self.options
-        uid, gid = options.uid or conf.beat_uid, options.gid or conf.beat_gid
+        uid, gid = options.uid or conf.get("beat_uid"), options.gid or conf.get("beat_gid")
         if options.detach:
-            umask = options.umask or conf.beat_umask
+            umask = options.umask or conf.get("beat_umask")
             platforms.detached(start["logfile"], start["pidfile"], uid, gid, umask, os.getcwd()).open()
         else:
             platforms.maybe_drop_privileges(uid=uid, gid=gid)

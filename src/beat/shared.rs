@@ -242,9 +242,9 @@ impl<'b> SharedBeat<'b> {
             Err(error) => Err(error),
         };
         match sent {
-            Ok(id) => tracing::debug!("{task} sent. id->{id}"),
             Err(error) if error.is_connection() => return Err(error),
-            Err(_) if logs => {}
+            _ if logs => {}
+            Ok(id) => tracing::debug!("{task} sent. id->{id}"),
             Err(error) => tracing::error!("Message Error: Couldn't apply scheduled task {name}: {error}"),
         }
         self.store.settle(&unsent).await

@@ -12,7 +12,7 @@ use celeriac::schedule::{Ask, Asked, Clocked, Cronspec, Crontab, Due, Event, Fie
 use celeriac::{Error, ErrorKind, Result};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyConnectionError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
@@ -162,7 +162,10 @@ impl Sender for PythonSender {
             Python::attach(|py| beating.bind(py).call_method1("send", (name, task, given))?.extract::<String>())
         });
         let sent = sent.await.map_err(|error| Error::new(ErrorKind::Io, "send a periodic task").with_source(error))?;
-        sent.map_err(|error| raised(&error))
+        sent.map_err(|error| match Python::attach(|py| error.is_instance_of::<PyConnectionError>(py)) {
+            true => Error::new(ErrorKind::Connection, "send a periodic task").with_source(error),
+            false => raised(&error),
+        })
     }
 
     fn logs(&self) -> bool {
