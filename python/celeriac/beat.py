@@ -59,8 +59,10 @@ class Service(beat.Service):
 class Beating:
     """What is to be sent, for Rust."""
 
-    def __init__(self, app, scheduler: str, service: Service):
+    def __init__(self, app, scheduler: str, service: Service, store: Any = None):
         self.app = app
+        #: What has the entries and keeps when each ran, if Python has that.
+        self.store = store
         #: The full name of what keeps when each ran.
         self.scheduler = scheduler
         self.service = service
@@ -68,7 +70,7 @@ class Beating:
         self.is_busy = False
 
     def entries(self) -> list[tuple[str, tuple, str, list, dict, dict]]:
-        schedule = self.service.scheduler.schedule
+        schedule = {} if self.store else self.service.scheduler.schedule
         return [
             (name, told(entry.schedule), entry.task, list(entry.args or ()), dict(entry.kwargs or {}), entry.options or {})
             for name, entry in schedule.items()
@@ -85,7 +87,7 @@ class Beating:
     def send(self, name: Optional[str], task: str, given: str) -> str:
         """Sends the entry of that name, or else the task that is given; returns its id."""
         scheduler, signature = self.service.scheduler, json.loads(given)
-        entry = scheduler.schedule.get(name)
+        entry = self.store.entry(name) if self.store else scheduler.schedule.get(name)
         if entry is None:
             entry = scheduler.Entry(
                 name=name or task, task=task, schedule=0, args=signature["args"], kwargs=signature["kwargs"],
@@ -106,7 +108,6 @@ class Beating:
                 raise ConnectionError(str(cause))
             raise scheduler.sent
         return str(getattr(scheduler.sent, "id", ""))
-
 
     def producer(self, entry):
         """Celery's, once the broker is there."""
@@ -146,7 +147,7 @@ class Preparation:
 
     def begin(self, **start) -> Any:
         """What is to be sent, or the exit code of Celery's own beat, which runs here if nothing of ours can do it."""
-        full, _ = stores.choose(self.app, start["scheduler"])
+        full, make = stores.choose(start["scheduler"])
         if not self.embedded and not start["dry_run"]:
             self.become_daemon(start)
         self.app.loader.init_worker()
@@ -160,7 +161,7 @@ class Preparation:
             if self.embedded:
                 signals.beat_embedded_init.send(sender=service)
             platforms.set_process_title("celery beat", info=" ".join(sys.argv[1:]))
-        self.beating = Beating(self.app, full, service)
+        self.beating = Beating(self.app, full, service, make(self.app, start["dry_run"]) if make else None)
         return self.beating
 
     def become_daemon(self, start: dict[str, Any]) -> None:

@@ -35,6 +35,16 @@ pub trait Store: Send {
     /// `Io` and the like: it cannot be written. What was kept before still is.
     async fn save(&mut self, kept: &Kept) -> Result<()>;
 
+    /// Keeps a run before it is sent, and says whether it may be: not, where another beat has it. `kept` is all that is to be
+    /// kept, this run among it. What cannot be kept is sent nevertheless: tasks that no longer run would be worse than one
+    /// that runs again after a crash.
+    async fn claim(&mut self, sending: &Sending, kept: &Kept) -> bool {
+        if let Err(error) = self.save(kept).await {
+            tracing::error!("beat: Cannot keep that {} was sent: {error}", sending.name);
+        }
+        true
+    }
+
     /// What was kept, for who only wants to know: nothing is taken over or changed.
     ///
     /// # Errors
@@ -82,6 +92,10 @@ impl Store for Box<dyn Store> {
         (**self).save(kept).await
     }
 
+    async fn claim(&mut self, sending: &Sending, kept: &Kept) -> bool {
+        (**self).claim(sending, kept).await
+    }
+
     async fn peek(&mut self) -> Result<Kept> {
         (**self).peek().await
     }
@@ -113,11 +127,6 @@ pub trait Sender: Send {
     /// It was not sent, after as many tries as the settings allow.
     async fn send(&mut self, signature: Signature) -> Result<String>;
 
-    /// Whether it writes to the log what it sends, and what it cannot send.
-    fn logs(&self) -> bool {
-        false
-    }
-
     /// Sends a task and takes its claim, which stands at `server`, away in the same instant; sends nothing if the claim is
     /// gone, as whoever took it has sent the task. Says whether it does so: if not, nothing was sent.
     ///
@@ -127,6 +136,11 @@ pub trait Sender: Send {
     async fn send_claimed(&mut self, _signature: Signature, _server: &str, _claim: Claim) -> Result<bool> {
         Ok(false)
     }
+
+    /// Whether it writes to the log what it sends, and what it cannot send.
+    fn logs(&self) -> bool {
+        false
+    }
 }
 
 #[async_trait]
@@ -135,12 +149,12 @@ impl Sender for Box<dyn Sender> {
         (**self).send(signature).await
     }
 
-    fn logs(&self) -> bool {
-        (**self).logs()
-    }
-
     async fn send_claimed(&mut self, signature: Signature, server: &str, claim: Claim) -> Result<bool> {
         (**self).send_claimed(signature, server, claim).await
+    }
+
+    fn logs(&self) -> bool {
+        (**self).logs()
     }
 }
 
@@ -207,14 +221,13 @@ impl<S: Store, P: Sender> Beat<S, P> {
         }
     }
 
-    /// Keeps the run, and then sends. What cannot be kept is sent nevertheless: tasks that no longer run would be worse than
-    /// one that runs again after a crash. What cannot be sent is due again when its schedule says.
+    /// Keeps the run, and then sends. What cannot be sent is due again when its schedule says.
     async fn send(&mut self, sending: Sending) {
+        if !self.store.claim(&sending, self.scheduler.kept()).await {
+            return tracing::debug!("beat: {} is another's to send.", sending.name);
+        }
         let Sending { name, signature, .. } = sending;
         let task = signature.task.clone();
-        if let Err(error) = self.store.save(self.scheduler.kept()).await {
-            tracing::error!("beat: Cannot keep that {name} was sent: {error}");
-        }
         let logs = self.sender.logs();
         if !logs {
             tracing::info!("Scheduler: Sending due task {name} ({task})");

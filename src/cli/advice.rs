@@ -11,6 +11,9 @@ pub(super) fn give(config: &Config, queues: &[QueueDefinition]) {
             config.task_default_queue
         );
     }
+    if config.read_url().trim_start().starts_with("filesystem:") {
+        tracing::warn!("the broker is filesystem://, which is meant for development and tests, not for production");
+    }
     if config.result_backend.is_none() {
         tracing::info!("results are not kept: no result_backend is set");
     }

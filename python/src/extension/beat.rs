@@ -8,13 +8,15 @@ use celeriac::Entry;
 use celeriac::beat::Sender;
 use celeriac::cli::{BeatStart, Beating, Hosted};
 use celeriac::protocol::{Map, Signature, Value, json};
-use celeriac::schedule::{Ask, Asked, Cronspec, Crontab, Due, Event, Fields, Interval, Schedule, Solar};
+use celeriac::schedule::{Ask, Asked, Clocked, Cronspec, Crontab, Due, Event, Fields, Interval, Schedule, Solar};
 use celeriac::{Error, ErrorKind, Result};
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use pyo3::exceptions::{PyConnectionError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
+use super::beat_store::PythonStore;
 use super::settings::raised;
 use super::values::value_of;
 
@@ -46,15 +48,16 @@ pub(super) fn begin(py: Python<'_>, begin: &Py<PyAny>, start: &BeatStart) -> PyR
     let beating: Arc<Py<PyAny>> = Arc::new(begun.clone().unbind());
     let entries = begun.call_method0("entries")?.try_iter()?;
     let entries = entries.map(|entry| entry_of(&entry?, &beating)).collect::<PyResult<Vec<_>>>()?;
-    let sender = Box::new(PythonSender(beating));
     let scheduler = begun.getattr("scheduler")?.extract()?;
-    Ok(Hosted::Beats(Beating { entries, sender, store: None, scheduler: Some(scheduler) }))
+    let store = PythonStore::of(&begun.getattr("store")?, &beating)?;
+    let sender = Box::new(PythonSender(beating));
+    Ok(Hosted::Beats(Beating { entries, sender, store, scheduler: Some(scheduler) }))
 }
 
 /// Name, schedule, task, positional and keyword arguments, options.
 type Told<'py> = (String, Bound<'py, PyTuple>, String, Bound<'py, PyAny>, Bound<'py, PyAny>, Bound<'py, PyAny>);
 
-fn entry_of(told: &Bound<'_, PyAny>, beating: &Arc<Py<PyAny>>) -> PyResult<Entry> {
+pub(super) fn entry_of(told: &Bound<'_, PyAny>, beating: &Arc<Py<PyAny>>) -> PyResult<Entry> {
     let (name, schedule, task, args, kwargs, options): Told<'_> = told.extract()?;
     // What only Python can hold stays there: the entry is sent by its name.
     let args = value_of(&args).ok().and_then(Value::into_list).unwrap_or_default();
@@ -66,7 +69,7 @@ fn entry_of(told: &Bound<'_, PyAny>, beating: &Arc<Py<PyAny>>) -> PyResult<Entry
     Ok(Entry { name, schedule, signature })
 }
 
-fn schedule_of(told: &Bound<'_, PyTuple>, name: &str, beating: &Arc<Py<PyAny>>) -> PyResult<Schedule> {
+pub(super) fn schedule_of(told: &Bound<'_, PyTuple>, name: &str, beating: &Arc<Py<PyAny>>) -> PyResult<Schedule> {
     let refused = |error: Error| PyValueError::new_err(format!("{name}: {error}"));
     Ok(match told.get_item(0)?.extract::<String>()?.as_str() {
         "interval" => {
@@ -82,15 +85,33 @@ fn schedule_of(told: &Bound<'_, PyTuple>, name: &str, beating: &Arc<Py<PyAny>>) 
                 day_of_month: field(4)?,
                 month_of_year: field(5)?,
             };
-            Crontab::new(fields).map_err(refused)?.into()
+            let crontab = Crontab::new(fields).map_err(refused)?;
+            match told.get_item(6) {
+                Ok(zone) => crontab.in_zone(zone_of(&zone)?).into(),
+                Err(_) => crontab.into(),
+            }
         }
         "solar" => {
             let (_, event, latitude, longitude): (String, String, f64, f64) = told.extract()?;
             let event = Event::named(&event).map_err(refused)?;
             Solar::new(event, latitude, longitude).map_err(refused)?.into()
         }
+        "clocked" => {
+            let (_, microseconds): (String, i64) = told.extract()?;
+            Clocked { clocked_time: instant(microseconds)? }.into()
+        }
         _ => Asked(Arc::new(PythonSchedule { name: name.to_owned(), beating: Arc::clone(beating) })).into(),
     })
+}
+
+/// A zone by its name.
+fn zone_of(name: &Bound<'_, PyAny>) -> PyResult<TimeZone> {
+    TimeZone::get(&name.extract::<String>()?).map_err(|error| PyValueError::new_err(error.to_string()))
+}
+
+/// So many microseconds after 1970.
+pub(super) fn instant(microseconds: i64) -> PyResult<Timestamp> {
+    Timestamp::from_microsecond(microseconds).map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
 fn cronspec(field: &Bound<'_, PyAny>) -> PyResult<Cronspec> {

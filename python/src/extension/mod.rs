@@ -2,6 +2,7 @@
 //! rest, nothing more.
 
 mod beat;
+mod beat_store;
 mod call;
 mod channel;
 mod export;

@@ -115,6 +115,10 @@ impl Store for RedisStore {
         Ok(())
     }
 
+    async fn peek(&mut self) -> Result<Kept> {
+        Ok(self.find().await?.kept)
+    }
+
     fn info(&self) -> Option<String> {
         Some(format!("{} ({}…)", self.caller.uri(), self.keys.lease.trim_end_matches("lease")))
     }
