@@ -52,8 +52,6 @@ class Preparation:
         self.signals: Optional[parent.Signals] = None
         #: The process that sends periodic tasks, if this worker has one.
         self.beat: Optional[beat.Embedded] = None
-        #: What begins a beat, if this is no worker but one.
-        self.beats: Optional[beat.Preparation] = None
         #: What has the pool's processes replaced, if there are some.
         self.renewal: Optional[renewal.Renewal] = None
         #: The project's commands, once the worker can have some.
@@ -207,9 +205,8 @@ class Preparation:
             self.signals = None
 
     def leaves_threads(self) -> bool:
-        """Whether a task, or a command, still runs in this process, or is sent from it."""
+        """Whether a task, or a command, still runs in this process."""
         is_busy = self.panel is not None and self.panel.is_busy()
-        is_busy = is_busy or (self.beats is not None and self.beats.leaves_threads())
         return is_busy or (self.threads is not None and self.threads.is_left())
 
     def end_nursery(self) -> None:

@@ -124,7 +124,7 @@ async fn serve(
     if !global.quiet {
         say(&banner(&app, pool, &worker, &options, global, arguments).to_string());
     }
-    advice::give(app.config(), &options.queues);
+    advice::give(app.config(), &options.queues, &worker.backend_uri());
     // A host has a beat of its own.
     let beat = if pool == TOKIO { Embedded::start(&app, &arguments.beat)? } else { None };
     let ending = supervisor.run(worker).await;
