@@ -4,6 +4,8 @@
 
 mod support;
 
+#[path = "transport_conformance/folders.rs"]
+mod folders;
 #[path = "transport_conformance/harness.rs"]
 mod harness;
 #[path = "transport_conformance/listening.rs"]

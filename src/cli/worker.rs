@@ -55,6 +55,10 @@ pub(super) fn run(
         };
         app = prepared;
         settings::insist(app.config_mut(), global, arguments)?;
+        if app.keeper().is_some() {
+            // The host keeps the results where the environment says, which is nowhere that we know.
+            app.config_mut().result_backend = None;
+        }
         if pool == "solo" {
             // As in Celery, whatever was asked for.
             app.config_mut().worker_concurrency = Some(1);
@@ -124,7 +128,7 @@ async fn serve(
     if !global.quiet {
         say(&banner(&app, pool, &worker, &options, global, arguments).to_string());
     }
-    advice::give(app.config(), &options.queues);
+    advice::give(app.config(), &options.queues, &worker.backend_uri());
     // A host has a beat of its own.
     let beat = if pool == TOKIO { Embedded::start(&app, &arguments.beat)? } else { None };
     let ending = supervisor.run(worker).await;

@@ -11,7 +11,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::browse::FilesystemBrowser;
+use super::complaints::Complaints;
+use super::look::after_the_dead;
 use super::publish::{Aim, publish, purge};
+use super::tables::Kept;
 use super::waiting::Waiting;
 use super::watch::{self, Notices};
 use super::{Shared, consumer, listen, notes, tables};
@@ -39,6 +42,9 @@ pub(super) struct Link {
     pub(super) lost: CancellationToken,
     /// Asks for a look through the folder.
     pub(super) look: Notify,
+    /// What it has bound.
+    pub(super) kept: Kept,
+    pub(super) complaints: Complaints,
     reason: Mutex<Option<String>>,
 }
 
@@ -59,11 +65,18 @@ impl Link {
         self: &Arc<Self>,
         work: impl FnOnce(&Arc<Shared>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        self.work_as(|link| work(&link.shared)).await
+    }
+
+    async fn work_as<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Link) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         if self.lost.is_cancelled() {
             return Err(self.is_lost());
         }
-        let shared = Arc::clone(&self.shared);
-        let done = spawn_blocking(move || work(&shared)).await.map_err(|_| self.is_lost())?;
+        let link = Arc::clone(self);
+        let done = spawn_blocking(move || work(&link)).await.map_err(|_| self.is_lost())?;
         if let Err(error) = &done
             && error.is_connection()
         {
@@ -76,11 +89,15 @@ impl Link {
 impl FilesystemConnection {
     pub(super) async fn open(shared: Arc<Shared>) -> Result<Self> {
         let (waiting, lost) = (Waiting::default(), CancellationToken::new());
-        let link = Arc::new(Link { shared, waiting, lost, look: Notify::new(), reason: Mutex::default() });
-        link.work(|shared| {
-            shared.incoming.check()?;
-            shared.outgoing.check()?;
-            shared.incoming.own().map(drop)
+        let (look, kept, complaints) = (Notify::new(), Kept::default(), Complaints::default());
+        let link = Arc::new(Link { shared, waiting, lost, look, kept, complaints, reason: Mutex::default() });
+        link.work_as(|link| {
+            link.shared.incoming.check()?;
+            link.shared.outgoing.check()?;
+            link.shared.incoming.own()?;
+            // One of them may have had our name, and be bound as we will be.
+            after_the_dead(link);
+            Ok(())
         })
         .await?;
         let notices = Notices::of(link.shared.incoming.path());
@@ -116,10 +133,10 @@ impl Connection for FilesystemConnection {
     async fn declare(&self, queues: &[Queue]) -> Result<()> {
         let queues = queues.to_vec();
         self.link
-            .work(move |shared| {
+            .work_as(move |link| {
                 for queue in queues.iter().filter(|queue| !queue.exchange.is_empty()) {
-                    shared.know(queue);
-                    tables::bind(&shared.options.control_folder, &queue.exchange, &Binding::of(queue))?;
+                    link.shared.know(queue);
+                    link.kept.bind(&link.shared.options.control_folder, &queue.exchange, &Binding::of(queue))?;
                 }
                 Ok(())
             })

@@ -8,14 +8,18 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::Link;
-use super::files::{failed, open_whole, read_all};
+use super::files::{failed, read_all};
 use super::ledger::Held;
 use super::names::FileName;
+use super::open::{open, set_aside};
 use super::own::claim;
+use super::settle;
 use crate::Result;
 use crate::protocol::envelope;
 use crate::transport::cycle::Cycle;
-use crate::transport::{Consumer, Delivery, Prefetch, Queue, QueueName, QueueOrder, Settler, Undecodable};
+use crate::transport::{
+    Consumer, Delivery, Prefetch, Queue, QueueName, QueueOrder, Settlement, Settler, Tag, Undecodable,
+};
 
 /// The most that one call hands over.
 const BATCH: usize = 100;
@@ -24,7 +28,7 @@ pub(super) struct FilesystemConsumer {
     link: Arc<Link>,
     batches: mpsc::Receiver<Vec<Delivery>>,
     /// What the driver is to take from.
-    wanted: watch::Sender<Vec<QueueName>>,
+    wanted: watch::Sender<Vec<Queue>>,
     /// Ends the driver.
     stop: CancellationToken,
 }
@@ -39,7 +43,7 @@ impl Consumer for FilesystemConsumer {
                 batch = self.batches.recv() => batch.ok_or_else(|| self.link.is_lost())?,
             };
             // What of it is consumed no more goes back.
-            batch.retain(|delivery| self.wanted.borrow().contains(delivery.queue()));
+            batch.retain(|delivery| self.wanted.borrow().iter().any(|queue| queue.name == *delivery.queue()));
             if !batch.is_empty() {
                 return Ok(batch);
             }
@@ -50,7 +54,7 @@ impl Consumer for FilesystemConsumer {
         if self.link.lost.is_cancelled() {
             return Err(self.link.is_lost());
         }
-        self.wanted.send_replace(queues.iter().map(|queue| queue.name.clone()).collect());
+        self.wanted.send_replace(queues.to_vec());
         self.link.look.notify_one();
         Ok(())
     }
@@ -69,12 +73,11 @@ pub(super) fn start(
     prefetch: Arc<Prefetch>,
     stop: CancellationToken,
 ) -> (FilesystemConsumer, JoinHandle<()>) {
-    let names: Vec<_> = queues.iter().map(|queue| queue.name.clone()).collect();
     let (handed, batches) = mpsc::channel(1);
-    let (wanted, changed) = watch::channel(names.clone());
+    let (wanted, changed) = watch::channel(queues.to_vec());
     let driver = Driver {
         link: Arc::clone(link),
-        cycle: Cycle::new(names, QueueOrder::RoundRobin),
+        cycle: Cycle::new(names(queues), QueueOrder::RoundRobin),
         prefetch,
         wanted: changed,
         handed,
@@ -85,11 +88,15 @@ pub(super) fn start(
     (consumer, tokio::spawn(driver.run()))
 }
 
+fn names(queues: &[Queue]) -> impl Iterator<Item = QueueName> {
+    queues.iter().map(|queue| queue.name.clone())
+}
+
 struct Driver {
     link: Arc<Link>,
     cycle: Cycle,
     prefetch: Arc<Prefetch>,
-    wanted: watch::Receiver<Vec<QueueName>>,
+    wanted: watch::Receiver<Vec<Queue>>,
     handed: mpsc::Sender<Vec<Delivery>>,
     stop: CancellationToken,
 }
@@ -106,7 +113,7 @@ impl Driver {
             changes.borrow_and_update();
             if self.wanted.has_changed().unwrap_or(false) {
                 let wanted = self.wanted.borrow_and_update().clone();
-                self.cycle.change(wanted);
+                self.cycle.change(names(&wanted));
             }
             let Some(deliveries) = self.take(room).await else { return };
             if !deliveries.is_empty() {
@@ -129,8 +136,9 @@ impl Driver {
     /// Claims what there is and fits; `None`: the connection is lost.
     async fn take(&mut self, room: usize) -> Option<Vec<Delivery>> {
         let (link, mut cycle, prefetch) = (Arc::clone(&self.link), self.cycle.clone(), Arc::clone(&self.prefetch));
+        let unacknowledged: Vec<_> = names_without_ack(&self.wanted.borrow());
         let taking = tokio::task::spawn_blocking(move || {
-            let taken = take(&link, &mut cycle, &prefetch, room);
+            let taken = take(&link, &mut cycle, &prefetch, room, &unacknowledged);
             (taken, cycle)
         });
         let (taken, cycle) = taking.await.ok()?;
@@ -145,7 +153,18 @@ impl Driver {
     }
 }
 
-fn take(link: &Link, cycle: &mut Cycle, prefetch: &Arc<Prefetch>, room: usize) -> Result<Vec<Delivery>> {
+/// The queues whose messages are done with as they are taken.
+fn names_without_ack(queues: &[Queue]) -> Vec<QueueName> {
+    queues.iter().filter(|queue| queue.no_ack).map(|queue| queue.name.clone()).collect()
+}
+
+fn take(
+    link: &Link,
+    cycle: &mut Cycle,
+    prefetch: &Arc<Prefetch>,
+    room: usize,
+    unacknowledged: &[QueueName],
+) -> Result<Vec<Delivery>> {
     let mut deliveries = Vec::new();
     while deliveries.len() < room
         && let Some((queue, name)) = link.waiting.next(cycle.queues())
@@ -154,25 +173,32 @@ fn take(link: &Link, cycle: &mut Cycle, prefetch: &Arc<Prefetch>, room: usize) -
         cycle.used(&queue);
         let message = envelope::parse(&raw);
         let message = message.map_err(|error| Undecodable { reason: error.to_string(), raw: raw.into() });
-        let ledger = &link.shared.ledger;
-        let tag = ledger.hold(held);
-        deliveries.push(Delivery::new(message, queue, tag, Arc::clone(ledger) as Arc<dyn Settler>, prefetch.take()));
+        let (tag, settler): (_, Arc<dyn Settler>) = match unacknowledged.contains(&queue) {
+            true => (done_with(link, &held)?, Arc::new(Done)),
+            false => (link.shared.ledger.hold(held), Arc::clone(&link.shared.ledger) as _),
+        };
+        deliveries.push(Delivery::new(message, queue, tag, settler, prefetch.take()));
     }
     Ok(deliveries)
+}
+
+/// Nobody will settle it.
+fn done_with(link: &Link, held: &Held) -> Result<Tag> {
+    settle::carry_out(&link.shared, held, &Settlement::Ack)?;
+    Ok(Tag(0))
+}
+
+/// What is done with is settled already.
+struct Done;
+
+impl Settler for Done {
+    fn settle(&self, _tag: Tag, _settlement: Settlement) {}
 }
 
 /// Claims a message and reads it. `None`: it is not whole yet, or somebody else has it, or it cannot be read.
 fn take_one(link: &Link, name: FileName) -> Result<Option<(Held, Vec<u8>)>> {
     let folder = &link.shared.incoming;
-    let path = folder.file(&name);
-    let mut file = match open_whole(&path, &link.shared.clock) {
-        Ok(Some(file)) => file,
-        Ok(None) => return Ok(None),
-        Err(error) => {
-            tracing::warn!("cannot read the message {}: {error}", path.display());
-            return Ok(None);
-        }
-    };
+    let Some(mut file) = open(link, &name) else { return Ok(None) };
     let own = folder.own()?;
     let refused = |error| failed("cannot take messages out of the folder", folder.path(), error);
     if claim(folder, &own, &name).map_err(refused)?.is_none() {
@@ -182,8 +208,7 @@ fn take_one(link: &Link, name: FileName) -> Result<Option<(Held, Vec<u8>)>> {
     match read_all(&mut file) {
         Ok(raw) => Ok(Some((held, raw))),
         Err(error) => {
-            tracing::warn!("cannot read the message {}: {error}", path.display());
-            let _ = super::files::move_to(&held.own.claim(&held.name), &path);
+            set_aside(link, &held.name, &held.own.claim(&held.name), &error.to_string());
             Ok(None)
         }
     }

@@ -57,7 +57,7 @@ fn was_there(done: io::Result<()>) -> io::Result<bool> {
 }
 
 /// Opens a message that somebody else may still be writing: Kombu makes the file, locks it, writes it and unlocks it.
-/// `None`: it is not whole yet, or it is gone.
+/// `None`: it is not whole yet, or it is gone. What is no file is an error.
 pub(super) fn open_whole(path: &Path, clock: &Clock) -> io::Result<Option<File>> {
     // What only looks like a message, such as a pipe, must not keep us waiting.
     let opened = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path);
@@ -67,7 +67,10 @@ pub(super) fn open_whole(path: &Path, clock: &Clock) -> io::Result<Option<File>>
         Err(error) => return Err(error),
     };
     let found = file.metadata()?;
-    if !found.is_file() || !try_lock(&file, FlockOperation::NonBlockingLockShared)? {
+    if !found.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    if !try_lock(&file, FlockOperation::NonBlockingLockShared)? {
         return Ok(None);
     }
     // Between making and locking it is empty, and so for ever if its producer died then.

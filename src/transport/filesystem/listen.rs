@@ -1,5 +1,6 @@
 //! [`FilesystemSubscription`]: a queue of one's own that is bound for as long as somebody listens.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -8,8 +9,9 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use super::connection::Link;
-use super::files::{open_whole, read_all, remove, write_new};
-use super::tables;
+use super::files::{read_all, remove};
+use super::open::{open as open_message, set_aside};
+use super::records;
 use crate::protocol::envelope;
 use crate::transport::binding::Binding;
 use crate::transport::{Broadcast, Queue, Subscription, Undecodable};
@@ -51,9 +53,15 @@ impl Subscription for FilesystemSubscription {
         tokio::select! {
             biased;
             () = self.link.lost.cancelled() => Err(self.link.is_lost()),
-            heard = self.heard.recv() => heard.ok_or_else(|| {
-                Error::new(ErrorKind::Connection, "nothing is heard at filesystem:// any more")
-            }),
+            heard = self.heard.recv() => match heard {
+                Some(heard) => Ok(heard),
+                // The connection is being closed, and will say so itself.
+                None if self.stop.is_cancelled() => {
+                    self.link.lost.cancelled().await;
+                    Err(self.link.is_lost())
+                }
+                None => Err(Error::new(ErrorKind::Connection, "nothing is heard at filesystem:// any more")),
+            },
         }
     }
 
@@ -104,29 +112,18 @@ struct Listener {
 impl Listener {
     /// Empties the queue of what came while nobody listened, and binds it; says where that is recorded, for who finds us
     /// dead.
-    fn begin(&self) -> Result<std::path::PathBuf> {
+    fn begin(&self) -> Result<PathBuf> {
         let shared = &self.link.shared;
-        let own = shared.incoming.own()?;
-        let record = own.path().join(format!("{}{}", uuid::Uuid::new_v4().simple(), tables::RECORD));
-        let written = write_new(&record, &tables::record(&self.exchange, &self.binding)?);
-        written.map_err(|error| super::files::failed("cannot write to the folder", own.path(), error))?;
-        self.purge();
-        tables::bind(&shared.options.control_folder, &self.exchange, &self.binding)?;
+        let record = records::write(&*shared.incoming.own()?, &self.exchange, &self.binding)?;
+        records::empty(&shared.incoming, &self.binding.queue);
+        self.link.kept.bind(&shared.options.control_folder, &self.exchange, &self.binding)?;
         Ok(record)
     }
 
-    fn purge(&self) {
-        let folder = &self.link.shared.incoming;
-        for name in folder.names_of(&self.binding.queue).unwrap_or_default() {
-            let _ = remove(&folder.file(&name));
-        }
-    }
-
-    fn end(&self, record: &std::path::Path) {
-        if let Err(error) = tables::unbind(&self.link.shared.options.control_folder, &self.exchange, &self.binding) {
-            tracing::warn!("{error}");
-        }
-        self.purge();
+    fn end(&self, record: &Path) {
+        let shared = &self.link.shared;
+        self.link.kept.forget(&self.exchange, &self.binding);
+        records::undo(&shared.incoming, &shared.options.control_folder, record);
         let _ = remove(record);
     }
 
@@ -135,8 +132,13 @@ impl Listener {
         let names = self.link.waiting.all_of(&self.binding.queue);
         let whole = names.into_iter().filter_map(|name| {
             let path = shared.incoming.file(&name);
-            let mut file = open_whole(&path, &shared.clock).ok()??;
-            let raw = read_all(&mut file).ok()?;
+            let raw = match read_all(&mut open_message(&self.link, &name)?) {
+                Ok(raw) => raw,
+                Err(error) => {
+                    set_aside(&self.link, &name, &path, &error.to_string());
+                    return None;
+                }
+            };
             // Another of the same name may listen: one of us hears it.
             remove(&path).ok().filter(|removed| *removed)?;
             Some(envelope::parse(&raw).map_err(|error| Undecodable { reason: error.to_string(), raw: raw.into() }))

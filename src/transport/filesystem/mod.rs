@@ -14,16 +14,20 @@
 //! Messages have no priorities here (Kombu: "Supports Priority: No"): they come in the order of their names.
 
 mod browse;
+mod complaints;
 mod connection;
 mod consumer;
 mod files;
 mod ledger;
 mod listen;
+mod look;
 mod names;
 mod notes;
+mod open;
 mod options;
 mod own;
 mod publish;
+mod records;
 mod settle;
 mod tables;
 mod waiting;

@@ -1,9 +1,9 @@
 //! Notes: a file for each, which says its name, until when it is kept, and its text.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::Shared;
 use super::files::{failed, remove, write_new};
@@ -14,6 +14,8 @@ use crate::transport::Note;
 
 /// How much of a name stands in the file's.
 const READABLE: usize = 80;
+/// The longest that a file's time is told to be away.
+const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 pub(super) fn read(shared: &Shared, names: &[String]) -> Result<Vec<Option<String>>> {
     names.iter().map(|name| read_one(shared, name)).collect()
@@ -34,7 +36,7 @@ fn read_one(shared: &Shared, name: &str) -> Result<Option<String>> {
 
 pub(super) fn write(shared: &Shared, notes: &[Note], kept_for: Duration) -> Result<()> {
     let own = shared.incoming.own()?;
-    let folder = shared.incoming.path().join(HIDDEN).join("notes");
+    let folder = folder(shared);
     fs::create_dir_all(&folder).map_err(|error| failed("cannot make the folder", &folder, error))?;
     let until = shared.clock.epoch_seconds() + kept_for.as_secs_f64();
     for Note { name, text } in notes {
@@ -44,10 +46,32 @@ pub(super) fn write(shared: &Shared, notes: &[Note], kept_for: Duration) -> Resu
             Some(text) => {
                 let note = [Value::from(name.as_str()), Value::Float(until), Value::from(text.as_str())];
                 let (content, scratch) = (json::to_vec(&Value::List(note.into()))?, shared.incoming.scratch(&own));
-                write_new(&scratch, &content).and_then(|()| fs::rename(&scratch, &path))
+                let written = write_new(&scratch, &content).and_then(|()| {
+                    // Who sweeps reads no notes: when one is of no use any more is its file's time.
+                    let expiry = SystemTime::from(shared.clock.now()) + kept_for.min(CENTURY);
+                    File::open(&scratch)?.set_modified(expiry)?;
+                    fs::rename(&scratch, &path)
+                });
+                written.inspect_err(|_| drop(remove(&scratch)))
             }
         };
         written.map_err(|error| failed("cannot write the note", &path, error))?;
+    }
+    Ok(())
+}
+
+/// Removes what has expired. One that is written anew meanwhile may go with it: each may be forgotten before its time.
+pub(super) fn sweep(shared: &Shared) -> io::Result<()> {
+    let entries = match fs::read_dir(folder(shared)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    let now = SystemTime::from(shared.clock.now());
+    for entry in entries {
+        let entry = entry?;
+        if entry.metadata().and_then(|found| found.modified()).is_ok_and(|expiry| expiry <= now) {
+            remove(&entry.path())?;
+        }
     }
     Ok(())
 }
@@ -59,5 +83,9 @@ fn path(shared: &Shared, name: &str) -> PathBuf {
     let readable: String = name.chars().filter(allowed).take(READABLE).collect();
     let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     let number = name.bytes().fold(0xcbf2_9ce4_8422_2325, step);
-    shared.incoming.path().join(HIDDEN).join("notes").join(format!("{readable}-{number:016x}"))
+    folder(shared).join(format!("{readable}-{number:016x}"))
+}
+
+fn folder(shared: &Shared) -> PathBuf {
+    shared.incoming.path().join(HIDDEN).join("notes")
 }

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::files::{failed, move_to, remove, try_lock, write_new};
 use super::names::FileName;
-use super::{settle, tables};
+use super::{records, settle};
 use crate::{Error, ErrorKind, Result};
 
 /// Where all own folders are. A stock worker takes the name for none of a message's.
@@ -193,20 +193,30 @@ pub(super) fn recover(folder: &Folder, control: &Path) -> io::Result<usize> {
         let id = name.to_str().map(|name| name.strip_suffix(".lock").unwrap_or(name));
         ids.extend(id.filter(|id| Uuid::try_parse(id).is_ok()).map(str::to_owned));
     }
-    let mut recovered = 0;
+    let (mut recovered, mut failed) = (0, None);
     for id in ids {
-        let (path, lock_path) = (hidden.join(&id), lock_path(&hidden, &id));
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path)?;
-        // That of a living process is locked, our own among them.
-        if !try_lock(&lock, FlockOperation::NonBlockingLockExclusive)? || lock.metadata()?.nlink() == 0 {
-            continue;
+        match recover_if_dead(folder, &hidden, &id, control) {
+            Ok(count) => recovered += count,
+            // One that cannot be helped keeps nobody else waiting.
+            Err(error) => failed = failed.or(Some(error)),
         }
-        if path.is_dir() {
-            recovered += recover_one(folder, &path, control)?;
-            fs::remove_dir(&path)?;
-        }
-        remove(&lock_path)?;
     }
+    failed.map_or(Ok(recovered), Err)
+}
+
+fn recover_if_dead(folder: &Folder, hidden: &Path, id: &str, control: &Path) -> io::Result<usize> {
+    let (path, lock_path) = (hidden.join(id), lock_path(hidden, id));
+    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path)?;
+    // That of a living process is locked, our own among them.
+    if !try_lock(&lock, FlockOperation::NonBlockingLockExclusive)? || lock.metadata()?.nlink() == 0 {
+        return Ok(0);
+    }
+    let mut recovered = 0;
+    if path.is_dir() {
+        recovered = recover_one(folder, &path, control)?;
+        fs::remove_dir(&path)?;
+    }
+    remove(&lock_path)?;
     Ok(recovered)
 }
 
@@ -228,8 +238,8 @@ fn recover_one(folder: &Folder, path: &Path, control: &Path) -> io::Result<usize
             recovered += 1;
             continue;
         }
-        if name.ends_with(tables::RECORD) {
-            tables::forget(folder, control, &fs::read(&file).unwrap_or_default());
+        if records::is_record(name) {
+            records::undo(folder, control, &file);
         }
         remove(&file)?;
     }

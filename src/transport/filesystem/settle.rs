@@ -52,20 +52,21 @@ fn back(shared: &Shared, held: &Held, claim: &Path, name: &FileName) -> io::Resu
 }
 
 /// Puts a claimed message back under this name, marked as redelivered. The mark is written where it is claimed still. One
-/// that cannot be marked, as it is no message or the disk is full, goes back as it is.
+/// that cannot be marked, as it is no message, cannot be read or the disk is full, goes back as it is.
 pub(super) fn give_back(
     folder: &Folder,
     claim: &Path,
     name: &FileName,
     scratch: impl FnOnce() -> PathBuf,
 ) -> io::Result<()> {
-    let content = match fs::read(claim) {
-        Ok(content) => content,
+    let content = fs::read(claim);
+    if let Err(error) = &content
+        && error.kind() == io::ErrorKind::NotFound
+    {
         // The folder was removed, and all that was in it.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    if let Ok(redelivery) = envelope::redeliver(&content) {
+        return Ok(());
+    }
+    if let Ok(redelivery) = envelope::redeliver(&content.unwrap_or_default()) {
         let scratch = scratch();
         if write_new(&scratch, &redelivery.envelope).and_then(|()| fs::rename(&scratch, claim)).is_err() {
             let _ = remove(&scratch);

@@ -1,20 +1,19 @@
 //! The exchanges' tables, `<exchange>.exchange` in the control folder: JSON lists of `[routing key, pattern, queue]`, which
-//! are written in place under the lock that Kombu takes (kombu/transport/filesystem.py `Channel._queue_bind`).
+//! are written in place under the lock that Kombu takes (kombu/transport/filesystem.py `Channel._queue_bind`). Of two stock
+//! processes that make a table at once, one empties what the other has written: see [`Kept`].
 
+use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::files::{failed, read_all, remove};
-use super::own::Folder;
+use super::files::{failed, read_all};
 use crate::protocol::{Value, json};
 use crate::transport::binding::Binding;
 use crate::{Error, ErrorKind, Result};
-
-/// What stands behind the name of the record of a subscription's binding.
-pub(super) const RECORD: &str = ".binding";
 
 /// The bindings of an exchange; none where there is no table.
 pub(super) fn read(control: &Path, exchange: &str) -> Result<Vec<Binding>> {
@@ -83,7 +82,7 @@ fn change(path: &Path, create: bool, change: impl FnOnce(&mut Vec<Binding>)) -> 
     file.set_len(length as u64).map_err(failed)
 }
 
-fn written(bindings: &[Binding]) -> Result<Vec<u8>> {
+pub(super) fn written(bindings: &[Binding]) -> Result<Vec<u8>> {
     let row = |row: &Binding| {
         Value::List([&row.routing_key, &row.pattern, &row.queue].map(|text| Value::from(text.as_str())).into())
     };
@@ -91,7 +90,7 @@ fn written(bindings: &[Binding]) -> Result<Vec<u8>> {
 }
 
 /// The rows of a table; what is none is passed over. An empty file is one that somebody is about to write.
-fn rows(text: &[u8], path: &Path) -> Result<Vec<Binding>> {
+pub(super) fn rows(text: &[u8], path: &Path) -> Result<Vec<Binding>> {
     if text.trim_ascii().is_empty() {
         return Ok(Vec::new());
     }
@@ -110,21 +109,40 @@ fn row(value: &Value) -> Option<Binding> {
     Some(Binding { routing_key: text(routing_key)?, pattern: text(pattern).unwrap_or_default(), queue: text(queue)? })
 }
 
-/// A subscription's record: its exchange, then its binding as a table has it.
-pub(super) fn record(exchange: &str, binding: &Binding) -> Result<Vec<u8>> {
-    let named = Binding { routing_key: exchange.to_owned(), pattern: String::new(), queue: String::new() };
-    written(&[named, binding.clone()])
-}
+/// What a connection has bound, and binds again where somebody else has lost it.
+#[derive(Debug, Default)]
+pub(super) struct Kept(Mutex<Vec<(String, Binding)>>);
 
-/// Unbinds and empties the queue of a subscription whose process has died.
-pub(super) fn forget(folder: &Folder, control: &Path, record: &[u8]) {
-    let Ok([exchange, binding]) = rows(record, control).map(<[Binding; 2]>::try_from).unwrap_or(Err(Vec::new())) else {
-        return;
-    };
-    if let Err(error) = unbind(control, &exchange.routing_key, &binding) {
-        tracing::warn!("{error}");
+impl Kept {
+    /// Binds, and keeps it so.
+    pub(super) fn bind(&self, control: &Path, exchange: &str, binding: &Binding) -> Result<()> {
+        bind(control, exchange, binding)?;
+        let kept = (exchange.to_owned(), binding.clone());
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !all.contains(&kept) {
+            all.push(kept);
+        }
+        Ok(())
     }
-    for name in folder.names_of(&binding.queue).unwrap_or_default() {
-        let _ = remove(&folder.file(&name));
+
+    /// Keeps a binding no more.
+    pub(super) fn forget(&self, exchange: &str, binding: &Binding) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|(of, kept)| of != exchange || kept != binding);
+    }
+
+    /// Binds again what is bound no more.
+    pub(super) fn restore(&self, control: &Path) -> Result<()> {
+        // Whoever forgets a binding waits until it is not being restored any more.
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = HashMap::new();
+        for (exchange, binding) in all.iter() {
+            // A table that cannot be read is begun anew.
+            let table = known.entry(exchange).or_insert_with(|| read(control, exchange).unwrap_or_default());
+            if !table.contains(binding) {
+                bind(control, exchange, binding)?;
+            }
+        }
+        Ok(())
     }
 }

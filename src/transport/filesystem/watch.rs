@@ -7,12 +7,15 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::connection::Link;
+use super::look::look;
 use super::names::FileName;
-use super::own::recover;
 use crate::{Error, ErrorKind};
 
 /// How often the folder is looked through where the system tells nothing at all.
 const WITHOUT_NOTICE: Duration = Duration::from_millis(200);
+
+/// How often what has expired is removed.
+const SWEEP: Duration = Duration::from_secs(60);
 
 /// What the system told.
 enum Told {
@@ -28,6 +31,7 @@ pub(super) async fn run(link: Arc<Link>, mut notices: Option<Notices>) {
     let polling = link.shared.options.polling_interval;
     let pause = if notices.is_some() { polling } else { polling.min(WITHOUT_NOTICE) };
     let mut next = Instant::now();
+    let mut sweep = next;
     loop {
         let told = tokio::select! {
             biased;
@@ -44,7 +48,12 @@ pub(super) async fn run(link: Arc<Link>, mut notices: Option<Notices>) {
                 return link.lose(&Error::new(ErrorKind::Connection, message));
             }
             Told::Look => {
-                look(&link).await;
+                let now = Instant::now();
+                let is_due = now >= sweep;
+                look(&link, is_due).await;
+                if is_due {
+                    sweep = now + SWEEP;
+                }
                 next = Instant::now() + pause;
             }
         }
@@ -64,32 +73,6 @@ async fn told(notices: &mut Option<Notices>) -> Told {
             }
         },
         None => std::future::pending().await,
-    }
-}
-
-/// Looks through the folder, and after those who have died.
-async fn look(link: &Arc<Link>) {
-    let own = Arc::clone(link);
-    let looked = tokio::task::spawn_blocking(move || {
-        let folder = &own.shared.incoming;
-        folder.check()?;
-        folder.check_own()?;
-        match recover(folder, &own.shared.options.control_folder) {
-            Ok(0) => {}
-            Ok(count) => tracing::info!("gave back {count} message(s) of workers that have died"),
-            Err(error) => {
-                tracing::warn!("cannot give back what dead workers held in {}: {error}", folder.path().display())
-            }
-        }
-        let names = folder.names();
-        names.map_err(|error| super::files::failed("cannot read the folder", folder.path(), error))
-    });
-    match looked.await {
-        Ok(Ok(names)) => link.waiting.replace(names),
-        Ok(Err(error)) if error.is_connection() => link.lose(&error),
-        Ok(Err(error)) => tracing::warn!("{error}"),
-        // Only a runtime that ends gives up what runs.
-        Err(_) => {}
     }
 }
 
