@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Puts in place what the other commands need, and nothing that is there already.
 #
-#   scripts/setup.sh [compiler] [lint] [redis] [rabbitmq] [python] [old-client] [old-worker] [flower] [peers]
+#   scripts/setup.sh [compiler] [lint] [redis] [rabbitmq] [postgres] [python] [old-client] [old-worker] [flower] [peers]
 #                    [wheelhouse]
 #
 # compiler    a C compiler and pkg-config, for the compression and TLS libraries
 # lint        rustfmt and clippy
 # redis       the redis-server and openssl programs; no service is started and none is left running
 # rabbitmq    the rabbitmq-server program; no node is started and none is left running
+# postgres    the programs of PostgreSQL; no server is started and none is left running
 # python      .build/venv: Celery 5.7, Django and pytest, with pinned versions
 # old-client  .build/venv-5.3: an older Celery, to prove that its messages and results work too
 # old-worker  .build/venv-5.5: an older Celery, whose workers stand beside ours in mixed fleets
@@ -98,6 +99,14 @@ rabbitmq() {
     [ -x /usr/sbin/rabbitmq-server ] || die "rabbitmq-server was installed but is not in /usr/sbin"
 }
 
+# Debian keeps the programs of each version in a folder of its own.
+postgres() {
+    compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null && return
+    without_service postgresql
+    compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ||
+        die "postgresql was installed but is not in /usr/lib/postgresql"
+}
+
 # The first interpreter of at least 3.10 that can make virtual environments.
 interpreter() {
     local candidate
@@ -172,7 +181,7 @@ peers() {
 
 for part in "$@"; do
     case $part in
-        compiler | lint | redis | rabbitmq | python | flower | peers | wheelhouse) "$part" ;;
+        compiler | lint | redis | rabbitmq | postgres | python | flower | peers | wheelhouse) "$part" ;;
         old-client) old_client ;;
         old-worker) old_worker ;;
         *) die "no part is called $part" ;;
