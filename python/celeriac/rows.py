@@ -79,7 +79,7 @@ class _Columns:
     children = stamps = None
 
 
-def row(backend, theirs, task_id: str, result: Any, state: str, traceback: Optional[str], request) -> bytes:
+def row(backend, task_id: str, result: Any, state: str, traceback: Optional[str], request) -> bytes:
     """The columns of a result, as the worker takes them."""
     columns = _Columns()
     columns.task_id = task_id

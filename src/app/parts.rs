@@ -13,7 +13,9 @@ use crate::protocol::{Map, Value, to_value};
 use crate::redis_client::{RedisUrl, UrlPolicy};
 use crate::time::{Clock, zone};
 use crate::tls::TlsOptions;
-use crate::transport::{AmqpTransport, ExchangeType, MemoryTransport, Queue, RedisOptions, RedisTransport, Transport};
+use crate::transport::{
+    AmqpTransport, ExchangeType, FilesystemTransport, MemoryTransport, Queue, RedisOptions, RedisTransport, Transport,
+};
 use crate::{Error, ErrorKind, Result};
 
 /// The broker URLs that the Redis transport takes.
@@ -84,12 +86,15 @@ fn transport_to(url: &str, config: &Config, name: Option<&str>, clock: Clock, se
     let (scheme, rng) = (scheme.as_str(), fastrand::Rng::with_seed(seed));
     if scheme == "memory" {
         Ok(Arc::new(MemoryTransport::new()))
+    } else if scheme == "filesystem" {
+        Ok(Arc::new(FilesystemTransport::new((&config.broker_transport_options).into(), clock)))
     } else if REDIS_SCHEMES.contains(&scheme) {
         redis(url, config, clock, rng)
     } else if AmqpUrl::SCHEMES.contains(&scheme) {
         amqp(url, config, name, rng)
     } else {
-        let known = "supported are amqp://, amqps://, redis://, rediss://, redis+socket:// and memory://";
+        let known =
+            "supported are amqp://, amqps://, redis://, rediss://, redis+socket://, filesystem:// and memory://";
         let problem = match url.contains("://") {
             true => format!("the broker {scheme}:// is not supported"),
             // Not shown: it may hold a password anywhere.
@@ -104,12 +109,19 @@ fn redis(url: &str, config: &Config, clock: Clock, rng: fastrand::Rng) -> Result
     if config.broker_transport_options.socket_connect_timeout.is_none() {
         options.socket_connect_timeout = config.broker_connection_timeout;
     }
+    Ok(Arc::new(RedisTransport::new(redis_url(url, config)?, options, clock, rng)))
+}
+
+/// A Redis that is the broker, or is spoken to as the broker is.
+///
+/// # Errors
+/// `Configuration`: a URL that cannot be read, or is not a Redis's.
+pub(crate) fn redis_url(url: &str, config: &Config) -> Result<RedisUrl> {
     let url = RedisUrl::parse(url, UrlPolicy::Broker)?;
-    let url = match use_ssl(config)? {
+    Ok(match use_ssl(config)? {
         Some(tls) => url.with_tls(&tls),
         None => url,
-    };
-    Ok(Arc::new(RedisTransport::new(url, options, clock, rng)))
+    })
 }
 
 fn amqp(url: &str, config: &Config, name: Option<&str>, rng: fastrand::Rng) -> Result<Arc<dyn Transport>> {

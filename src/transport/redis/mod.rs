@@ -12,6 +12,7 @@
 
 mod bindings;
 mod browse;
+mod claimed;
 mod connection;
 mod consumer;
 mod fanout;
@@ -78,6 +79,7 @@ impl Transport for RedisTransport {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities {
+            heeds_priorities: true,
             lowest_priority_first: true,
             redelivers_by_timeout: true,
             settles_across_connections: true,
@@ -89,6 +91,11 @@ impl Transport for RedisTransport {
             has_neighbours: true,
             retries_refused_logins: true,
         }
+    }
+
+    /// Of several servers another may be in use here than there.
+    fn keeps_claims(&self, server: &str) -> bool {
+        self.shared.url.is_single() && server == self.uri()
     }
 
     async fn connect(&self) -> Result<Arc<dyn Connection>> {
@@ -134,6 +141,7 @@ struct Scripts {
     wrap: Script,
     release: Script,
     take: Script,
+    claimed: Script,
 }
 
 impl Scripts {
@@ -144,6 +152,7 @@ impl Scripts {
             wrap: Script::new(include_str!("wrap.lua")),
             release: Script::new(include_str!("release.lua")),
             take: Script::new(include_str!("take.lua")),
+            claimed: Script::new(include_str!("claimed.lua")),
         }
     }
 }
