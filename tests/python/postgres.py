@@ -9,8 +9,6 @@ import socket
 import subprocess
 import time
 
-import pytest
-
 from support import SECONDS
 
 PROGRAMS = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"))
@@ -22,8 +20,7 @@ class Postgres:
     """A server on a free port, with the database `postgres`."""
 
     def __init__(self):
-        if not PROGRAMS:
-            pytest.skip("PostgreSQL is not installed")
+        assert PROGRAMS, "PostgreSQL is not installed"
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]

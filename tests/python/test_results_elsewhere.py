@@ -16,7 +16,6 @@ pytestmark = pytest.mark.only("redis", "what is stored does not depend on the br
 
 @pytest.fixture(scope="module")
 def postgres():
-    pytest.importorskip("psycopg")
     server = Postgres()
     yield server
     server.stop()
