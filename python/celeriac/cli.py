@@ -50,6 +50,7 @@ def run(options: Options, program: str, app=None) -> int:
     except UsageError as error:
         return fail(str(error))
     arguments = [program, *options.arguments]
+    beats = beat.Preparation(app, options)
     name = f"{app.main or '__main__'}:{hex(id(app))}"
 
     def run_in(library) -> int:
@@ -61,7 +62,7 @@ def run(options: Options, program: str, app=None) -> int:
             settings.of(app),
             lambda with_defaults: settings.told(app, with_defaults),
             preparation.prepare,
-            beat.Preparation(app, options).begin,
+            beats.begin,
         )
 
     try:
@@ -74,8 +75,8 @@ def run(options: Options, program: str, app=None) -> int:
         code = fail(str(error), 1)
     finally:
         preparation.end()
-    if preparation.leaves_threads():
-        # A thread that runs a task or a command cannot be ended, but with the process.
+    if preparation.leaves_threads() or beats.leaves_threads():
+        # A thread that runs a task or a command, or sends, cannot be ended, but with the process.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

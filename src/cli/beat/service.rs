@@ -107,7 +107,10 @@ impl Service {
         };
         tokio::select! {
             ended = beat.run(stop.clone()) => ended,
-            () = late => Ok(tracing::warn!("beat: what is being sent was not waited for any longer")),
+            () = late => {
+                tracing::warn!("beat: what is being sent was not waited for any longer");
+                Ok(())
+            }
         }
     }
 }
