@@ -7,7 +7,7 @@
 //! The rooms are layered and imports point down only (`tests/tidy.rs` holds it):
 //!
 //! ```text
-//! 6  cli
+//! 6  cli  testing
 //! 5  worker  beat
 //! 4  app
 //! 3  transport  backend  task  control  events
@@ -39,6 +39,8 @@ pub mod redis_client;
 pub mod routing;
 pub mod schedule;
 pub mod task;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod time;
 pub mod tls;
 mod trace;

@@ -4,6 +4,8 @@
 
 mod support;
 
+#[path = "transport_conformance/folders.rs"]
+mod folders;
 #[path = "transport_conformance/harness.rs"]
 mod harness;
 #[path = "transport_conformance/listening.rs"]
@@ -15,6 +17,7 @@ mod suite;
 macro_rules! conformance {
     ($($name:ident),* $(,)?) => {
         conformance!(@each memory, crate::harness::Memory::start(), $($name)*);
+        conformance!(@each filesystem, crate::harness::Filesystem::start(), $($name)*);
         conformance!(@each redis_tracking, crate::harness::Redis::start(celeriac::transport::Waiting::Tracking), $($name)*);
         conformance!(@each redis_blocking, crate::harness::Redis::start(celeriac::transport::Waiting::Blocking), $($name)*);
         conformance!(@each rabbitmq, crate::harness::Rabbit::start(), $($name)*);

@@ -162,7 +162,8 @@ class Preparation:
             if self.embedded:
                 signals.beat_embedded_init.send(sender=service)
             platforms.set_process_title("celery beat", info=" ".join(sys.argv[1:]))
-        self.beating = Beating(self.app, full, service, make(self.app, start["dry_run"]) if make else None)
+        store = make(self.app, start["dry_run"]) if make else None
+        self.beating = Beating(self.app, full, service, store)
         return self.beating
 
     def become_daemon(self, start: dict[str, Any]) -> None:

@@ -3,10 +3,14 @@
 import os
 import sys
 import traceback
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 from celeriac import _celeriac
 from celeriac.options import Options, UsageError, split
+
+if TYPE_CHECKING:
+    from celeriac import beat
+    from celeriac.worker import Preparation
 
 NO_APP = """\
 Unable to load celery application.
@@ -23,6 +27,10 @@ def main(argv: Optional[list[str]] = None) -> int:
         options = split(argv[1:], os.environ)
     except UsageError as error:
         return fail(str(error))
+    if options.command == "quickstart":
+        from celeriac import quickstart
+
+        return quickstart.run(argv[argv.index("quickstart") + 1 :])
     return run(options, argv[0])
 
 
@@ -37,7 +45,7 @@ def run(options: Options, program: str, app=None) -> int:
     if app is None:
         return 2
     # Celery's own machinery is imported when it is known that there is something to do.
-    from celeriac import beat, check, panel, settings, user_options, worker
+    from celeriac import beat, check, panel, user_options, worker
 
     if options.command in ("inspect", "control") and panel.is_own(options.arguments):
         return celerys([*(["-A", options.app] if options.app else []), *options.arguments])
@@ -49,11 +57,28 @@ def run(options: Options, program: str, app=None) -> int:
         preparation = worker.Preparation(app, options)
     except UsageError as error:
         return fail(str(error))
-    arguments = [program, *options.arguments]
     beats = beat.Preparation(app, options)
+    code = serve(preparation, beats, program)
+    if preparation.leaves_threads() or beats.leaves_threads():
+        # A thread that runs a task or a command, or sends, cannot be ended, but with the process.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def serve(preparation: "Preparation", beats: "beat.Preparation", program: str, line: Optional[int] = None) -> int:
+    """Runs the command that was prepared for; ``line``: the descriptor of a socket, for a worker that is not alone in its
+    process and ends when the socket's other end is closed."""
+    from celeriac import settings, worker
+
+    app = preparation.app
+    arguments = [program, *preparation.options.arguments]
     name = f"{app.main or '__main__'}:{hex(id(app))}"
 
     def run_in(library) -> int:
+        # Each has, and closes, one of its own.
+        ours = None if line is None else os.dup(line)
         return library.run(
             arguments,
             name,
@@ -63,6 +88,7 @@ def run(options: Options, program: str, app=None) -> int:
             lambda with_defaults: settings.told(app, with_defaults),
             preparation.prepare,
             beats.begin,
+            ours,
         )
 
     try:
@@ -75,11 +101,8 @@ def run(options: Options, program: str, app=None) -> int:
         code = fail(str(error), 1)
     finally:
         preparation.end()
-    if preparation.leaves_threads() or beats.leaves_threads():
-        # A thread that runs a task or a command, or sends, cannot be ended, but with the process.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        if line is not None:
+            os.close(line)
     return code
 
 

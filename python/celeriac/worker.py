@@ -136,7 +136,7 @@ class Preparation:
         self.set_up(worker, no_color)
         queues.Consumed(self.app, self.options.queues, self.options.exclude_queues)
         signals.celeryd_after_setup.send(sender=hostname, instance=worker, conf=self.app.conf)
-        nursery.settle()
+        nursery.settle(self.app)
         nursery.Nursery(self.app, hostname, Limits.of(self.app, self.options), worker.pool, line).serve()
 
     def fork(self, worker: parent.Worker) -> tuple[int, dict[str, Any]]:

@@ -296,6 +296,13 @@ impl App {
         Ok(self.producer.get_or_init(|| producer).clone())
     }
 
+    /// What sends for this app, and for its clones, is what is made of it here.
+    #[cfg(feature = "testing")]
+    pub(crate) fn sending_with(self, make: impl FnOnce(&App) -> Result<Producer>) -> Result<Self> {
+        let producer = Arc::new(OnceLock::from(make(&self)?));
+        Ok(App { producer, ..self })
+    }
+
     /// Sends a task or a canvas: [`Producer::send`].
     ///
     /// # Errors

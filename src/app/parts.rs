@@ -13,7 +13,9 @@ use crate::protocol::{Map, Value, to_value};
 use crate::redis_client::{RedisUrl, UrlPolicy};
 use crate::time::{Clock, zone};
 use crate::tls::TlsOptions;
-use crate::transport::{AmqpTransport, ExchangeType, MemoryTransport, Queue, RedisOptions, RedisTransport, Transport};
+use crate::transport::{
+    AmqpTransport, ExchangeType, FilesystemTransport, MemoryTransport, Queue, RedisOptions, RedisTransport, Transport,
+};
 use crate::{Error, ErrorKind, Result};
 
 /// The broker URLs that the Redis transport takes.
@@ -83,12 +85,15 @@ fn transport_to(url: &str, config: &Config, name: Option<&str>, clock: Clock, se
     let (scheme, rng) = (scheme.as_str(), fastrand::Rng::with_seed(seed));
     if scheme == "memory" {
         Ok(Arc::new(MemoryTransport::new()))
+    } else if scheme == "filesystem" {
+        Ok(Arc::new(FilesystemTransport::new((&config.broker_transport_options).into(), clock)))
     } else if REDIS_SCHEMES.contains(&scheme) {
         redis(url, config, clock, rng)
     } else if AmqpUrl::SCHEMES.contains(&scheme) {
         amqp(url, config, name, rng)
     } else {
-        let known = "supported are amqp://, amqps://, redis://, rediss://, redis+socket:// and memory://";
+        let known =
+            "supported are amqp://, amqps://, redis://, rediss://, redis+socket://, filesystem:// and memory://";
         let problem = match url.contains("://") {
             true => format!("the broker {scheme}:// is not supported"),
             // Not shown: it may hold a password anywhere.

@@ -2,8 +2,11 @@
 
 use crate::config::{Config, QueueDefinition};
 
-/// Says it, in the log.
-pub(super) fn give(config: &Config, queues: &[QueueDefinition]) {
+/// Where results are that are not kept.
+const DISABLED: &str = "disabled://";
+
+/// Says it, in the log. `results`: where they are kept, for people to read.
+pub(super) fn give(config: &Config, queues: &[QueueDefinition], results: &str) {
     if sends_elsewhere(config, queues) {
         tracing::warn!(
             "there are no task_routes: what follows the tasks of this worker (the next step of a chain, a callback) and \
@@ -11,9 +14,26 @@ pub(super) fn give(config: &Config, queues: &[QueueDefinition]) {
             config.task_default_queue
         );
     }
-    if config.result_backend.is_none() {
+    if config.read_url().trim_start().starts_with("filesystem:") {
+        tracing::warn!(
+            "the broker filesystem:// is for development and for tests: a power cut may cost messages, and each look \
+             through a long queue takes its time; in production take redis:// or amqp://"
+        );
+    }
+    if names_no_broker(config) {
+        tracing::warn!(
+            "there is no broker_url: Celery's own default is taken, a RabbitMQ on this machine; without any server the \
+             broker can be broker_url = \"filesystem://\", with the folders that `celeriac quickstart` shows"
+        );
+    }
+    // A host may have a backend of its own.
+    if config.result_backend.is_none() && results == DISABLED {
         tracing::info!("results are not kept: no result_backend is set");
     }
+}
+
+fn names_no_broker(config: &Config) -> bool {
+    config.broker_url.is_none() && config.broker_read_url.is_none()
 }
 
 /// Whether all that its tasks send goes to a queue that is not its own (celery/app/routes.py `Router.route`).

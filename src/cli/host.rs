@@ -1,6 +1,7 @@
 //! [`Host`]: a program that has tasks of another language, and runs this command line for them.
 
 use std::ffi::OsString;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -23,6 +24,9 @@ pub struct Host<'a> {
     /// Called once for `beat`, when its settings are known and before it has any thread: what is to be sent is found out
     /// here.
     pub beat: &'a mut dyn FnMut(&BeatStart) -> Result<Hosted>,
+    /// Where the worker is one of many things in its process: it heeds no signals, and ends warmly when the other end of
+    /// this is closed. `None`: the process is the worker's own.
+    pub line: Option<UnixStream>,
 }
 
 /// What a host has for beat.

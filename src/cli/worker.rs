@@ -2,6 +2,7 @@
 
 use std::env;
 use std::io::{self, IsTerminal};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -15,10 +16,12 @@ use super::beat::Embedded;
 use super::failure::{Code, Failure, say};
 use super::host::{Host, Start};
 use super::log::{self, Level, LogOptions};
+use super::memory;
 use super::node::NodeName;
 use super::options::{GlobalOptions, WorkerArguments, names};
 use super::pidfile::Pidfile;
 use super::settings;
+use super::signals::Signals;
 use super::supervisor::{Ending, Supervisor};
 use crate::app::App;
 use crate::config::Config;
@@ -32,7 +35,7 @@ const TOKIO: &str = "tokio";
 /// Runs the command until the worker has stopped.
 pub(super) fn run(
     mut app: App,
-    host: Option<Host<'_>>,
+    mut host: Option<Host<'_>>,
     global: &GlobalOptions,
     arguments: &WorkerArguments,
 ) -> Result<ExitCode, Failure> {
@@ -44,8 +47,12 @@ pub(super) fn run(
     let node = NodeName::new(arguments.worker.hostname.as_deref(), &hostname())?;
     let log_options = log_options(&app, global, arguments, &node)?;
     let pool = host.as_ref().map_or(TOKIO, |host| host.pool).to_owned();
+    let line = host.as_mut().and_then(|host| host.line.take());
     if let Some(host) = host {
-        let Some(prepared) = prepare(app, host, &node, &log_options)? else { return Ok(ExitCode::SUCCESS) };
+        let Some(prepared) = prepare(app, host, &node, &log_options)? else {
+            memory::give_back_pages();
+            return Ok(ExitCode::SUCCESS);
+        };
         app = prepared;
         settings::insist(app.config_mut(), global, arguments)?;
         if pool == "solo" {
@@ -61,7 +68,7 @@ pub(super) fn run(
     let state_db = state_db.filter(|file| !file.is_empty());
     app.config_mut().worker_state_db = state_db.map(|file| node.expand(file)).transpose()?;
     let runtime = runtime()?;
-    let ending = runtime.block_on(serve(app, &pool, global, arguments, &node))?;
+    let ending = runtime.block_on(serve(app, &pool, line, global, arguments, &node))?;
     let is_told = !log.is_file();
     // Handlers that block cannot be stopped; the process does not wait for those that a cold shutdown left behind.
     runtime.shutdown_background();
@@ -85,11 +92,14 @@ fn prepare(mut app: App, host: Host<'_>, node: &NodeName, log: &LogOptions) -> R
 async fn serve(
     app: App,
     pool: &str,
+    line: Option<UnixStream>,
     global: &GlobalOptions,
     arguments: &WorkerArguments,
     node: &NodeName,
 ) -> Result<Ending, Failure> {
-    let mut supervisor = Supervisor::new(is_remapped(), app.config().worker_soft_shutdown_timeout, app.observer())?;
+    let signals = line.map_or_else(Signals::heed, Signals::by_line)?;
+    let soft = app.config().worker_soft_shutdown_timeout;
+    let mut supervisor = Supervisor::new(signals, is_remapped(), soft, app.observer());
     let selected = names(arguments.queues.queues.as_deref());
     let queues = app.config().consume_from(&selected, &names(arguments.queues.exclude_queues.as_deref()))?;
     let queues = app.consumes(queues);
@@ -114,7 +124,7 @@ async fn serve(
     if !global.quiet {
         say(&banner(&app, pool, &worker, &options, global, arguments).to_string());
     }
-    advice::give(app.config(), &options.queues);
+    advice::give(app.config(), &options.queues, &worker.backend_uri());
     // A host has a beat of its own.
     let beat = if pool == TOKIO { Embedded::start(&app, &arguments.beat)? } else { None };
     let ending = supervisor.run(worker).await;

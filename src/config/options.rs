@@ -60,6 +60,18 @@ settings! {
         confirm_publish: bool = false, BOOL;
         /// What an AMQP broker is told of us: `connection_name`.
         client_properties: Table = Table::new(), TABLE;
+        /// The folder that messages are read from, where the broker is `filesystem://`.
+        data_folder_in: String = "data_in".to_owned(), TEXT;
+        /// The folder that they are published into.
+        data_folder_out: String = "data_out".to_owned(), TEXT;
+        /// Whether what is done with is kept.
+        store_processed: bool = false, BOOL;
+        /// Where it is kept.
+        processed_folder: String = "processed".to_owned(), TEXT;
+        /// Where the tables of exchanges are.
+        control_folder: String = "control".to_owned(), TEXT;
+        /// How often those folders are looked through though nobody told of a change.
+        polling_interval: Option<Duration> = None, SECONDS_OR_OFF;
         /// Keys that are not listed here: other transports read them.
         other: Table = Table::new(), TABLE;
     }

@@ -16,6 +16,7 @@ mod browse;
 mod claim;
 mod cycle;
 mod delivery;
+mod filesystem;
 mod memory;
 mod prefetch;
 mod redis;
@@ -34,6 +35,7 @@ pub use browse::{Browsed, Browser, Content, Place, Replacement};
 pub use claim::Claim;
 pub use cycle::QueueOrder;
 pub use delivery::{Delivery, Receipt, Refused, Settlement, Settler, Tag, Undecodable};
+pub use filesystem::{FilesystemOptions, FilesystemTransport};
 pub use memory::MemoryTransport;
 pub use prefetch::{Credit, Growth, Prefetch};
 pub use redis::{RedisOptions, RedisTransport, Waiting};
@@ -190,6 +192,8 @@ pub struct Bound {
 /// In what brokers differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capabilities {
+    /// Messages are taken by their priority, and not only in their order.
+    pub heeds_priorities: bool,
     /// Priority 0 is taken first (Redis), not last (AMQP).
     pub lowest_priority_first: bool,
     /// An unsettled delivery comes back after a visibility timeout, not when the connection closes.

@@ -26,3 +26,7 @@ def test_every_task_from_celery_5_3():
 
 def test_every_canvas_from_celery_5_3():
     run("test_mixed_fleet.py", "-k", "three")
+
+
+def test_folders_as_the_broker_with_celery_5_3():
+    run("test_filesystem.py", "-k", "not killed")

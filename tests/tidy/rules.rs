@@ -13,7 +13,7 @@ pub(crate) const BANDS: &[&[&str]] = &[
     &["transport", "backend", "task", "control", "events"],
     &["app"],
     &["worker", "beat"],
-    &["cli"],
+    &["cli", "testing"],
 ];
 
 /// Where Python is spoken to, which takes `unsafe`.

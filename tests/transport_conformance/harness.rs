@@ -8,8 +8,8 @@ use celeriac::protocol::{Map, Message, Properties, Value};
 use celeriac::redis_client::{RedisUrl, UrlPolicy};
 use celeriac::time::Clock;
 use celeriac::transport::{
-    AmqpTransport, Connection, Consumer, Delivery, MemoryTransport, Prefetch, Publication, Queue, RedisOptions,
-    RedisTransport, Transport, Waiting,
+    AmqpTransport, Connection, Consumer, Delivery, FilesystemOptions, FilesystemTransport, MemoryTransport, Prefetch,
+    Publication, Queue, RedisOptions, RedisTransport, Transport, Waiting,
 };
 
 use crate::support::eventually;
@@ -24,8 +24,8 @@ pub(crate) trait Harness: Sync {
     /// How many messages are reserved and not settled.
     fn unsettled(&self) -> impl Future<Output = usize> + Send;
 
-    /// Makes the broker refuse messages for this queue.
-    fn refuse(&self, queue: &str) -> impl Future<Output = ()> + Send;
+    /// Makes the broker refuse messages for a queue like this, and says for which.
+    fn refuse(&self, queue: &str) -> impl Future<Output = String> + Send;
 
     /// Cuts every connection that is open.
     fn cut(&self) -> impl Future<Output = ()> + Send;
@@ -48,8 +48,9 @@ impl Harness for Memory {
         self.0.unsettled()
     }
 
-    async fn refuse(&self, queue: &str) {
+    async fn refuse(&self, queue: &str) -> String {
         self.0.refuse_messages(queue, true);
+        queue.to_owned()
     }
 
     async fn cut(&self) {
@@ -83,9 +84,10 @@ impl Harness for Redis {
         fields
     }
 
-    async fn refuse(&self, queue: &str) {
+    async fn refuse(&self, queue: &str) -> String {
         let mut connection = self.server.connection().await;
         let _: () = redis::cmd("SET").arg(queue).arg("no list").query_async(&mut connection).await.expect("it is up");
+        queue.to_owned()
     }
 
     async fn cut(&self) {
@@ -115,15 +117,59 @@ impl Harness for Rabbit {
         self.0.depths().iter().map(|depth| depth.unacknowledged).sum()
     }
 
-    async fn refuse(&self, queue: &str) {
+    async fn refuse(&self, queue: &str) -> String {
         let connection = self.transport().connect().await.expect("it is up");
         let arguments = Map::from([("x-max-length", 0.into()), ("x-overflow", Value::from("reject-publish"))]);
         let full = Queue { arguments, ..Queue::direct(queue) };
         connection.declare(&[full]).await.expect("it is up");
+        queue.to_owned()
     }
 
     async fn cut(&self) {
         assert!(self.0.cut() > 0, "somebody was connected");
+    }
+}
+
+pub(crate) struct Filesystem(tempfile::TempDir);
+
+impl Filesystem {
+    pub(crate) async fn start() -> Option<Self> {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        std::fs::create_dir(folder.path().join("data")).expect("a folder can be made");
+        Some(Filesystem(folder))
+    }
+}
+
+impl Harness for Filesystem {
+    fn transport(&self) -> Arc<dyn Transport> {
+        let folder = |name: &str| self.0.path().join(name);
+        let options = FilesystemOptions {
+            data_folder_in: folder("data"),
+            data_folder_out: folder("data"),
+            processed_folder: folder("processed"),
+            control_folder: folder("control"),
+            // What nobody tells of is to fail a test.
+            polling_interval: Duration::from_secs(60),
+            ..FilesystemOptions::default()
+        };
+        Arc::new(FilesystemTransport::new(options, Clock::system()))
+    }
+
+    async fn unsettled(&self) -> usize {
+        let Ok(own) = std::fs::read_dir(self.0.path().join("data/.celeriac")) else { return 0 };
+        let folders = own.filter_map(|entry| std::fs::read_dir(entry.ok()?.path()).ok());
+        let names = folders.flatten().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        names.filter(|name| name.ends_with(".msg")).count()
+    }
+
+    async fn refuse(&self, queue: &str) -> String {
+        format!("{queue}/no-part-of-a-name")
+    }
+
+    async fn cut(&self) {
+        let folder = self.0.path().join("data");
+        std::fs::remove_dir_all(&folder).expect("it is there");
+        std::fs::create_dir(&folder).expect("a folder can be made");
     }
 }
 

@@ -55,7 +55,11 @@ impl Task for PythonTask {
 /// signals that it listens to; or `None`, if this is not the one who runs this worker.
 ///
 /// `beat(scheduler=…, …)` is called for a beat. It returns what is to be sent, or the exit code of a beat that it ran itself.
+///
+/// `line` is the descriptor of a socket, for a worker that is not alone in its process: it heeds no signals, and ends when
+/// the other end of the socket is closed.
 #[pyfunction]
+#[pyo3(signature = (arguments, name, pool, concurrency, settings, tell, prepare, beat, line=None))]
 #[expect(clippy::too_many_arguments, reason = "Python names them")]
 pub(super) fn run(
     py: Python<'_>,
@@ -67,8 +71,10 @@ pub(super) fn run(
     tell: Py<PyAny>,
     prepare: Py<PyAny>,
     beat: Py<PyAny>,
+    line: Option<RawFd>,
 ) -> PyResult<u8> {
-    run_with(py, &[], Command { arguments, name, pool, concurrency }, settings, tell, (prepare, beat))
+    let command = Command { arguments, name, pool, concurrency, line };
+    run_with(py, &[], command, settings, tell, (prepare, beat))
 }
 
 /// A command line, and what it is for.
@@ -77,6 +83,8 @@ pub(super) struct Command<'a> {
     pub(super) name: String,
     pub(super) pool: &'a str,
     pub(super) concurrency: u32,
+    /// Descriptor of a socket that ends the worker when it is closed, which is ours from now on.
+    pub(super) line: Option<RawFd>,
 }
 
 /// The same, with tasks in Rust beside those of the Python app.
@@ -88,7 +96,8 @@ pub(super) fn run_with(
     tell: Py<PyAny>,
     (prepare, beat): (Py<PyAny>, Py<PyAny>),
 ) -> PyResult<u8> {
-    let Command { arguments, name, pool, concurrency } = command;
+    let Command { arguments, name, pool, concurrency, line } = command;
+    let line = line.map(owned);
     let mut app = App::new(name).with_settings_told(move |with_defaults| told(&tell, with_defaults));
     let unread = settings::merge(app.config_mut(), settings).map_err(|error| refused(&error))?;
     let mut telling = None;
@@ -109,7 +118,7 @@ pub(super) fn run_with(
     };
     // Only what Rust does runs now; where Python is needed it is asked for.
     let code = py.detach(|| {
-        let host = Host { pool, concurrency, prepare: &mut prepare, beat: &mut beats };
+        let host = Host { pool, concurrency, prepare: &mut prepare, beat: &mut beats, line };
         cli::run_hosted(app, host, arguments)
     });
     py.detach(|| telling.iter().for_each(Telling::end));
@@ -160,9 +169,7 @@ fn put_tasks_in(
     let given = (start.hostname, start.loglevel.name(), logfile, start.no_color, unread.to_vec());
     let prepared: Option<Prepared<'_>> = prepare.bind(py).call1(given)?.extract()?;
     let Some((socket, options, tasks, hears, wanted)) = prepared else { return Ok(None) };
-    // SAFETY: `prepare` has made this descriptor for us and keeps no copy.
-    #[allow(unsafe_code)]
-    let socket = UnixStream::from(unsafe { OwnedFd::from_raw_fd(socket) });
+    let socket = owned(socket);
     let max_tasks_per_child = option(&options, "max_tasks_per_child")?;
     let nursery = option(&options, "nursery")?;
     let defaults = PreforkOptions::default();
@@ -202,6 +209,14 @@ fn put_tasks_in(
         Some((signals, telling)) => (app.observed_by(signals), Some(telling)),
         None => (app, None),
     }))
+}
+
+/// A socket that Python has made for us.
+fn owned(descriptor: RawFd) -> UnixStream {
+    // SAFETY: Python has detached this descriptor, and keeps no copy.
+    #[allow(unsafe_code)]
+    let owned = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    UnixStream::from(owned)
 }
 
 /// What the task says of itself: Celery has put the settings into it already.

@@ -52,6 +52,7 @@ impl Transport for AmqpTransport {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities {
+            heeds_priorities: true,
             lowest_priority_first: false,
             redelivers_by_timeout: false,
             settles_across_connections: false,

@@ -82,6 +82,7 @@ impl Transport for MemoryTransport {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities {
+            heeds_priorities: true,
             lowest_priority_first: true,
             redelivers_by_timeout: false,
             settles_across_connections: true,

@@ -79,6 +79,7 @@ impl Transport for RedisTransport {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities {
+            heeds_priorities: true,
             lowest_priority_first: true,
             redelivers_by_timeout: true,
             settles_across_connections: true,
