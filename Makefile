@@ -6,8 +6,8 @@ SHELL := /bin/bash
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## a Django project's tasks in Rust and in Python, then throughput beside a stock worker; over RabbitMQ: make demo BROKER=amqp
-	@scripts/setup.sh compiler redis python $(if $(filter amqp,$(BROKER)),rabbitmq)
+demo: ## a Django project's tasks in Rust and in Python, then throughput beside a stock worker; on servers: BROKER=redis, BROKER=amqp
+	@scripts/setup.sh compiler python $(if $(filter redis amqp,$(BROKER)),redis) $(if $(filter amqp,$(BROKER)),rabbitmq)
 	@.build/venv/bin/python scripts/demo.py $(BROKER)
 
 test: ## all tests: Rust, documentation, and stock Celery against the worker

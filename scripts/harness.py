@@ -171,6 +171,10 @@ class Processes:
         wait_for(lambda: server.answers() or require(process, "redis-server"), 10, f"Redis on port {port}")
         return server
 
+    def folders(self) -> Folders:
+        """Folders of our own as the broker."""
+        return Folders(self.directory / "data")
+
     def rabbitmq(self, results: Redis) -> RabbitMQ:
         """A RabbitMQ of our own, on a free port."""
         if not shutil.which("erl"):
@@ -247,3 +251,44 @@ class RabbitMQ:
     def open_messages(self, queue: str) -> int:
         """Messages that wait, and messages that are delivered and not acknowledged."""
         return sum(self.vhost.depths().get(queue, (0, 0)))
+
+
+class Folders:
+    """Folders as the broker, and one with the results, where the example project looks for them; no server."""
+
+    def __init__(self, data: Path):
+        self.data, self.messages, self.stored = data, data / "messages", data / "results"
+        self.renew()
+
+    @property
+    def env(self) -> dict:
+        # What is set for other projects is not for this one.
+        return {
+            "SHOP_DATA": str(self.data), "CELERY_BROKER_URL": "filesystem://localhost",
+            "CELERY_RESULT_BACKEND": f"file://{self.stored}",
+        }
+
+    def renew(self) -> None:
+        """No message, and no results."""
+        shutil.rmtree(self.data, ignore_errors=True)
+        for folder in (self.messages, self.data / "control", self.stored):
+            folder.mkdir(parents=True)
+
+    def take(self, queue: str) -> str:
+        """The one message of a queue."""
+        (path,) = self.messages.glob(f"*.{queue}.msg")
+        text = path.read_text()
+        path.unlink()
+        return text
+
+    def put(self, queue: str, texts) -> None:
+        """Puts messages into a queue, under names that Kombu gives."""
+        began = round(time.monotonic() * 1000)
+        for number, text in enumerate(texts):
+            (self.messages / f"{began}_{number:08}.{queue}.msg").write_text(text)
+
+    def open_messages(self, queue: str) -> int:
+        """Messages that wait, and messages that are claimed and not settled; of those that a stock worker has read no file
+        is left."""
+        claimed = self.messages.glob(f".celeriac/*/*.{queue}.msg")
+        return sum(name.endswith(f".{queue}.msg") for name in os.listdir(self.messages)) + sum(1 for _ in claimed)

@@ -55,6 +55,10 @@ pub(super) fn run(
         };
         app = prepared;
         settings::insist(app.config_mut(), global, arguments)?;
+        if app.keeper().is_some() {
+            // The host keeps the results where the environment says, which is nowhere that we know.
+            app.config_mut().result_backend = None;
+        }
         if pool == "solo" {
             // As in Celery, whatever was asked for.
             app.config_mut().worker_concurrency = Some(1);

@@ -88,7 +88,8 @@ class Mixed(Faulty):
 
     def __init__(self, broker, queues, *arguments):
         command = [PYTHON_5_7, "-m", "celeriac", "-A", "stock", "worker", "-l", "info", "-Q", queues, "-c", "2"]
-        super().__init__([*command, *arguments], broker.environment())
+        # Celery heeds this name, too, whoever keeps the results.
+        super().__init__([*command, *arguments], {**broker.environment(), "CELERY_RESULT_BACKEND": broker.result_url})
         self.output.wait_for(r"ready\.", timeout=DEADLINE)
 
 

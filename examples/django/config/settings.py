@@ -27,6 +27,15 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
 TIME_ZONE = "UTC"
 
-# Celery
-CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL", "redis://localhost:6379/0")
-CELERY_RESULT_BACKEND = os.environ.get("CELERY_RESULT_BACKEND", "redis://localhost:6379/1")
+# Celery. Without a URL in the environment folders are the broker and keep the results, and nothing else has to run.
+DATA = Path(os.environ.get("SHOP_DATA", BASE_DIR / "data"))
+CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL", "filesystem://localhost")
+CELERY_RESULT_BACKEND = os.environ.get("CELERY_RESULT_BACKEND", f"file://{DATA / 'results'}")
+if CELERY_BROKER_URL.startswith("filesystem:"):
+    CELERY_BROKER_TRANSPORT_OPTIONS = {
+        "data_folder_in": str(DATA / "messages"),
+        "data_folder_out": str(DATA / "messages"),
+        "control_folder": str(DATA / "control"),
+    }
+    for folder in ("messages", "control", "results"):
+        (DATA / folder).mkdir(parents=True, exist_ok=True)

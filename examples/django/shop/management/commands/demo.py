@@ -46,7 +46,8 @@ class Call:
             result = self.send()
             if self.watch:
                 self.watch_states(result)
-            outcome = result.get(timeout=TIMEOUT, propagate=True)
+            # The interval is for backends that can only be asked again and again, such as files.
+            outcome = result.get(timeout=TIMEOUT, interval=0.02, propagate=True)
         except Exception as error:  # what the task raised is the row's result
             outcome = error
         seconds = time.perf_counter() - started
