@@ -192,7 +192,7 @@ fn settings_name_a_backend() {
         (Some("rpc://"), "rpc://"),
         (Some("rpc://u:secret@h/v"), "rpc://"),
         (Some("file:///var/results"), "file:///var/results"),
-        (Some("file://localhost//var/results"), "file:///var/results"),
+        (Some("file://localhost/var/results"), "file:///var/results"),
         (Some("db+sqlite:///results.sqlite"), "sqlite:///results.sqlite"),
         (Some("db+sqlite:////var/results.sqlite?timeout=3"), "sqlite:////var/results.sqlite"),
         (Some("db+postgresql+psycopg://u:secret@h/db"), "postgresql://u:**@h:5432/db"),

@@ -1,6 +1,7 @@
 """The command line: finds the app as ``celery -A`` does, and hands the rest to Rust."""
 
 import os
+import signal
 import sys
 import traceback
 from typing import TYPE_CHECKING, Optional
@@ -91,6 +92,9 @@ def serve(preparation: "Preparation", beats: "beat.Preparation", program: str, l
             ours,
         )
 
+    if line is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # What Rust hears would otherwise interrupt Python, too, when it is back there.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         code = run_in(_celeriac)
         if preparation.refusal:

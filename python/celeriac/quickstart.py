@@ -55,6 +55,8 @@ def run(arguments: list[str]) -> int:
     except (Failed, OSError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

@@ -27,9 +27,15 @@ pub(super) struct Folder {
 
 /// Holds the folder for this process.
 pub(super) struct Lock<'a> {
-    /// Closing it gives the lock back.
-    _folder: File,
+    folder: File,
     _ours: MutexGuard<'a, ()>,
+}
+
+impl Drop for Lock<'_> {
+    fn drop(&mut self) {
+        // To close it would not do: a process that was forked meanwhile has it open, too.
+        let _ = flock(&self.folder, FlockOperation::Unlock);
+    }
 }
 
 impl Folder {
@@ -46,7 +52,7 @@ impl Folder {
             Ok(()) | Err(rustix::io::Errno::NOTSUP | rustix::io::Errno::NOLCK | rustix::io::Errno::NOSYS) => {}
             Err(error) => return Err(self.failed("lock", error.into())),
         }
-        Ok(Lock { _folder: folder, _ours: ours })
+        Ok(Lock { folder, _ours: ours })
     }
 
     /// Puts a result in its place, unless what is there stays.

@@ -38,7 +38,8 @@ impl FileBackend {
     pub fn new(url: &str, options: &BackendOptions) -> Result<Self> {
         let wrong =
             || Error::new(ErrorKind::Configuration, "result_backend: a folder is named as in file:///var/results");
-        let path = url.strip_prefix("file://localhost/").or_else(|| url.strip_prefix("file://")).ok_or_else(wrong)?;
+        let local = url.strip_prefix("file://localhost").filter(|path| path.starts_with('/'));
+        let path = local.or_else(|| url.strip_prefix("file://")).ok_or_else(wrong)?;
         if path.is_empty() {
             return Err(wrong());
         }

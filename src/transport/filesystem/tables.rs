@@ -19,9 +19,8 @@ use crate::{Error, ErrorKind, Result};
 pub(super) fn read(control: &Path, exchange: &str) -> Result<Vec<Binding>> {
     let path = table(control, exchange)?;
     let read = || {
-        let mut file = File::open(&path)?;
-        flock(&file, FlockOperation::LockShared)?;
-        read_all(&mut file)
+        let mut file = Locked::new(File::open(&path)?, FlockOperation::LockShared)?;
+        read_all(&mut file.0)
     };
     match read() {
         Ok(text) => rows(&text, &path),
@@ -46,6 +45,23 @@ pub(super) fn unbind(control: &Path, exchange: &str, binding: &Binding) -> Resul
     change(&table(control, exchange)?, false, |rows| rows.retain(|row| row != binding))
 }
 
+/// A table that others wait for.
+struct Locked(File);
+
+impl Locked {
+    fn new(file: File, operation: FlockOperation) -> io::Result<Self> {
+        flock(&file, operation)?;
+        Ok(Locked(file))
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // To close it would not do: a process that was forked meanwhile has it open, too.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
 /// Where a table is. The names are those that Kombu allows (`Channel._is_valid_exchange_name`).
 fn table(control: &Path, exchange: &str) -> Result<PathBuf> {
     let allowed = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
@@ -58,13 +74,14 @@ fn table(control: &Path, exchange: &str) -> Result<PathBuf> {
 
 fn change(path: &Path, create: bool, change: impl FnOnce(&mut Vec<Binding>)) -> Result<()> {
     let failed = |error| failed("cannot write the table", path, error);
-    let mut file = match OpenOptions::new().read(true).write(true).create(create).truncate(false).open(path) {
+    let file = match OpenOptions::new().read(true).write(true).create(create).truncate(false).open(path) {
         Ok(file) => file,
         Err(error) if !create && error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(failed(error)),
     };
-    flock(&file, FlockOperation::LockExclusive).map_err(|error| failed(error.into()))?;
-    let old = read_all(&mut file).map_err(failed)?;
+    let mut locked = Locked::new(file, FlockOperation::LockExclusive).map_err(failed)?;
+    let file = &mut locked.0;
+    let old = read_all(file).map_err(failed)?;
     let mut bindings = rows(&old, path).unwrap_or_else(|error| {
         tracing::warn!("{error}: it is begun anew");
         Vec::new()
