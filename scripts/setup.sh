@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
 # Puts in place what the other commands need, and nothing that is there already.
 #
-#   scripts/setup.sh [compiler] [lint] [redis] [rabbitmq] [python] [old-client] [old-worker] [flower] [beat] [peers]
+#   scripts/setup.sh [compiler] [lint] [redis] [rabbitmq] [postgres] [python] [old-client] [old-worker] [flower] [beat] [peers]
 #                    [wheelhouse]
 #
 # compiler    a C compiler and pkg-config, for the compression and TLS libraries
 # lint        rustfmt and clippy
 # redis       the redis-server and openssl programs; no service is started and none is left running
 # rabbitmq    the rabbitmq-server program; no node is started and none is left running
+# postgres    the programs of PostgreSQL; no server is started and none is left running
 # python      .build/venv: Celery 5.7, Django and pytest, with pinned versions
 # old-client  .build/venv-5.3: an older Celery, to prove that its messages and results work too
 # old-worker  .build/venv-5.5: an older Celery, whose workers stand beside ours in mixed fleets
 # flower      .build/venv-flower, and Chromium with its driver, in which Flower's pages are looked at
-# beat        .build/venv-beat: what keeps periodic tasks in a database, and the programs of PostgreSQL; none is left running
+# beat        .build/venv-beat: what keeps periodic tasks in a database
 # peers       .build/venv-peers and .build/venv-peers-arq: the other workers of Python tasks that benchmarks measure
 # wheelhouse  .build/wheelhouse: what is installed into environments that begin empty, without asking anybody
 set -euo pipefail
@@ -99,6 +100,14 @@ rabbitmq() {
     [ -x /usr/sbin/rabbitmq-server ] || die "rabbitmq-server was installed but is not in /usr/sbin"
 }
 
+# Debian keeps the programs of each version in a folder of its own.
+postgres() {
+    compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null && return
+    without_service postgresql
+    compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ||
+        die "postgresql was installed but is not in /usr/lib/postgresql"
+}
+
 # The first interpreter of at least 3.10 that can make virtual environments.
 interpreter() {
     local candidate
@@ -154,9 +163,6 @@ flower() {
 
 beat() {
     venv .build/venv-beat tests/python/requirements-beat.txt
-    compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null && return
-    without_service postgresql
-    compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || die "postgresql was installed but is not in /usr/lib/postgresql"
 }
 
 # Filled anew when the requirements have changed.
@@ -180,7 +186,7 @@ peers() {
 
 for part in "$@"; do
     case $part in
-        compiler | lint | redis | rabbitmq | python | flower | beat | peers | wheelhouse) "$part" ;;
+        compiler | lint | redis | rabbitmq | postgres | python | flower | beat | peers | wheelhouse) "$part" ;;
         old-client) old_client ;;
         old-worker) old_worker ;;
         *) die "no part is called $part" ;;

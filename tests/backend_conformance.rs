@@ -1,12 +1,16 @@
 //! What every result backend promises, asked of each of them, and what Redis promises beside it.
 //!
-//! The tests with Redis start a private `redis-server` each, those with RabbitMQ share a private node; they say so and
+//! The tests with Redis start a private `redis-server` or `postgres` each, those with RabbitMQ share a private node; they say so and
 //! pass where it is not installed.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "backend_conformance/chords.rs"]
 mod chords;
+#[path = "backend_conformance/databases.rs"]
+mod database_promises;
+#[path = "backend_conformance/file.rs"]
+mod file_promises;
 #[path = "backend_conformance/fleet.rs"]
 mod fleet;
 #[path = "backend_conformance/large.rs"]
@@ -27,6 +31,7 @@ use std::sync::Arc;
 
 use celeriac::ErrorKind;
 use celeriac::backend::{BackendOptions, ResultBackend, RpcOptions, from_url};
+use support::postgres_server::PostgresServer;
 use support::rabbitmq_server::RabbitServer;
 use support::redis_server::RedisServer;
 
@@ -47,10 +52,24 @@ macro_rules! every_backend_keeps {
         keeps! { memory, on_memory: $($promises)* }
         keeps! { redis, on_redis: $($promises)* }
         keeps! { rpc, on_rpc: $($promises)* }
+        keeps! { file, on_file: $($promises)* }
+        keeps! { sqlite, on_sqlite: $($promises)* }
+        keeps! { postgres, on_postgres: $($promises)* }
     };
 }
 
-/// `rpc://` has neither saved groups nor chords.
+/// `rpc://` saves no groups.
+macro_rules! backends_that_save_keep {
+    ($($promises:tt)*) => {
+        keeps! { memory_groups, on_memory: $($promises)* }
+        keeps! { redis_groups, on_redis: $($promises)* }
+        keeps! { file_groups, on_file: $($promises)* }
+        keeps! { sqlite_groups, on_sqlite: $($promises)* }
+        keeps! { postgres_groups, on_postgres: $($promises)* }
+    };
+}
+
+/// Where chords are counted; elsewhere `celery.chord_unlock` looks.
 macro_rules! backends_with_chords_keep {
     ($($promises:tt)*) => {
         keeps! { memory_chords, on_memory: $($promises)* }
@@ -74,9 +93,12 @@ every_backend_keeps! {
     a_group_is_joined_in_its_shape;
 }
 
+backends_that_save_keep! {
+    chords: groups_are_kept_with_their_structure;
+}
+
 backends_with_chords_keep! {
-    chords: groups_are_kept_with_their_structure
-    a_chord_completes_once_and_in_the_headers_order
+    chords: a_chord_completes_once_and_in_the_headers_order
     a_group_that_ends_a_chain_makes_its_chord_no_smaller
     members_of_many_chords_are_counted_in_one_batch
     a_chord_waits_for_members_that_were_added
@@ -99,6 +121,29 @@ async fn on_redis<F: Future<Output = ()>>(promise: fn(Arc<dyn ResultBackend>) ->
     for options in forms() {
         promise(open(&server.url(0), &options)).await;
         redis_promises::flush(&server);
+    }
+}
+
+async fn on_file<F: Future<Output = ()>>(promise: fn(Arc<dyn ResultBackend>) -> F) {
+    for options in forms().into_iter().step_by(4) {
+        let folder = tempfile::tempdir().unwrap();
+        promise(open(&format!("file://{}", folder.path().display()), &options)).await;
+    }
+}
+
+async fn on_sqlite<F: Future<Output = ()>>(promise: fn(Arc<dyn ResultBackend>) -> F) {
+    for options in forms().into_iter().take(3) {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("db+sqlite:///{}/results.sqlite", folder.path().display());
+        promise(open(&url, &BackendOptions { extended: true, ..options })).await;
+    }
+}
+
+async fn on_postgres<F: Future<Output = ()>>(promise: fn(Arc<dyn ResultBackend>) -> F) {
+    let Some(server) = PostgresServer::start().await else { return };
+    for options in forms().into_iter().take(2) {
+        promise(open(&server.url(), &BackendOptions { extended: true, ..options })).await;
+        server.asked("DELETE FROM celery_taskmeta; DELETE FROM celery_tasksetmeta").expect("they are there");
     }
 }
 
@@ -146,6 +191,11 @@ fn settings_name_a_backend() {
         (Some("rpc"), "rpc://"),
         (Some("rpc://"), "rpc://"),
         (Some("rpc://u:secret@h/v"), "rpc://"),
+        (Some("file:///var/results"), "file:///var/results"),
+        (Some("file://localhost//var/results"), "file:///var/results"),
+        (Some("db+sqlite:///results.sqlite"), "sqlite:///results.sqlite"),
+        (Some("db+sqlite:////var/results.sqlite?timeout=3"), "sqlite:////var/results.sqlite"),
+        (Some("db+postgresql+psycopg://u:secret@h/db"), "postgresql://u:**@h:5432/db"),
         (Some("redis"), "redis://localhost:6379/0"),
         (Some("redis://h:1/2"), "redis://h:1/2"),
         (Some("redis://u:secret@h/2"), "redis://u:**@h:6379/2"),
@@ -164,8 +214,13 @@ fn settings_name_a_backend() {
 fn settings_that_name_none_are_refused_with_what_is_supported() {
     let rows = [
         ("amqp://u:secret@h", "`amqp` is not supported: use one of redis://"),
-        ("db+postgresql://u:secret@h/db", "`db+postgresql` is not supported"),
+        ("db+mysql://u:secret@h/db", "the database db+mysql is not supported"),
+        ("db+sqlite://", "a SQLite database in memory"),
+        ("db+sqlite:////tmp/x?odd=1", "option \"odd\""),
+        ("db+postgresql://u:secret@h/db?sslmode=require", "over TLS"),
+        ("db+postgresql://h/db", "names no user"),
         ("django-db", "`django-db` is not supported"),
+        ("file://", "result_backend: a folder is named as in file:///"),
         ("u:secret@h", "is not supported: use one of"),
         ("://secret", "is not supported"),
         ("redis://:secret@h/x", "database"),

@@ -6,14 +6,19 @@ from typing import Optional
 
 from celery.app import backends
 from celery.backends.base import DisabledBackend
+from celery.backends.filesystem import FilesystemBackend
 from celery.backends.rpc import RPCBackend
 from kombu.serialization import dumps
 from kombu.utils.encoding import bytes_to_str, str_to_bytes
 
+from celeriac import rows
 from celeriac._celeriac import Channel
 
 #: What names the backends that the worker has too. Others are not even imported: some must not be before the project is.
-NAMES = ("redis", "rediss", "rpc", "celery.backends.redis", "celery.backends.rpc")
+NAMES = (
+    "redis", "rediss", "rpc", "file", "db", "database", "celery.backends.redis", "celery.backends.rpc",
+    "celery.backends.filesystem", "celery.backends.database",
+)  # fmt: skip
 #: The serializers that the worker has too.
 SERIALIZERS = ("json", "msgpack", "yaml", "application/json", "application/x-msgpack", "application/x-yaml")
 
@@ -23,14 +28,27 @@ def known(app):
     name = app.backend_cls or app.conf.result_backend
     if not isinstance(name, str) or re.split(r"://|\+|:|\.[A-Z]", name)[0] not in NAMES:
         return None
-    backend, _ = backends.by_url(name, app.loader)
+    backend, url = backends.by_url(name, app.loader)
     if app.conf.result_serializer not in SERIALIZERS:
         return None
     if is_redis(backend):
         return backend
+    if backend is FilesystemBackend:
+        return backend if url and url.startswith("file://") else None
+    if rows.address(app, backend, url):
+        return backend
     # Celery's works with every broker.
     is_amqp = backend is RPCBackend and app.connection_for_write().transport.driver_type == "amqp"
     return backend if is_amqp else None
+
+
+def address(app) -> Optional[str]:
+    """What the worker is given for the setting ``result_backend`` where its form is another than Celery's."""
+    backend = known(app)
+    if not rows.has(backend):
+        return None
+    _, url = backends.by_url(app.backend_cls or app.conf.result_backend, app.loader)
+    return rows.address(app, backend, url)
 
 
 def is_redis(kind) -> bool:
@@ -56,8 +74,10 @@ def hand_over(app, channel: Channel) -> None:
     kind = known(app)
     channels.own, channels.app = channel, app
     with _patching:
-        if is_redis(kind) and not hasattr(kind._store_result, "theirs"):
+        if (is_redis(kind) or kind is FilesystemBackend) and not hasattr(kind._store_result, "theirs"):
             kind._store_result = _storing(kind)
+        elif rows.has(kind) and not hasattr(kind._store_result, "theirs"):
+            kind._store_result = _listing(kind)
         elif kind is RPCBackend and not hasattr(RPCBackend.store_result, "theirs"):
             RPCBackend.store_result = _sending(RPCBackend.store_result)
 
@@ -81,6 +101,11 @@ def _line(backend, kind) -> Optional[Channel]:
     return own if own is not None and type(backend) is kind and backend.app is channels.app else None
 
 
+def _waits(request) -> bool:
+    # The body of a chord may look for its members' results.
+    return bool(request and getattr(request, "chord", None))
+
+
 def _storing(kind):
     theirs = kind._store_result
 
@@ -90,9 +115,22 @@ def _storing(kind):
             return theirs(self, task_id, result, state, traceback=traceback, request=request, **kwargs)
         meta = self._get_result_meta(result=result, state=state, traceback=traceback, request=request)
         meta["task_id"] = task_id = bytes_to_str(task_id)
-        # The body of a chord may look for its members' results.
-        wait = bool(request and getattr(request, "chord", None))
-        channel.store(task_id, state, str_to_bytes(self.encode(meta)), wait)
+        channel.store(task_id, state, str_to_bytes(self.encode(meta)), _waits(request))
+        return result
+
+    _store_result.theirs = theirs
+    return _store_result
+
+
+def _listing(kind):
+    theirs = kind._store_result
+
+    def _store_result(self, task_id, result, state, traceback=None, request=None, **kwargs):
+        channel = _line(self, kind)
+        if channel is None:
+            return theirs(self, task_id, result, state, traceback=traceback, request=request, **kwargs)
+        row = rows.row(self, bytes_to_str(task_id), result, state, traceback, request)
+        channel.store(bytes_to_str(task_id), state, row, _waits(request))
         return result
 
     _store_result.theirs = theirs

@@ -40,6 +40,8 @@ def of(app) -> dict[str, Any]:
         # Python stores what its tasks come to, as the serializer that only it has writes it.
         found.pop("result_backend", None)
         found.pop("result_serializer", None)
+    else:
+        found.update({"result_backend": address} if (address := backend.address(app)) else {})
     if found.get("task_serializer") not in backend.SERIALIZERS:
         # What tasks send is sent in their processes.
         found.pop("task_serializer", None)

@@ -48,6 +48,7 @@ pub(crate) fn backend(config: &Config) -> Result<Arc<dyn ResultBackend>> {
         chord_expires: config.result_chord_expires,
         chord_join_timeout: Some(config.result_chord_join_timeout),
         chord_ordered: config.result_backend_transport_options.result_chord_ordered,
+        extended: config.result_extended,
         rpc: rpc(config)?,
     };
     backend::from_url(config.result_backend.as_deref(), &options)

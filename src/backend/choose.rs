@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{BackendOptions, DisabledBackend, MemoryBackend, RedisBackend, ResultBackend, RpcBackend};
+use super::{
+    BackendOptions, DatabaseBackend, DisabledBackend, FileBackend, MemoryBackend, RedisBackend, ResultBackend,
+    RpcBackend,
+};
 use crate::{Error, ErrorKind, Result};
 
 /// The backend that `result_backend` names: a URL or one of Celery's aliases (celery/app/backends.py `by_url`).
@@ -12,6 +15,8 @@ use crate::{Error, ErrorKind, Result};
 /// | `None`, `disabled`, `disabled://` | [`DisabledBackend`] |
 /// | `redis`, `redis://`, `rediss://`, `redis+socket://`, `socket://` | [`RedisBackend`] |
 /// | `memory://`, `cache+memory://` | [`MemoryBackend`] |
+/// | `file://` | [`FileBackend`] |
+/// | `db+sqlite://`, `db+postgresql://` | [`DatabaseBackend`] |
 /// | `rpc`, `rpc://` | [`RpcBackend`], at the broker that the options name |
 ///
 /// Nothing is connected to yet.
@@ -20,11 +25,15 @@ use crate::{Error, ErrorKind, Result};
 /// `Configuration`: a backend that is not supported, or a URL or an option that is wrong; `Refused`: pickled results.
 pub fn from_url(url: Option<&str>, options: &BackendOptions) -> Result<Arc<dyn ResultBackend>> {
     let url = url.map(str::trim).filter(|url| !url.is_empty()).unwrap_or("disabled");
+    if let Some(url) = url.strip_prefix("db+") {
+        return Ok(Arc::new(DatabaseBackend::new(url, options)?));
+    }
     Ok(match scheme(url) {
         "disabled" => Arc::new(DisabledBackend),
         "memory" | "cache+memory" => Arc::new(MemoryBackend::new(options.clone())?),
         "redis" if !url.contains("://") => Arc::new(RedisBackend::new("redis://", options)?),
         "redis" | "rediss" | "redis+socket" | "socket" => Arc::new(RedisBackend::new(url, options)?),
+        "file" => Arc::new(FileBackend::new(url, options)?),
         // What follows is not looked at, as in Celery: the broker is the application's.
         "rpc" => Arc::new(RpcBackend::new(options)?),
         other => return Err(unsupported(other)),
@@ -39,7 +48,8 @@ fn scheme(url: &str) -> &str {
 fn unsupported(scheme: &str) -> Error {
     let known = !scheme.is_empty() && scheme.len() <= 64 && !scheme.contains(['@', '/']);
     let name = if known { format!("`{scheme}`") } else { "this one".to_owned() };
-    let supported = "redis://, rediss://, redis+socket://, rpc://, memory://, disabled://";
+    let supported = "redis://, rediss://, redis+socket://, rpc://, file://, db+sqlite://, \
+                     db+postgresql://, memory://, disabled://";
     let message = format!("the result backend {name} is not supported: use one of {supported}");
     Error::new(ErrorKind::Configuration, message)
 }

@@ -3,7 +3,8 @@
 //! A result is encoded where it came to be ([`ResultBackend::encode`]), gathered by the [`ResultWriter`], and stored in
 //! batches ([`ResultBackend::store_encoded`]). A chord's members are counted where the results are ([`NativeChords`]), in
 //! the same round trip; for backends that cannot count, [`poll_chord`] looks. Implementations are [`MemoryBackend`],
-//! [`DisabledBackend`], [`RedisBackend`] and [`RpcBackend`]; [`from_url`] chooses. All pass what of
+//! [`DisabledBackend`], [`RedisBackend`], [`RpcBackend`], [`FileBackend`] and
+//! [`DatabaseBackend`]; [`from_url`] chooses. All pass what of
 //! `tests/backend_conformance.rs` their nature allows: `rpc://` keeps nothing, it sends.
 //!
 //! Nothing here runs tasks, reads the wall clock, or spends a round trip on Celery's state rules: a backend keeps them
@@ -12,14 +13,18 @@
 mod choose;
 mod chord;
 mod codec;
+mod database;
 mod disabled;
+mod file;
 mod gathering;
 mod join;
 mod memory;
 mod options;
+mod polling;
 mod redis;
 mod rpc;
 mod rules;
+mod sql;
 mod writer;
 
 use std::fmt;
@@ -27,13 +32,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use jiff::Timestamp;
 
 use crate::Result;
 use crate::protocol::{ResultTuple, State, TaskMeta};
 
 pub use choose::from_url;
 pub use chord::{ChordClaim, ChordFailure, ChordOutcome, ChordPart, ChordProgress, EncodedPart, NativeChords};
+pub use database::DatabaseBackend;
 pub use disabled::DisabledBackend;
+pub use file::FileBackend;
 pub use join::{Joined, is_ready, join, poll_chord};
 pub use memory::MemoryBackend;
 pub use options::{BackendOptions, RpcOptions};
@@ -118,6 +126,11 @@ pub trait ResultBackend: Send + Sync + fmt::Debug {
 
     /// Deletes what [`save_group`](Self::save_group) kept; the members' results stay (`GroupResult.delete`).
     async fn forget_group(&self, group_id: &str) -> Result<()>;
+
+    /// Deletes what has expired by `now`, where nothing else does: what the task `celery.backend_cleanup` is for.
+    async fn clean_up(&self, _now: Timestamp) -> Result<()> {
+        Ok(())
+    }
 
     /// The queue in which results for this process arrive, where they are messages to whoever sent the task: the
     /// `reply_to` of what is sent.

@@ -41,6 +41,8 @@ pub struct BackendOptions {
     pub health_check_interval: Duration,
     /// `redis_client_name`: the name given with `CLIENT SETNAME`.
     pub client_name: Option<String>,
+    /// `result_extended`: whether Celery's tables of results have the columns for it.
+    pub extended: bool,
     /// What `rpc://` needs beside these.
     pub rpc: RpcOptions,
 }
@@ -97,6 +99,7 @@ impl Default for BackendOptions {
             socket_connect_timeout: Duration::from_secs(5),
             health_check_interval: Duration::from_secs(25),
             client_name: None,
+            extended: false,
             rpc: RpcOptions::default(),
         }
     }

@@ -34,6 +34,11 @@ impl<'a> UrlParts<'a> {
         }
     }
 
+    /// Whether a host is named.
+    pub(crate) fn has_host(&self) -> bool {
+        !self.authority.is_empty()
+    }
+
     /// The host, in lower case, and the port; `None`: the port is wrong.
     pub(crate) fn host_and_port(&self, default_port: u16) -> Option<(String, u16)> {
         let (host, port) = match self.authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {

@@ -152,7 +152,8 @@ impl Builtins {
         }
         let arguments = &mut which.bind(arguments)?;
         match which {
-            Which::Accumulate | Which::BackendCleanup => Ok(Outcome::Success(Value::Null)),
+            Which::Accumulate => Ok(Outcome::Success(Value::Null)),
+            Which::BackendCleanup => self.clean_up().await,
             Which::Chain => Ok(failure(Exception::new("NotImplementedError", "chain is not a real task"))),
             Which::Chord => old_chord(context, arguments).await,
             Which::ChordUnlock => self.unlock_chord(context, arguments).await,
@@ -252,6 +253,13 @@ impl Builtins {
             }
         }
         Ok(Outcome::Success(Value::List(values)))
+    }
+
+    /// Deletes results that have expired (celery/app/builtins.py `add_backend_cleanup_task`).
+    async fn clean_up(&self) -> Result<Outcome> {
+        let now = self.continuations.results.metas.clock.now();
+        self.continuations.sender.backend.clean_up(now).await?;
+        Ok(Outcome::Success(Value::Null))
     }
 
     /// Looks whether a chord's header is done, and calls its body or looks again later.

@@ -1,52 +1,21 @@
 """django-celery-beat's tables: what is changed there takes effect, and of several beats, stock's or ours, one sends a run."""
 
-import glob
 import json
 import os
 import pathlib
-import shutil
-import socket
 import subprocess
-import tempfile
 import time
 from datetime import datetime, timedelta, timezone
 
 import pytest
 
+from postgres import Postgres
 from support import ROOT, SECONDS, Process, Redis
 
 PYTHON = pathlib.Path(os.environ.get("CELERIAC_BEAT_PYTHON") or ROOT / ".build" / "venv-beat" / "bin" / "python")
 HERE = pathlib.Path(__file__).parent
 #: Beat looks into the tables as often as this, in seconds.
 LOOKS = 5
-
-
-class Postgres(Process):
-    """A PostgreSQL of our own."""
-
-    def __init__(self):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="celeriac-postgres-"))
-        programs = pathlib.Path(sorted(glob.glob("/usr/lib/postgresql/*/bin"))[-1])
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        # It does not run as root.
-        by = []
-        if os.getuid() == 0:
-            shutil.chown(self.folder, "postgres")
-            by = ["runuser", "-u", "postgres", "--"]
-        data = self.folder / "data"
-        subprocess.run([*by, programs / "initdb", "-D", data, "-U", "tabled", "-A", "trust"], check=True, capture_output=True, cwd="/")
-        options = ["-p", port, "-k", self.folder, "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
-        super().__init__([*by, programs / "postgres", "-D", data, *options])
-        self.output.wait_for("ready to accept connections")
-        self.database = {
-            "ENGINE": "django.db.backends.postgresql", "NAME": "postgres", "USER": "tabled", "HOST": "127.0.0.1", "PORT": port,
-        }
-
-    def stop(self):
-        super().stop()
-        shutil.rmtree(self.folder)
 
 
 class Tables:
@@ -105,7 +74,9 @@ def database(request, tmp_path_factory):
         yield {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path_factory.mktemp("tables") / "db.sqlite3")}
         return
     server = Postgres()
-    yield server.database
+    yield {
+        "ENGINE": "django.db.backends.postgresql", "NAME": "postgres", "USER": "celeriac", "HOST": "127.0.0.1", "PORT": server.port,
+    }
     server.stop()
 
 

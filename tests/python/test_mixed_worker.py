@@ -134,15 +134,21 @@ def test_exceptions_are_the_projects_own(mixed, rust, worker):
     assert type(error(rust.fail.delay("nowhere.Odd", "x"), Exception)).__name__ == "Odd"
 
 
-def test_results_that_only_python_can_store(server, start, tmp_path):
-    url = f"db+sqlite:///{tmp_path}/results.sqlite?timeout=30"
-    queue = {"task_default_queue": "tables"}
-    worker = start("celeriac", "-c", "2", "-n", "tables@test", result_backend=url, **queue)
-    worker.output.wait_for(r"Only Python can store results in sqlite:///\S+: the pool runs the tasks of shop_rust")
-    client = environment(server, result_backend=url, **queue)
+@pytest.mark.parametrize("who", ["Rust", "Python"])
+def test_results_in_a_database(server, start, tmp_path, who):
+    queue = {"task_default_queue": f"tables of {who}"}
+    results = {"result_backend": f"db+sqlite:///{tmp_path}/results.sqlite?timeout=30"}
+    if who == "Python":
+        # The worker knows Celery's tables by their own names.
+        results["database_table_names"] = {"task": "told"}
+    worker = start("celeriac", "-c", "2", "-n", f"{who}@tables", **results, **queue)
+    if who == "Python":
+        worker.output.wait_for(r"Only Python can store results in sqlite:///\S+: the pool runs the tasks of shop_rust")
+    client = environment(server, **results, **queue)
     done = subprocess.run([sys.executable, "-c", CLIENT], env={**os.environ, **client}, capture_output=True, text=True)
     assert done.stdout.split() == ["3", "2", "OutOfStock", "8"], done.stderr
-    worker.output.wait_for(r"INFO/ForkPoolWorker-\d\] Task shop_rust.total\[\S+\] succeeded in \S+s: 8")
+    process = {"Rust": "MainProcess", "Python": r"ForkPoolWorker-\d"}[who]
+    worker.output.wait_for(rf"INFO/{process}\] Task shop_rust.total\[\S+\] succeeded in \S+s: 8")
 
 
 def test_retries(mixed, rust, worker):

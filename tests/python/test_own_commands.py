@@ -207,7 +207,8 @@ def test_commands_and_answers_that_are_pickled(start):
 @pytest.mark.only("redis", "the broker keeps no results")
 @pytest.mark.parametrize("which", RUNS)
 def test_what_nobody_runs_is_stored_where_only_celery_can(start, server, tmp_path, which):
-    worker = start(which, "shelved", "-c", "1", result_backend=f"db+sqlite:///{tmp_path}/results.sqlite")
+    results = {"result_backend": f"db+sqlite:///{tmp_path}/results.sqlite", "database_table_names": {"task": "told"}}
+    worker = start(which, "shelved", "-c", "1", **results)
     assert worker.process.output.wait_for(r"results: +(\S+)")[1] == worker.app.backend.as_uri()
     unknown = worker.send("nobody")
     with pytest.raises(NotRegistered):

@@ -1,4 +1,4 @@
-"""Python tasks with backends that only Python has, and with what only Python can read: whatever becomes of a task, its
+"""Python tasks with results in databases and files, and with what only Python can read: whatever becomes of a task, its
 client is told the same as by a stock worker."""
 
 import functools
@@ -31,6 +31,7 @@ def settings(backend, folder):
             }},
         },
         "db+sqlite": {"CELERY_RESULT_BACKEND": f"db+sqlite:///{folder}/celery.sqlite?timeout=30"},
+        "file": {"CELERY_RESULT_BACKEND": f"file://{folder}"},
         "redis, pickled": PICKLED,
     }[backend]
 
@@ -98,7 +99,7 @@ EXPECTED = {
 }
 
 
-@pytest.mark.parametrize("backend", ["django-db", "db+sqlite", "redis, pickled"])
+@pytest.mark.parametrize("backend", ["django-db", "db+sqlite", "file", "redis, pickled"])
 def test_a_client_is_told_what_a_stock_worker_tells(told, backend):
     ours, stock = told(backend)
     assert {name: ours[name] for name in EXPECTED} == EXPECTED

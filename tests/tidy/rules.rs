@@ -25,6 +25,8 @@ const LONGEST_ARCHITECTURE: usize = 200;
 const CLIENTS: &[(&str, &[&str])] = &[
     ("redis", &["src/redis_client", "src/transport/redis", "src/backend/redis"]),
     ("lapin", &["src/amqp_client", "src/transport/amqp", "src/backend/rpc"]),
+    ("rusqlite", &["src/backend/sql"]),
+    ("tokio_postgres", &["src/backend/sql"]),
     ("opentelemetry", &["src/trace"]),
     ("hyper", &["src/http"]),
     ("hyper_util", &["src/http"]),

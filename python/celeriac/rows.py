@@ -1,0 +1,87 @@
+"""Results that are rows of tables: Celery's own code fills in the columns, and the worker stores them."""
+
+import sys
+from typing import Any, Optional
+
+from kombu.utils import json
+from kombu.utils.encoding import str_to_bytes
+
+DATABASE = "celery.backends.database"
+#: Settings by which a project has Celery's tables otherwise than the worker has them.
+OTHERWISE = ("database_engine_callback", "database_table_names", "database_table_schemas")
+#: The options of an engine that say how Python's connections are kept.
+POOL = ("pool_", "max_overflow", "echo")
+#: What the worker knows of URLs: drivers, and options.
+DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg", "postgresql+psycopg2")
+OPTIONS = {
+    "sqlite": {"timeout", "check_same_thread"},
+    "postgresql": {"connect_timeout", "application_name", "sslmode"},
+}
+#: Where nobody listens between the worker, which has no TLS to PostgreSQL, and the server.
+NEAR = ("localhost", "127.0.0.1", "::1")
+
+
+def _class(module: str) -> Optional[type]:
+    """A backend's class, if its module has been imported."""
+    return getattr(sys.modules.get(module), "DatabaseBackend", None)
+
+
+def has(kind) -> bool:
+    """Whether that class of backends keeps rows that the worker can store."""
+    return kind is not None and kind is _class(DATABASE)
+
+
+def address(app, kind, url: Optional[str]) -> Optional[str]:
+    """The URL by which the worker finds the app's tables; ``None``: only Python does."""
+    if not has(kind) or not _has_blobs():
+        return None
+    conf = app.conf
+    engine = conf.database_engine_options or {}
+    if any(conf.get(name) for name in OTHERWISE) or not all(name.startswith(POOL) for name in engine):
+        return None
+    return _database(url or conf.database_url)
+
+
+def _has_blobs() -> bool:
+    """Whether results are stored as the serializer writes them; before Celery 5.7 they are pickled once more."""
+    from celery.backends.database.models import Task
+    from sqlalchemy import PickleType
+
+    return not isinstance(Task.__table__.c.result.type, PickleType) and "children" in Task.__table__.c
+
+
+def _database(url: Optional[str]) -> Optional[str]:
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        url = make_url(url)
+    except ArgumentError:
+        return None
+    dialect = url.get_backend_name()
+    if url.drivername not in DRIVERS or not set(url.query) <= OPTIONS[dialect]:
+        return None
+    if dialect == "sqlite":
+        is_file = url.database and url.database != ":memory:" and not url.database.startswith("file:")
+        return f"db+{url.render_as_string(hide_password=False)}" if is_file else None
+    # Without them a driver looks into files and variables of its own.
+    if not (url.username and url.password and url.host and url.database):
+        return None
+    # Drivers encrypt where the server can: what they would is not sent in the clear.
+    if url.query.get("sslmode") not in ("disable", "allow") and url.host not in NEAR:
+        return None
+    return f"db+{url.render_as_string(hide_password=False)}"
+
+
+class _Columns:
+    """Stands for a row in Celery's own code."""
+
+    children = stamps = None
+
+
+def row(backend, task_id: str, result: Any, state: str, traceback: Optional[str], request) -> bytes:
+    """The columns of a result, as the worker takes them."""
+    columns = _Columns()
+    columns.task_id = task_id
+    backend._update_result(columns, result, state, traceback=traceback, request=request)
+    return str_to_bytes(json.dumps(vars(columns)))

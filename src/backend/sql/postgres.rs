@@ -1,0 +1,259 @@
+//! [`Postgres`]: a PostgreSQL server. One connection, over which the batches under way side by side are sent one behind
+//! the other; a lost one is made again by whoever needs it next.
+
+use std::error::Error as _;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Config, NoTls};
+
+use super::rounds::rounds;
+use super::table::{Cell, Column, Kind, Row, Table};
+use super::{Database, statements};
+use crate::{Error, ErrorKind, Result};
+
+/// A database on a PostgreSQL server.
+pub(in crate::backend) struct Postgres {
+    shown: String,
+    config: Config,
+    /// How long an answer may take before the connection counts as lost.
+    patience: Option<Duration>,
+    /// What is created where it is missing.
+    tables: Vec<Table>,
+    client: Mutex<Option<Arc<Client>>>,
+}
+
+type Parameters = Vec<(Box<dyn ToSql + Sync + Send>, Type)>;
+
+impl Postgres {
+    pub(in crate::backend) fn new(
+        shown: String,
+        config: Config,
+        patience: Option<Duration>,
+        tables: Vec<Table>,
+    ) -> Self {
+        Postgres { shown, config, patience, tables, client: Mutex::new(None) }
+    }
+
+    /// The connection, made anew if there is none that lives.
+    async fn client(&self) -> Result<Arc<Client>> {
+        let mut client = self.client.lock().await;
+        if let Some(client) = client.as_ref().filter(|client| !client.is_closed()) {
+            return Ok(client.clone());
+        }
+        *client = None;
+        let (new, connection) = self.config.connect(NoTls).await.map_err(|error| self.failed(&error))?;
+        let shown = self.shown.clone();
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!("the connection to {shown} has ended: {error}");
+            }
+        });
+        let new = Arc::new(new);
+        self.create(&new).await?;
+        *client = Some(new.clone());
+        Ok(new)
+    }
+
+    async fn create(&self, client: &Client) -> Result<()> {
+        for table in &self.tables {
+            let Some(creation) = &table.creation else { continue };
+            let known = self.rows(client, COLUMNS, &[(&table.name, Type::TEXT)]).await?;
+            let known: Vec<String> = known.iter().filter_map(|row| row.try_get(0).ok()).collect();
+            let statements = match known.is_empty() {
+                true => creation.postgres.clone(),
+                false => table
+                    .columns
+                    .iter()
+                    .filter(|column| !known.iter().any(|name| name == column.name))
+                    .map(|column| format!("ALTER TABLE {} ADD {} {};", table.name, column.name, sql_type(column.kind)))
+                    .collect(),
+            };
+            if !statements.is_empty() {
+                // Somebody else may do it at the same time: then it is there the next time.
+                client.batch_execute(&statements).await.map_err(|error| match error.code() {
+                    Some(&(SqlState::UNIQUE_VIOLATION | SqlState::DUPLICATE_TABLE | SqlState::DUPLICATE_COLUMN)) => {
+                        Error::new(ErrorKind::Unready, format!("{}: {}", self.shown, text(&error)))
+                    }
+                    _ => self.failed(&error),
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn rows(
+        &self,
+        client: &Client,
+        statement: &str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<tokio_postgres::Row>> {
+        let answer = client.query_typed(statement, parameters);
+        let answer = match self.patience {
+            None => answer.await,
+            Some(patience) => timeout(patience, answer).await.map_err(|_| {
+                Error::new(ErrorKind::Connection, format!("{}: no answer for {patience:?}", self.shown))
+            })?,
+        };
+        answer.map_err(|error| self.failed(&error))
+    }
+
+    async fn query(&self, statement: &str, parameters: &Parameters) -> Result<Vec<tokio_postgres::Row>> {
+        let client = self.client().await?;
+        let parameters: Vec<(&(dyn ToSql + Sync), Type)> =
+            parameters.iter().map(|(value, kind)| (&**value as &(dyn ToSql + Sync), kind.clone())).collect();
+        let answer = self.rows(&client, statement, &parameters).await;
+        if answer.as_ref().is_err_and(Error::is_connection) {
+            // One that does not answer is not used again, though its socket may be open.
+            let mut kept = self.client.lock().await;
+            if kept.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, &client)) {
+                *kept = None;
+            }
+        }
+        answer
+    }
+
+    /// What the server lacks for now passes, and so do its restarts, and a table or database that is not made yet.
+    fn failed(&self, error: &tokio_postgres::Error) -> Error {
+        let kind = match error.code().map(SqlState::code) {
+            Some(code) if code.starts_with("08") || code.starts_with("57P") => ErrorKind::Connection,
+            Some(code) if code.starts_with("28") => ErrorKind::Authentication,
+            Some("3D000" | "42P01" | "25006" | "55P03" | "58030" | "42501") => ErrorKind::Unready,
+            Some(code) if code.starts_with("53") || code.starts_with("40") => ErrorKind::Unready,
+            Some(_) => ErrorKind::Backend,
+            None => ErrorKind::Connection,
+        };
+        Error::new(kind, format!("{}: {}", self.shown, text(error)))
+    }
+}
+
+/// The columns of a table that a name in a statement means.
+const COLUMNS: &str =
+    "SELECT attname::text FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped";
+
+fn sql_type(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Int => "INTEGER",
+        Kind::Text => "TEXT",
+        Kind::Bytes => "BYTEA",
+        Kind::Time => "TIMESTAMP WITHOUT TIME ZONE",
+    }
+}
+
+/// The library's own text says only in which layer it was.
+fn text(error: &tokio_postgres::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |source| source.to_string())
+}
+
+#[async_trait]
+impl Database for Postgres {
+    fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    fn service(&self) -> &'static str {
+        "PostgreSQL"
+    }
+
+    async fn prepare(&self) -> Result<()> {
+        self.client().await.map(|_| ())
+    }
+
+    async fn write(&self, table: &Table, rows: Vec<Row>) -> Result<()> {
+        let statement = statements::postgres_write(table);
+        for round in rounds(table, rows) {
+            if !round.is_empty() {
+                self.query(&statement, &arrays(table, round)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn read(&self, table: &Table, keys: &[&str]) -> Result<Vec<Row>> {
+        // No row has such a key, and the server would refuse to look.
+        let keys = keys.iter().filter(|key| !key.contains('\0')).map(|key| (*key).to_owned()).collect::<Vec<String>>();
+        let parameters: Parameters = vec![(Box::new(keys), Type::TEXT_ARRAY)];
+        let found = self.query(&statements::postgres_read(table), &parameters).await?;
+        found
+            .iter()
+            .map(|row| table.columns.iter().enumerate().map(|(at, column)| self.cell(column, row, at)).collect())
+            .collect()
+    }
+
+    async fn delete(&self, table: &Table, key: &str) -> Result<()> {
+        let parameters: Parameters = vec![(Box::new(key.to_owned()), Type::TEXT)];
+        self.query(&statements::delete(table, "$1"), &parameters).await.map(|_| ())
+    }
+
+    async fn delete_before(&self, table: &Table, column: &Column, time: Cell) -> Result<()> {
+        let statement = statements::delete_before(table, column, statements::POSTGRES_TIME);
+        let parameters: Parameters = vec![(Box::new(shown(time)), Type::TEXT)];
+        self.query(&statement, &parameters).await.map(|_| ())
+    }
+}
+
+impl Postgres {
+    fn cell(&self, column: &Column, row: &tokio_postgres::Row, at: usize) -> Result<Cell> {
+        let found = match column.kind {
+            Kind::Int => row.try_get::<_, Option<i64>>(at).map(|number| number.map_or(Cell::Null, Cell::Int)),
+            Kind::Bytes => row.try_get::<_, Option<Vec<u8>>>(at).map(|bytes| bytes.map_or(Cell::Null, Cell::Bytes)),
+            Kind::Text => row.try_get::<_, Option<String>>(at).map(|text| text.map_or(Cell::Null, Cell::Text)),
+            Kind::Time => row
+                .try_get::<_, Option<String>>(at)
+                .map(|text| text.and_then(|text| text.parse().ok()).map_or(Cell::Null, Cell::Time)),
+        };
+        found.map_err(|error| self.failed(&error))
+    }
+}
+
+/// Rows as one array for each column.
+fn arrays(table: &Table, rows: Vec<Row>) -> Parameters {
+    let mut columns: Vec<Vec<Cell>> = table.columns.iter().map(|_| Vec::with_capacity(rows.len())).collect();
+    for row in rows {
+        columns.iter_mut().zip(row).for_each(|(column, cell)| column.push(cell));
+    }
+    let array = |(column, cells): (&Column, Vec<Cell>)| -> (Box<dyn ToSql + Sync + Send>, Type) {
+        match column.kind {
+            Kind::Int => (Box::new(cells.into_iter().map(number).collect::<Vec<_>>()), Type::INT8_ARRAY),
+            Kind::Bytes => (Box::new(cells.into_iter().map(bytes).collect::<Vec<_>>()), Type::BYTEA_ARRAY),
+            _ => (Box::new(cells.into_iter().map(shown).collect::<Vec<_>>()), Type::TEXT_ARRAY),
+        }
+    };
+    table.columns.iter().zip(columns).map(array).collect()
+}
+
+fn number(cell: Cell) -> Option<i64> {
+    match cell {
+        Cell::Int(number) => Some(number),
+        _ => None,
+    }
+}
+
+fn bytes(cell: Cell) -> Option<Vec<u8>> {
+    match cell {
+        Cell::Bytes(bytes) => Some(bytes),
+        _ => None,
+    }
+}
+
+/// A time with its offset. PostgreSQL's text has no NUL.
+fn shown(cell: Cell) -> Option<String> {
+    match cell {
+        Cell::Text(text) if text.contains('\0') => Some(text.replace('\0', "\u{fffd}")),
+        Cell::Text(text) => Some(text),
+        Cell::Time(moment) => Some(moment.to_string()),
+        _ => None,
+    }
+}
+
+impl fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Postgres({})", self.shown)
+    }
+}

@@ -1,0 +1,137 @@
+//! [`DatabaseUrl`]: which database a URL names, as SQLAlchemy reads it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_postgres::Config;
+
+use super::table::Table;
+use super::{Database, Postgres, Sqlite};
+use crate::backend::BackendOptions;
+use crate::url::UrlParts;
+use crate::{Error, ErrorKind, Result};
+
+/// How long SQLite's other users are waited for, unless the URL says.
+const SQLITE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where PostgreSQL's socket is, where no host is named.
+const SOCKET_FOLDERS: [&str; 2] = ["/var/run/postgresql", "/tmp"];
+
+/// A database that results are kept in.
+pub(in crate::backend) struct DatabaseUrl {
+    /// Without `db+` and without the password, as Celery shows it.
+    shown: String,
+    place: Place,
+}
+
+enum Place {
+    Sqlite { path: PathBuf, patience: Duration },
+    Postgres(Box<Config>),
+}
+
+impl DatabaseUrl {
+    /// Reads what follows `prefix`, `db+` for example: `sqlite:///relative`, `sqlite:////absolute`,
+    /// `postgresql://user:password@host:port/database`, with or without a Python driver's name.
+    ///
+    /// # Errors
+    /// `Configuration`: another database, or an option that would have no effect.
+    pub(in crate::backend) fn parse(prefix: &str, text: &str) -> Result<Self> {
+        let (scheme, rest) = text.split_once("://").unwrap_or((text, ""));
+        let (dialect, driver) = scheme.split_once('+').unwrap_or((scheme, ""));
+        let parts = UrlParts::split(rest);
+        match (dialect, driver) {
+            ("sqlite", "" | "pysqlite") => sqlite(&parts),
+            ("postgresql", "" | "psycopg2" | "psycopg" | "asyncpg" | "pg8000" | "psycopg2cffi") => postgres(&parts),
+            _ => {
+                // Only what cannot be a password is shown.
+                let name = if dialect.chars().all(char::is_alphanumeric) { dialect } else { "…" };
+                Err(wrong(&format!("the database {prefix}{name} is not supported: use sqlite or postgresql")))
+            }
+        }
+    }
+
+    /// The database, not connected to yet, in which these tables are.
+    pub(in crate::backend) fn open(&self, options: &BackendOptions, tables: Vec<Table>) -> Arc<dyn Database> {
+        let shown = self.shown.clone();
+        match &self.place {
+            Place::Sqlite { path, patience } => Arc::new(Sqlite::new(shown, path, *patience, tables)),
+            Place::Postgres(config) => {
+                Arc::new(Postgres::new(shown, (**config).clone(), options.socket_timeout, tables))
+            }
+        }
+    }
+}
+
+fn sqlite(parts: &UrlParts<'_>) -> Result<DatabaseUrl> {
+    let mut patience = SQLITE_PATIENCE;
+    for (name, value) in &parts.query {
+        match name.as_str() {
+            "timeout" => patience = seconds(name, value)?,
+            // How threads share a connection is Python's matter.
+            "check_same_thread" => {}
+            _ => return Err(unknown(name)),
+        }
+    }
+    if parts.path.is_empty() || parts.path == ":memory:" {
+        return Err(wrong(
+            "a SQLite database in memory is one process's alone: name a file, sqlite:////var/results.sqlite",
+        ));
+    }
+    let shown = format!("sqlite:///{}", parts.path);
+    Ok(DatabaseUrl { shown, place: Place::Sqlite { path: PathBuf::from(&parts.path), patience } })
+}
+
+fn postgres(parts: &UrlParts<'_>) -> Result<DatabaseUrl> {
+    let (host, port) = parts.host_and_port(5432).ok_or_else(|| wrong("the database's URL has a port that is none"))?;
+    let mut config = Config::new();
+    config
+        .connect_timeout(Duration::from_secs(5))
+        .keepalives_idle(Duration::from_secs(30))
+        .application_name("celeriac");
+    config.tcp_user_timeout(Duration::from_secs(30));
+    let mut place = host.clone();
+    let mut hosts = if parts.has_host() { vec![host] } else { SOCKET_FOLDERS.map(str::to_owned).to_vec() };
+    let mut port = port;
+    for (name, value) in &parts.query {
+        match name.as_str() {
+            "host" => hosts = vec![value.clone()],
+            "port" => port = value.parse().map_err(|_| wrong("the database's port is no number"))?,
+            "connect_timeout" => _ = config.connect_timeout(seconds(name, value)?),
+            "application_name" => _ = config.application_name(value),
+            "options" => _ = config.options(value),
+            "sslmode" if ["disable", "allow", "prefer"].contains(&value.as_str()) => {}
+            "sslmode" => return Err(wrong("results cannot be stored over TLS in PostgreSQL yet: sslmode=disable")),
+            _ => return Err(unknown(name)),
+        }
+    }
+    for host in &hosts {
+        config.host(host).port(port);
+    }
+    let user = parts.username.as_deref().ok_or_else(|| wrong("the database's URL names no user"))?;
+    config.user(user).dbname(if parts.path.is_empty() { user } else { &parts.path });
+    if let Some(password) = &parts.password {
+        config.password(password);
+    }
+    if !parts.has_host() {
+        place = String::new();
+    }
+    let login = if parts.password.is_some() { format!("{user}:**") } else { user.to_owned() };
+    let shown = format!("postgresql://{login}@{place}:{port}/{}", parts.path);
+    Ok(DatabaseUrl { shown, place: Place::Postgres(Box::new(config)) })
+}
+
+fn seconds(name: &str, value: &str) -> Result<Duration> {
+    let seconds = value.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds
+        .filter(|time| *time <= Duration::from_secs(86_400))
+        .ok_or_else(|| wrong(&format!("the database's option {name} is no number of seconds")))
+}
+
+fn unknown(name: &str) -> Error {
+    wrong(&format!("the database's option {name:?} is not supported"))
+}
+
+fn wrong(what: &str) -> Error {
+    Error::new(ErrorKind::Configuration, format!("result_backend: {what}"))
+}

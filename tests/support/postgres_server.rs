@@ -1,0 +1,113 @@
+//! [`PostgresServer`]: a PostgreSQL of the test's own, gone with it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+use super::{eventually, free_port, skipped};
+
+/// Who the server runs as: it refuses to be root.
+const NOBODY: &str = "nobody";
+
+/// A running `postgres` on a free port. What it holds survives a restart.
+pub(crate) struct PostgresServer {
+    programs: PathBuf,
+    process: Option<Child>,
+    directory: TempDir,
+    port: u16,
+}
+
+impl PostgresServer {
+    /// Starts a server; `None`, and a word about it, where none is installed.
+    pub(crate) async fn start() -> Option<Self> {
+        let programs = match programs() {
+            Ok(programs) => programs,
+            Err(error) => return skipped("postgres", &error),
+        };
+        let directory = TempDir::new().expect("a temporary directory");
+        let mut server = PostgresServer { programs, process: None, directory, port: free_port() };
+        if let Err(error) = server.initialize() {
+            return skipped("initdb", &error);
+        }
+        server.start_again().await;
+        Some(server)
+    }
+
+    fn initialize(&self) -> io::Result<()> {
+        if is_root() {
+            let owner = Command::new("chown").arg(NOBODY).arg(self.directory.path()).status()?;
+            assert!(owner.success(), "the folder is given away");
+        }
+        let mut command = self.program("initdb");
+        command.arg("-D").arg(self.data()).args(["-U", "celeriac", "-A", "trust", "-E", "UTF8", "--no-sync"]);
+        let done = command.stdout(Stdio::null()).stderr(Stdio::null()).status()?;
+        if done.success() { Ok(()) } else { Err(io::Error::other("it failed")) }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    fn program(&self, name: &str) -> Command {
+        let program = self.programs.join(name);
+        let mut command = match is_root() {
+            true => Command::new("setpriv"),
+            false => return Command::new(program),
+        };
+        command.args(["--reuid", NOBODY, "--clear-groups", "--"]).arg(program).current_dir(self.directory.path());
+        command
+    }
+
+    /// The URL of its database, as `result_backend` has it.
+    pub(crate) fn url(&self) -> String {
+        format!("db+postgresql://celeriac:secret@127.0.0.1:{}/postgres", self.port)
+    }
+
+    /// Kills the server. What it had accepted is on disk.
+    pub(crate) fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            // Its own processes end with it: SIGQUIT is its word for at once.
+            let _ = Command::new("kill").args(["-QUIT", &process.id().to_string()]).status();
+            let _ = process.wait();
+        }
+    }
+
+    /// Starts it, with what it held.
+    pub(crate) async fn start_again(&mut self) {
+        let mut command = self.program("postgres");
+        command.arg("-D").arg(self.data()).args(["-p", &self.port.to_string(), "-h", "127.0.0.1", "-c", "fsync=off"]);
+        command.arg("-k").arg(self.directory.path());
+        self.process = Some(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it can be started"));
+        eventually("postgres answers", || async { self.asked("SELECT 1").is_some() }).await;
+    }
+
+    /// What `psql` prints for a statement; `None`: the server does not answer, or refuses.
+    pub(crate) fn asked(&self, statement: &str) -> Option<String> {
+        let mut command = self.program("psql");
+        command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "celeriac", "-d", "postgres", "-AtqX"]);
+        let done = command.args(["-v", "ON_ERROR_STOP=1", "-c", statement]).output().ok()?;
+        done.status.success().then(|| String::from_utf8_lossy(&done.stdout).trim().to_owned())
+    }
+}
+
+impl Drop for PostgresServer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Debian keeps each version in a folder of its own.
+fn programs() -> io::Result<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql")?;
+    let folders = versions.filter_map(|version| Some(version.ok()?.path().join("bin")));
+    let newest = folders.filter(|folder| folder.join("initdb").exists()).max();
+    newest.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no version is installed"))
+}
+
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+
+    std::fs::metadata(Path::new("/proc/self")).is_ok_and(|known| known.uid() == 0)
+}
