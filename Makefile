@@ -24,7 +24,7 @@ wheel: ## the Python package with its extension, for the Python of .build/venv a
 	@.build/venv/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 	@ls dist/celeriac-*.whl
 
-conformance: ## Celery's integration tests against this worker and the stock one: CELERY=5.5.3 BROKER=amqp ONLY=test_tasks.py K=chord
+conformance: ## Celery's integration tests against this worker and the stock one: CELERY=5.5.3 BROKER=amqp BACKEND=db+sqlite ONLY=test_tasks.py K=chord
 	@scripts/setup.sh compiler redis python $(if $(filter amqp,$(BROKER)),rabbitmq)
 	@scripts/extension.sh
 	@.build/venv/bin/python scripts/conformance/run.py $(if $(CELERY),--celery $(CELERY)) $(if $(BROKER),--broker $(BROKER)) \

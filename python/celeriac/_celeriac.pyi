@@ -1,6 +1,6 @@
 from typing import Any, Callable, Optional, final
 
-__all__ = ["Channel", "Reins", "known_settings", "run", "version", "without_effect"]
+__all__ = ["Channel", "Reins", "is_known_store", "known_settings", "run", "version", "without_effect"]
 
 #: The release.
 version: str

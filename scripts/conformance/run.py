@@ -1,7 +1,7 @@
 """`make conformance`: Celery's integration tests against this worker and the stock one, each in a process of its own.
 
-    scripts/conformance/run.py [--celery 5.6.3] [--broker redis|amqp] [--backend redis|rpc] [--only test_tasks.py]
-                               [-k EXPRESSION] [--worker ours|stock|both]
+    scripts/conformance/run.py [--celery 5.6.3] [--broker redis|amqp] [--backend redis|rpc|db+sqlite]
+                               [--only test_tasks.py] [-k EXPRESSION] [--worker ours|stock|both]
 
 Exit code 1 if a test that the stock worker passes fails with ours.
 """
@@ -47,7 +47,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--celery", default="5.6.3", metavar="VERSION")
     parser.add_argument("--broker", default="redis", choices=("redis", "amqp"))
-    parser.add_argument("--backend", choices=("redis", "rpc"), help="by default Redis, and rpc with amqp")
+    parser.add_argument("--backend", choices=("redis", "rpc", "db+sqlite"), help="by default Redis, and rpc with amqp")
     parser.add_argument("--only", nargs="+", metavar="FILE")
     parser.add_argument("-k", dest="expression", metavar="EXPRESSION", help="as pytest's")
     parser.add_argument("--worker", choices=(*KINDS, "both"), default="both")
@@ -75,6 +75,9 @@ def place(processes: Processes, kind: str, logs: Path, package: Path, options: a
         broker = processes.rabbitmq(server).broker_url.replace("amqp://", "pyamqp://", 1)
     if options.backend == "rpc":
         backend = "rpc"
+    elif options.backend == "db+sqlite":
+        # Many processes write at once, and each waits for the others.
+        backend = f"db+sqlite:///{folder}/results.sqlite?timeout=30"
     return Place(kind, folder, package, broker, backend, server.port)
 
 
