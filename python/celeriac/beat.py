@@ -31,6 +31,8 @@ class Scheduler(beat.Scheduler):
 
     #: What the last entry came to: the result, or why it could not be sent.
     sent: Any = None
+    #: What RedBeat's listener to ``beat_init`` looks at, whichever scheduler there is; the lock is not its to take.
+    lock_key = None
 
     def setup_schedule(self) -> None:
         # In the order of PersistentScheduler: the other one of Celery's loses its default entries again.
@@ -78,11 +80,12 @@ class Beating:
 
     def is_due(self, name: str, last_run_at: int) -> tuple[bool, float]:
         """Asks a schedule of the project's own when it ran last at that microsecond."""
-        entry = self.service.scheduler.schedule[name]
+        entry = self.store.entry(name) if self.store else self.service.scheduler.schedule[name]
         epoch = datetime.fromtimestamp(0, timezone.utc)
         entry.last_run_at = (epoch + timedelta(microseconds=last_run_at)).astimezone(self.app.timezone)
         is_due, after = entry.is_due()
-        return bool(is_due), float(after)
+        # Some schedules say None when nothing follows.
+        return bool(is_due), float("inf" if after is None else after)
 
     def send(self, name: Optional[str], task: str, given: str) -> str:
         """Sends the entry of that name, or else the task that is given; returns its id."""
@@ -162,7 +165,7 @@ class Preparation:
             if self.embedded:
                 signals.beat_embedded_init.send(sender=service)
             platforms.set_process_title("celery beat", info=" ".join(sys.argv[1:]))
-        store = make(self.app, start["dry_run"]) if make else None
+        store = make(self.app, start["dry_run"], start["max_interval"]) if make else None
         self.beating = Beating(self.app, full, service, store)
         return self.beating
 

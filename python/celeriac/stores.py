@@ -8,7 +8,7 @@ from celery.utils.imports import load_extension_class_names
 from celeriac import _celeriac
 
 
-def database(app, only_reads: bool) -> Any:
+def database(app, only_reads: bool, max_interval: Optional[float]) -> Any:
     """django-celery-beat's tables."""
     # Not before the project is loaded: these are its models.
     from celeriac.database import DatabaseStore
@@ -16,12 +16,26 @@ def database(app, only_reads: bool) -> Any:
     return DatabaseStore(app, only_reads)
 
 
-#: The stores that are made in Python, by the names of the classes that they stand for, with a dot for the colon. Each is
-#: called with the app and with whether it is only read, and returns what Rust asks as a ``celeriac::beat::Store``.
-STORES: dict[str, Callable[[Any, bool], Any]] = {"django_celery_beat.schedulers.DatabaseScheduler": database}
+def redbeat(app, only_reads: bool, max_interval: Optional[float]) -> Any:
+    """RedBeat's keys."""
+    from celeriac.redbeat import RedBeatStore
+
+    return RedBeatStore(app, only_reads, max_interval)
 
 
-def choose(name: str) -> tuple[str, Optional[Callable[[Any, bool], Any]]]:
+#: What makes a store: it is called with the app, with whether the store is only read, and with ``--max-interval``, and
+#: returns what Rust asks as a ``celeriac::beat::Store``.
+Maker = Callable[[Any, bool, Optional[float]], Any]
+
+#: The stores that are made in Python, by the names of the classes that they stand for, with a dot for the colon.
+STORES: dict[str, Maker] = {
+    "django_celery_beat.schedulers.DatabaseScheduler": database,
+    "redbeat.RedBeatScheduler": redbeat,
+    "redbeat.schedulers.RedBeatScheduler": redbeat,
+}
+
+
+def choose(name: str) -> tuple[str, Optional[Maker]]:
     """The full name of the store, and what makes it if Python has it; without that it is one of Rust's, if it
     :func:`is_ours`."""
     full = aliases().get(name, name)

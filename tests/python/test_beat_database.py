@@ -71,7 +71,10 @@ def redis_server(tmp_path_factory):
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def database(request, tmp_path_factory):
     if request.param == "sqlite":
-        yield {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path_factory.mktemp("tables") / "db.sqlite3")}
+        file = str(tmp_path_factory.mktemp("tables") / "db.sqlite3")
+        # What reads before it writes would fail at once, and not wait, where another has written in between.
+        options = {"transaction_mode": "IMMEDIATE"}
+        yield {"ENGINE": "django.db.backends.sqlite3", "NAME": file, "OPTIONS": options}
         return
     server = Postgres()
     yield {

@@ -52,9 +52,9 @@ impl Store for PythonStore {
         Ok(Kept::new())
     }
 
-    /// Each run was kept when it was claimed.
+    /// The end: each run was kept when it was claimed.
     async fn save(&mut self, _: &Kept) -> Result<()> {
-        Ok(())
+        self.ask(|store, _| store.call_method0("close").map(drop)).await
     }
 
     async fn claim(&mut self, sending: &Sending, _: &Kept) -> bool {
