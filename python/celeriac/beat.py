@@ -73,10 +73,16 @@ class Beating:
 
     def entries(self) -> list[tuple[str, tuple, str, list, dict, dict]]:
         schedule = {} if self.store else self.service.scheduler.schedule
-        return [
-            (name, told(entry.schedule), entry.task, list(entry.args or ()), dict(entry.kwargs or {}), entry.options or {})
-            for name, entry in schedule.items()
-        ]
+        entries = []
+        for name, entry in schedule.items():
+            if not isinstance(entry.task, str) or entry.schedule is None:
+                # It hinders no other.
+                what = "schedule" if entry.schedule is None else "task"
+                logger.error("beat: The entry %s has no %s, and is left out", name, what)
+                continue
+            given = list(entry.args or ()), dict(entry.kwargs or {}), entry.options or {}
+            entries.append((name, told(entry.schedule), entry.task, *given))
+        return entries
 
     def is_due(self, name: str, last_run_at: int) -> tuple[bool, float]:
         """Asks a schedule of the project's own when it ran last at that microsecond."""
@@ -107,11 +113,11 @@ class Beating:
         entry.total_run_count += 1
         if isinstance(scheduler.sent, Exception):
             cause = scheduler.sent.__cause__ or scheduler.sent.__context__
-            if isinstance(cause, (OSError, OperationalError)):
+            # What a task or a receiver raised is its own: Celery's producer says so of a broker that is away.
+            if isinstance(cause, OperationalError):
                 raise ConnectionError(str(cause))
             raise scheduler.sent
         return str(getattr(scheduler.sent, "id", ""))
-
 
     def producer(self, entry):
         """Celery's, once the broker is there."""
@@ -124,7 +130,7 @@ class Beating:
 
 def told(schedule) -> tuple:
     """A schedule of Celery's for Rust; any other is asked when it may be due."""
-    if "nowfun" in vars(schedule) and schedule.nowfun is not None:
+    if getattr(schedule, "nowfun", None) is not None:
         return ("asked",)
     if type(schedule) is schedules.schedule:
         return ("interval", schedule.run_every // timedelta(microseconds=1), bool(schedule.relative))

@@ -119,10 +119,18 @@ class DatabaseStore:
     def _read(self) -> list[tuple]:
         now, rows = self._now(), {}
         for model in PeriodicTask.objects.enabled():
+            if self._only_reads:
+                # ModelEntry disables what it cannot read.
+                model.save = lambda *_, **__: None
             try:
                 row = Row(model, self.app)
             except ValueError:
                 # What ModelEntry cannot read, it has said.
+                continue
+            except (DatabaseError, InterfaceError):
+                raise
+            except Exception as error:
+                logger.exception("The row %s is left out: %r", model.name, error)
                 continue
             if not row.is_over(now):
                 if model.enabled:
@@ -138,7 +146,7 @@ class DatabaseStore:
         row = self._rows.get(name)
         if row is None:
             return False
-        self._is_stale = True
+        was_stale, self._is_stale = self._is_stale, True
         try:
             moment = self._moment(now)
             found = PeriodicTask.objects.filter(
@@ -150,10 +158,13 @@ class DatabaseStore:
                 return False
         except (DatabaseError, InterfaceError) as error:
             logger.exception("Database gave error: %r", error)
+            # What can be read and not written would be due again at once.
+            self._is_stale = False
+            self._read_again_at = datetime.now(timezone.utc) + timedelta(seconds=self.max_interval)
             return False
         row.last_run_at, row.total_run_count = moment, row.total_run_count + 1
         # What runs once is over.
-        self._is_stale = row.model.one_off
+        self._is_stale = was_stale or row.model.one_off
         return True
 
     def _upsert(self) -> None:

@@ -8,8 +8,8 @@
 //!
 //! So each run is claimed once. Whether what was claimed arrives once depends on where it goes:
 //!
-//! - Where the broker keeps the claims (one Redis for both), the message is pushed in the instant in which the claim is
-//!   taken away. However often it is tried, and by whomever, it arrives once.
+//! - Where the broker keeps the claims (one Redis for both) and Rust sends, the message is pushed in the instant in which
+//!   the claim is taken away. However often it is tried, and by whomever, it arrives once.
 //! - Elsewhere it is sent, and then the claim is settled. A leader that dies between these two has its message sent again,
 //!   with the same id. To leave it out would lose a run whenever a leader dies a little sooner, and nobody could know;
 //!   of two messages of one id whoever counts can leave out the second.
@@ -220,6 +220,23 @@ impl<'b> SharedBeat<'b> {
         Ok(true)
     }
 
+    /// Sends, and extends the lease meanwhile: others would send the same after it.
+    async fn send_and_lead(&mut self, signature: Signature) -> Result<String> {
+        let sending = self.sender.send(signature);
+        tokio::pin!(sending);
+        loop {
+            tokio::select! {
+                sent = &mut sending => return sent,
+                () = tokio::time::sleep(self.store.extend_after()) => {}
+            }
+            let asked = Instant::now();
+            // Whether this beat still leads is asked before the next run.
+            if self.store.lead().await.is_ok() {
+                self.extended = asked;
+            }
+        }
+    }
+
     /// Sends what is claimed. What cannot be sent is told of and due again when its schedule says; but what the broker was
     /// not there for stays claimed.
     async fn send(&mut self, unsent: Unsent) -> Result<()> {
@@ -238,7 +255,7 @@ impl<'b> SharedBeat<'b> {
                 tracing::debug!("{task} sent.");
                 return Ok(());
             }
-            Ok(false) => self.sender.send(signature.clone()).await,
+            Ok(false) => self.send_and_lead(signature.clone()).await,
             Err(error) => Err(error),
         };
         match sent {

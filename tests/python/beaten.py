@@ -44,7 +44,8 @@ SCHEDULES = {
 
 
 def twice(word):
-    return word * 2
+    """What is given to a lazy entry; for one word it fails as what looks for a file does."""
+    return open(word) if word == "/nowhere" else word * 2
 
 
 def entry(given):

@@ -77,10 +77,10 @@ class Process:
     def is_running(self):
         return self._process.poll() is None
 
-    def stop(self):
-        """Ends it as a service manager would; returns its exit code."""
+    def stop(self, by=signal.SIGTERM):
+        """Ends it as a service manager would, or with another signal; returns its exit code."""
         self.is_stopped = True
-        self._process.terminate()
+        self._process.send_signal(by)
         try:
             return self._process.wait(SECONDS)
         except subprocess.TimeoutExpired:

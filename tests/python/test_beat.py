@@ -310,6 +310,21 @@ def test_a_scheduler_that_is_nobodys_runs_in_celerys_beat(project, server):
     server.broker.delete(given.queue)
 
 
+def test_what_an_entry_raises_hinders_no_other(project, server):
+    lazy = {"task": "beaten.note", "schedule": "second", "lazy": "/nowhere"}
+    beat = project(tick=note("second", "tick"), lost=lazy, odd={"schedule": "second"}).beat("-S", "redis")
+    beat.output.wait_for("The entry odd has no task, and is left out")
+    beat.output.wait_for("(?s)No such file or directory.*Sending due task tick.*No such file or directory.*Sending due task tick")
+    assert beat.stop() == 0
+
+
+def test_ctrl_c_ends_it(project, server):
+    beat = project(tick=note("second", "tick")).beat()
+    beat.output.wait_for("Sending due task tick")
+    assert beat.stop(signal.SIGINT) == 0
+    assert "beat: Shutting down..." in beat.output.text() and "Traceback" not in beat.output.text()
+
+
 def test_a_dry_run_says_what_would_be_sent(project, server):
     given = project(nightly=note("nightly"), tick=note(3600 * 12), half=note("half"))
     ended = given.line("beat", "--dry-run", "--until", "3d", "-s", str(given.folder / FILE))

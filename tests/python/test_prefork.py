@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import re
+import signal
 import sys
 import time
 import uuid
@@ -287,6 +288,12 @@ def test_without_an_app_there_is_celerys_default_one(server):
     told.output.wait_for(r"app: +default:", timeout=4 * SECONDS)
     told.output.wait_for(r"default@test ready\.")
     assert told.stop() == 0
+
+
+def test_ctrl_c_ends_it_as_a_stock_worker(shelf, start):
+    worker = start("-Q", "interrupted", "-c", "1")
+    assert worker.stop(signal.SIGINT) == 1
+    assert "worker: Warm shutdown (MainProcess)" in worker.output.text() and "Traceback" not in worker.output.text()
 
 
 def test_a_warm_shutdown_finishes_what_runs(shelf, start):

@@ -74,9 +74,15 @@ impl Store for PythonStore {
             }
             let mut changed = Changed::default();
             for row in told.try_iter()? {
-                let (entry, run) = row_of(&row?, beating)?;
-                changed.1.insert(entry.name.clone(), run);
-                changed.0.push(entry);
+                let row = row?;
+                match row_of(&row, beating) {
+                    Ok((entry, run)) => {
+                        changed.1.insert(entry.name.clone(), run);
+                        changed.0.push(entry);
+                    }
+                    // It hinders no other.
+                    Err(error) => tracing::error!("beat: An entry is left out: {error}; it is {row}"),
+                }
             }
             Ok(Some(changed))
         })

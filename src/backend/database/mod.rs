@@ -127,7 +127,9 @@ impl ResultBackend for DatabaseBackend {
     }
 
     async fn prepare(&self) {
-        let _ = self.database.prepare().await;
+        if let Err(error) = self.database.prepare().await {
+            tracing::warn!("Results wait until their database takes them: {error}");
+        }
     }
 
     fn encode(&self, request: &StoreRequest) -> Result<EncodedResult> {

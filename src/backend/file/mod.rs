@@ -82,6 +82,12 @@ impl ResultBackend for FileBackend {
         "The folder of results"
     }
 
+    async fn prepare(&self) {
+        if let Err(error) = self.on_disk(|folder| folder.lock().map(drop)).await {
+            tracing::warn!("Results wait until their folder takes them: {error}");
+        }
+    }
+
     fn encode(&self, request: &StoreRequest) -> Result<EncodedResult> {
         self.codec.encode(request)
     }
