@@ -82,9 +82,9 @@ def memory(pid: int) -> dict:
 
 
 def memory_of(pid: int) -> dict:
-    """Resident and proportional memory of one process, in MB."""
-    found = {}
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+    """Resident and proportional memory of one process, in MB; none if it has just ended."""
+    found = {"rss_mb": 0.0, "pss_mb": 0.0}
+    for line in text(f"/proc/{pid}/smaps_rollup").splitlines():
         name, _, value = line.partition(":")
         if name in ("Rss", "Pss"):
             found[f"{name.lower()}_mb"] = int(value.split()[0]) / 1024
@@ -92,8 +92,16 @@ def memory_of(pid: int) -> dict:
 
 
 def family(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    children = text(f"/proc/{pid}/task/{pid}/children").split()
     return [pid, *itertools.chain.from_iterable(family(int(child)) for child in children)]
+
+
+def text(path: str) -> str:
+    """What the kernel tells of a process; nothing if that has ended."""
+    try:
+        return Path(path).read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def start_to_first_task(processes: Processes, server: Redis, peer: Peer, envelope: str) -> float:

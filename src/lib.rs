@@ -7,8 +7,8 @@
 //! The rooms are layered and imports point down only (`tests/tidy.rs` holds it):
 //!
 //! ```text
-//! 6  cli
-//! 5  worker
+//! 6  cli  testing
+//! 5  worker  beat
 //! 4  app
 //! 3  transport  backend  task  control  events
 //! 2  redis_client  amqp_client  routing  canvas  trace
@@ -25,6 +25,7 @@ extern crate self as celeriac;
 pub mod amqp_client;
 pub mod app;
 pub mod backend;
+pub mod beat;
 pub mod canvas;
 pub mod cli;
 pub mod config;
@@ -38,6 +39,8 @@ pub mod redis_client;
 pub mod routing;
 pub mod schedule;
 pub mod task;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod time;
 pub mod tls;
 mod trace;
@@ -45,7 +48,7 @@ pub mod transport;
 mod url;
 pub mod worker;
 
-pub use app::{App, AsyncResult, GroupResult};
+pub use app::{App, AsyncResult, Entry, GroupResult};
 pub use async_trait::async_trait;
 pub use canvas::{chain, chord, group};
 #[doc = include_str!("task/attribute.md")]

@@ -18,6 +18,11 @@ pub struct Clock(Source);
 enum Source {
     System,
     Manual(Arc<Mutex<Timestamp>>),
+    #[cfg(feature = "testing")]
+    Runtime {
+        start: Timestamp,
+        since: tokio::time::Instant,
+    },
 }
 
 impl Clock {
@@ -31,12 +36,20 @@ impl Clock {
         Clock(Source::Manual(Arc::new(Mutex::new(start))))
     }
 
+    /// A clock that stands at `start` now and goes as Tokio's time does, which a test can pause.
+    #[cfg(feature = "testing")]
+    pub fn of_runtime(start: Timestamp) -> Self {
+        Clock(Source::Runtime { start, since: tokio::time::Instant::now() })
+    }
+
     /// The present moment.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the wall clock")]
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             Source::System => Timestamp::now(),
             Source::Manual(now) => *now.lock().unwrap_or_else(PoisonError::into_inner),
+            #[cfg(feature = "testing")]
+            Source::Runtime { start, since } => *start + since.elapsed(),
         }
     }
 
@@ -51,7 +64,7 @@ impl Clock {
         Duration::try_from(now).unwrap_or_default()
     }
 
-    /// Moves a manual clock forward; the system's clock does not move for anybody.
+    /// Moves a manual clock forward; no other moves for anybody.
     pub fn advance(&self, by: Duration) {
         if let Source::Manual(now) = &self.0 {
             let mut now = now.lock().unwrap_or_else(PoisonError::into_inner);
@@ -65,6 +78,8 @@ impl fmt::Debug for Clock {
         f.write_str(match self.0 {
             Source::System => "Clock::system",
             Source::Manual(_) => "Clock::manual",
+            #[cfg(feature = "testing")]
+            Source::Runtime { .. } => "Clock::of_runtime",
         })
     }
 }

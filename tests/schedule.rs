@@ -1,4 +1,5 @@
-//! Schedules beside Celery's own: random ones at random instants, and a year of a crowded schedule.
+//! Schedules beside Celery's own: random ones at random instants, and a year of a crowded schedule. Beat's ticks beside those
+//! of Celery's.
 //!
 //! `CELERIAC_SEED` names the seed, which each failure prints, and `CELERIAC_CASES` how many times as many cases there are.
 //! The tests with Celery say so and pass where it is not installed.
@@ -13,6 +14,8 @@ mod judge;
 mod random;
 #[path = "schedule/solar.rs"]
 mod solar;
+#[path = "schedule/ticks.rs"]
+mod ticks;
 #[path = "schedule/triples.rs"]
 mod triples;
 #[path = "schedule/year.rs"]

@@ -1,12 +1,15 @@
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, final
+
+__all__ = ["Channel", "Reins", "known_settings", "run", "version", "without_effect"]
 
 #: The release.
 version: str
 
+@final
 class Channel:
     """A child's line to the parent: calls come, and what became of each goes."""
 
-    def __new__(cls, fd: int) -> Channel: ...
+    def __new__(cls, fd: int, claims: int) -> Channel: ...
     def next(
         self,
     ) -> Optional[
@@ -35,7 +38,9 @@ class Channel:
     def reject(self, reason: str, requeue: bool) -> None: ...
     def undecodable(self, reason: str, refused: bool) -> None: ...
     def lost(self, how: str) -> None: ...
+    def close(self) -> None: ...
 
+@final
 class Reins:
     """Steers the worker. Each call waits for the worker, and lets other threads run meanwhile."""
 
@@ -55,6 +60,9 @@ def run(
         [str, str, Optional[str], bool, list[str]],
         Optional[tuple[int, dict[str, Any], list[tuple[str, dict[str, Any]]], Any, list[str]]],
     ],
+    beat: Callable[..., Any],
+    line: Optional[int] = None,
 ) -> int: ...
+def is_known_store(name: str) -> bool: ...
 def known_settings() -> list[str]: ...
 def without_effect(settings: dict[str, Any]) -> list[str]: ...

@@ -6,7 +6,6 @@ from typing import Optional
 
 from celery.app import backends
 from celery.backends.base import DisabledBackend
-from celery.backends.redis import RedisBackend
 from celery.backends.rpc import RPCBackend
 from kombu.serialization import dumps
 from kombu.utils.encoding import bytes_to_str, str_to_bytes
@@ -27,11 +26,16 @@ def known(app):
     backend, _ = backends.by_url(name, app.loader)
     if app.conf.result_serializer not in SERIALIZERS:
         return None
-    if backend is RedisBackend:
+    if is_redis(backend):
         return backend
     # Celery's works with every broker.
     is_amqp = backend is RPCBackend and app.connection_for_write().transport.driver_type == "amqp"
     return backend if is_amqp else None
+
+
+def is_redis(kind) -> bool:
+    """Whether a class is Celery's for Redis, which is not imported for that: its client need not be installed."""
+    return kind is not None and (kind.__module__, kind.__name__) == ("celery.backends.redis", "RedisBackend")
 
 
 def celerys(app) -> Optional[str]:
@@ -41,7 +45,7 @@ def celerys(app) -> Optional[str]:
     return app.backend.as_uri()
 
 
-#: The line to the worker of each thread that runs tasks.
+#: The line to the worker of each thread that runs tasks, and the app.
 channels = threading.local()
 
 _patching = threading.Lock()
@@ -50,22 +54,38 @@ _patching = threading.Lock()
 def hand_over(app, channel: Channel) -> None:
     """Has what the tracer stores in this thread handed to the worker, if that can store it."""
     kind = known(app)
-    channels.own = channel
+    channels.own, channels.app = channel, app
     with _patching:
-        if kind is RedisBackend and not hasattr(RedisBackend._store_result, "theirs"):
-            RedisBackend._store_result = _storing(app, RedisBackend._store_result)
+        if is_redis(kind) and not hasattr(kind._store_result, "theirs"):
+            kind._store_result = _storing(kind)
         elif kind is RPCBackend and not hasattr(RPCBackend.store_result, "theirs"):
-            RPCBackend.store_result = _sending(app, RPCBackend.store_result)
+            RPCBackend.store_result = _sending(RPCBackend.store_result)
 
 
-def _line(backend, kind, app) -> Optional[Channel]:
+def make(app) -> None:
+    """Makes the app's backend, if the worker has that too, before anything is forked: all processes share its pages, and none
+    has to make one before its first task. It connects when it is asked something, and is ready to be forked: stock's main
+    process makes one, too, and its later processes have it from there."""
+    if is_redis(known(app)):
+        app.backend  # Asking makes it.
+
+
+def take_back() -> None:
+    """Leaves what is stored in this thread from now on to Celery."""
+    channels.own = None
+
+
+def _line(backend, kind) -> Optional[Channel]:
     # Only who runs the tasks has a line to the worker, and only what is stored as the worker would is handed over.
-    return getattr(channels, "own", None) if type(backend) is kind and backend.app is app else None
+    own = getattr(channels, "own", None)
+    return own if own is not None and type(backend) is kind and backend.app is channels.app else None
 
 
-def _storing(app, theirs):
+def _storing(kind):
+    theirs = kind._store_result
+
     def _store_result(self, task_id, result, state, traceback=None, request=None, **kwargs):
-        channel = _line(self, RedisBackend, app)
+        channel = _line(self, kind)
         if channel is None:
             return theirs(self, task_id, result, state, traceback=traceback, request=request, **kwargs)
         meta = self._get_result_meta(result=result, state=state, traceback=traceback, request=request)
@@ -79,9 +99,9 @@ def _storing(app, theirs):
     return _store_result
 
 
-def _sending(app, theirs):
+def _sending(theirs):
     def store_result(self, task_id, result, state, traceback=None, request=None, **kwargs):
-        channel = _line(self, RPCBackend, app)
+        channel = _line(self, RPCBackend)
         if channel is None:
             return theirs(self, task_id, result, state, traceback=traceback, request=request, **kwargs)
         queue, correlation_id = self.destination_for(task_id, request)

@@ -27,11 +27,14 @@ from celeriac.fate import REQUEUE, carry_out, fail
 from celeriac.limits import EX_RECYCLE, Limits
 
 
-def run(app, hostname: str, limits: Limits, index: int, line: int) -> int:
-    """Runs tasks until there will be no more, and returns the exit code."""
-    channel = Channel(line)
+def run(app, hostname: str, limits: Limits, index: int, place: int, line: int, claims: int) -> int:
+    """Runs tasks until there will be no more, and returns the exit code. ``index`` is never given again, and ``place`` is
+    the lowest that is free."""
+    channel = Channel(line, claims)
     name = f"ForkPoolWorker-{index}"
     current_process()._name = multiprocessing.current_process().name = name
+    # Names of log files have it in them (`%I`).
+    current_process().index = multiprocessing.current_process().index = place
     forget()
     process_initializer(app, hostname)
     # A signal that ends the process lets `finally` run first.
@@ -46,6 +49,9 @@ def run(app, hostname: str, limits: Limits, index: int, line: int) -> int:
     except SystemExit as exit:
         code = exit_code(exit)
         part(channel)
+    # Who hangs from here on is ended by the parent after a while.
+    backend.take_back()
+    channel.close()
     process_destructor(os.getpid(), code)
     util._exit_function()
     flush()

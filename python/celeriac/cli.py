@@ -3,10 +3,13 @@
 import os
 import sys
 import traceback
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 from celeriac import _celeriac
 from celeriac.options import Options, UsageError, split
+
+if TYPE_CHECKING:
+    from celeriac.worker import Preparation
 
 NO_APP = """\
 Unable to load celery application.
@@ -41,7 +44,7 @@ def run(options: Options, program: str, app=None) -> int:
     if app is None:
         return 2
     # Celery's own machinery is imported when it is known that there is something to do.
-    from celeriac import check, panel, settings, user_options, worker
+    from celeriac import check, panel, user_options, worker
 
     if options.command in ("inspect", "control") and panel.is_own(options.arguments):
         return celerys([*(["-A", options.app] if options.app else []), *options.arguments])
@@ -53,10 +56,27 @@ def run(options: Options, program: str, app=None) -> int:
         preparation = worker.Preparation(app, options)
     except UsageError as error:
         return fail(str(error))
-    arguments = [program, *options.arguments]
+    code = serve(preparation, program)
+    if preparation.leaves_threads():
+        # A thread that runs a task or a command cannot be ended, but with the process.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def serve(preparation: "Preparation", program: str, line: Optional[int] = None) -> int:
+    """Runs the command that was prepared for; ``line``: the descriptor of a socket, for a worker that is not alone in its
+    process and ends when the socket's other end is closed."""
+    from celeriac import beat, settings, worker
+
+    app = preparation.app
+    arguments = [program, *preparation.options.arguments]
     name = f"{app.main or '__main__'}:{hex(id(app))}"
 
     def run_in(library) -> int:
+        # Each has, and closes, one of its own.
+        ours = None if line is None else os.dup(line)
         return library.run(
             arguments,
             name,
@@ -65,6 +85,8 @@ def run(options: Options, program: str, app=None) -> int:
             settings.of(app),
             lambda with_defaults: settings.told(app, with_defaults),
             preparation.prepare,
+            beat.Preparation(app, preparation.options).begin,
+            ours,
         )
 
     try:
@@ -77,11 +99,8 @@ def run(options: Options, program: str, app=None) -> int:
         code = fail(str(error), 1)
     finally:
         preparation.end()
-    if preparation.leaves_threads():
-        # A thread that runs a task or a command cannot be ended, but with the process.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        if line is not None:
+            os.close(line)
     return code
 
 

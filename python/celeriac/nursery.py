@@ -17,16 +17,17 @@ from collections.abc import Iterator
 from billiard.common import human_status
 from celery import platforms, signals
 
-from celeriac import child
+from celeriac import backend, child
 from celeriac.limits import Limits
 
-#: A frame's length and kind, the child's number, and a number beside it.
+#: A frame's length and kind, the child's number, and a number beside it: its place in the pool, or a signal.
 ASK = struct.Struct("<IBQQ")
 FORK, SIGNAL, PING, CLOSE = (ord(kind) for kind in "fspc")
 
 
-def settle() -> None:
+def settle(app) -> None:
     """What is there now will be shared with all children; a collection that looked at it would copy it."""
+    backend.make(app)
     gc.collect()
     gc.freeze()
 
@@ -36,7 +37,7 @@ def fork(
 ) -> int:
     """Forks the nursery, which has ``line`` to the parent and closes what is ``foreign``; returns its process id. ``pool`` is
     who sends the signal before each fork."""
-    settle()
+    settle(app)
     child.flush()
     parent, pid = os.getpid(), os.fork()
     if pid:
@@ -68,12 +69,17 @@ class Nursery:
         self.line = line
         #: The children's process ids and numbers.
         self.children: dict[int, int] = {}
-        self.sockets: list[int] = []
+        #: Of children that are still to be forked: for each its line, and its claims.
+        self.received: list[int] = []
         self.unread = b""
         # Written to when a child ends, so that one wait hears of both.
         self.woken, self.waker = os.pipe()
         os.set_blocking(self.waker, False)
         os.set_blocking(self.woken, False)
+        # Unlike `select` it knows descriptors of any number; unlike epoll it has none that children would inherit.
+        self.poll = select.poll()
+        for readable in (self.line, self.woken):
+            self.poll.register(readable, select.POLLIN)
 
     def serve(self) -> None:
         """Serves until the parent hangs up."""
@@ -90,14 +96,14 @@ class Nursery:
 
     def wait(self) -> bool:
         """Waits for one thing to happen; ``False`` when nothing more will."""
-        readable, _, _ = select.select([self.line, self.woken], [], [])
-        if self.woken in readable:
+        ready = {descriptor for descriptor, _ in self.poll.poll()}
+        if self.woken in ready:
             self.drain()
         self.reap()
-        if self.line not in readable:
+        if self.line.fileno() not in ready:
             return True
-        data, sockets, _, _ = socket.recv_fds(self.line, 64 << 10, 64)
-        self.sockets.extend(sockets)
+        data, received, _, _ = socket.recv_fds(self.line, 64 << 10, 64)
+        self.received.extend(received)
         self.unread += data
         return bool(data) and all(self.obey(*ask) for ask in self.asks())
 
@@ -116,7 +122,7 @@ class Nursery:
 
     def obey(self, kind: int, index: int, number: int) -> bool:
         if kind == FORK:
-            self.bear(index, self.sockets.pop(0))
+            self.bear(index, number, self.received.pop(0), self.received.pop(0))
         elif kind == SIGNAL:
             for pid, known in self.children.items():
                 if known == index:
@@ -133,7 +139,7 @@ class Nursery:
             # There is no such signal: whoever asked for it harms nobody.
             print(f"signal {number} cannot be sent to process {pid}: {error}", file=sys.stderr)
 
-    def bear(self, index: int, line: int) -> None:
+    def bear(self, index: int, place: int, line: int, claims: int) -> None:
         try:
             # Where Celery sends it, it is about to fork, too.
             signals.worker_before_create_process.send(sender=self.pool)
@@ -143,14 +149,16 @@ class Nursery:
         except OSError as error:
             # The machine has no room for another process: the parent asks again in a while.
             os.close(line)
+            os.close(claims)
             return self.tell_end(index, f"no process: {error}")
         if pid == 0:
-            self.become(index, line)
+            self.become(index, place, line, claims)
         os.close(line)
+        os.close(claims)
         self.children[pid] = index
         self.tell(b"f" + struct.pack("<QQ", index, pid))
 
-    def become(self, index: int, line: int) -> None:
+    def become(self, index: int, place: int, line: int, claims: int) -> None:
         """In the child: leaves what is the nursery's, and never returns."""
         code = 1
         try:
@@ -161,9 +169,9 @@ class Nursery:
             os.close(self.woken)
             os.close(self.waker)
             self.line.close()
-            for other in self.sockets:
+            for other in self.received:
                 os.close(other)
-            code = child.run(self.app, self.hostname, self.limits, index, line)
+            code = child.run(self.app, self.hostname, self.limits, index, place, line, claims)
         except BaseException:
             traceback.print_exc()
         finally:

@@ -24,6 +24,15 @@ class Options:
     #: The queues that are consumed, and those that are not.
     queues: tuple[str, ...] = ()
     exclude_queues: tuple[str, ...] = ()
+    #: Whether a worker sends periodic tasks too, and what it is told of that.
+    beat: bool = False
+    schedule: Optional[str] = None
+    scheduler: Optional[str] = None
+    #: How beat is run in the background.
+    detach: bool = False
+    uid: Optional[str] = None
+    gid: Optional[str] = None
+    umask: Optional[str] = None
     #: What is said under the project's own options.
     user: dict[str, Any] = field(default_factory=dict)
     #: What Celery's own command line puts into the environment.
@@ -50,6 +59,14 @@ LISTS = {"-Q": "queues", "--queues": "queues", "-X": "exclude_queues", "--exclud
 NUMBERS = {"--max-tasks-per-child": "tasks", "--max-memory-per-child": "KiB"}
 
 
+#: Options of a worker's beat, each with its field.
+EMBEDDED = {"-s": "schedule", "--schedule-filename": "schedule", "--schedule": "schedule", "--scheduler": "scheduler"}
+#: What beat leaves behind when it begins.
+DAEMON = {"--uid": "uid", "--gid": "gid", "--umask": "umask"}
+#: How a flag is given in the environment.
+TRUE = ("1", "true", "t", "yes", "y", "on")
+
+
 def split(arguments: list[str], environment: Mapping[str, str]) -> Options:
     """Reads what stands before the command, and of what stands after it what is about processes."""
     options = Options(app=environment.get("CELERY_APP") or environment.get("APP") or None, given=arguments)
@@ -59,7 +76,10 @@ def split(arguments: list[str], environment: Mapping[str, str]) -> Options:
             options.arguments.append(word)
             options.command = word
             if word == "worker":
+                options.beat = environment.get("CELERY_WORKER_BEAT", "").lower() in TRUE
                 _worker(words, options)
+            elif word == "beat":
+                _beat(words, options)
             options.arguments.extend(words)
             break
         _global(word, words, options)
@@ -98,6 +118,15 @@ def _keep(which: str, value: str, options: Options) -> None:
 
 def _worker(words: Iterator[str], options: Options) -> None:
     for word in words:
+        if word == "--beat" or (word.startswith("-B") and not word.startswith("-B=")):
+            options.beat = True
+            word = f"-{word[2:]}" if word[:2] == "-B" else "-"
+            if word == "-":
+                continue
+        name, value = _named(word, list(EMBEDDED))
+        if name is not None:
+            setattr(options, EMBEDDED[name], _value(name, value, words))
+            continue
         name, value = _named(word, ["-P", "--pool", "-I", "--include", *LISTS, *NUMBERS])
         if name in ("-P", "--pool"):
             options.pool = pool(_value(name, value, words))
@@ -110,6 +139,17 @@ def _worker(words: Iterator[str], options: Options) -> None:
             text = _value(name, value, words)
             setattr(options, LISTS[name], getattr(options, LISTS[name]) + _list(text))
             options.arguments.extend([name, text])
+        else:
+            options.arguments.append(word)
+
+
+def _beat(words: Iterator[str], options: Options) -> None:
+    for word in words:
+        name, value = _named(word, list(DAEMON))
+        if name is not None:
+            setattr(options, DAEMON[name], _value(name, value, words))
+        elif word == "--detach":
+            options.detach = True
         else:
             options.arguments.append(word)
 

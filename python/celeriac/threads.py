@@ -41,30 +41,30 @@ class Threads:
         return any(thread.is_alive() for thread in self.threads)
 
     def serve(self) -> None:
-        unread, sockets = b"", []
+        unread, descriptors = b"", []
         while True:
             data, received, _, _ = socket.recv_fds(self.line, 64 << 10, 64)
             if not data:
                 return
-            sockets.extend(received)
+            descriptors.extend(received)
             unread += data
             while len(unread) >= nursery.ASK.size:
                 _, kind, index, _ = nursery.ASK.unpack_from(unread)
                 unread = unread[nursery.ASK.size :]
                 if kind == nursery.FORK:
-                    self.begin(index, sockets.pop(0))
+                    self.begin(index, descriptors.pop(0), descriptors.pop(0))
                 elif kind == nursery.PING:
                     self.tell(b"p" + struct.pack("<Q", 0))
 
-    def begin(self, index: int, line: int) -> None:
-        thread = threading.Thread(target=self.work, args=(index, line), name=f"celeriac-{index}", daemon=True)
+    def begin(self, index: int, line: int, claims: int) -> None:
+        thread = threading.Thread(target=self.work, args=(index, line, claims), name=f"celeriac-{index}", daemon=True)
         self.threads = [thread, *(other for other in self.threads if other.is_alive())]
         thread.start()
 
-    def work(self, index: int, line: int) -> None:
+    def work(self, index: int, line: int, claims: int) -> None:
         how = "exitcode 0"
         try:
-            channel = Channel(line)
+            channel = Channel(line, claims)
             backend.hand_over(self.app, channel)
             Child(self.app, channel, Limits()).work()
         except SystemExit as exit:

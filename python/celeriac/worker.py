@@ -13,7 +13,7 @@ from celery.app import trace
 from celery.utils.log import get_logger
 
 from celeriac import (
-    backend, coroutines, nursery, panel, parent, queues, renewal, rust_tasks, settings, steps, threads,
+    backend, beat, coroutines, nursery, panel, parent, queues, renewal, rust_tasks, settings, steps, threads,
 )  # fmt: skip
 from celeriac.limits import Limits
 from celeriac.options import Options, pool, split
@@ -50,6 +50,8 @@ class Preparation:
         self.nursery: Optional[int] = None
         self.threads: Optional[threads.Threads] = None
         self.signals: Optional[parent.Signals] = None
+        #: The process that sends periodic tasks, if this worker has one.
+        self.beat: Optional[beat.Embedded] = None
         #: What has the pool's processes replaced, if there are some.
         self.renewal: Optional[renewal.Renewal] = None
         #: The project's commands, once the worker can have some.
@@ -81,6 +83,8 @@ class Preparation:
                 return None
         worker = self.worker
         self.set_up(worker, no_color)
+        if self.options.beat:
+            self.beat = beat.embed(app, self.options, loglevel, logfile, no_color)
         boot = steps.Steps(worker)
         consumed = queues.Consumed(app, self.options.queues, self.options.exclude_queues)
         signals.celeryd_after_setup.send(sender=hostname, instance=worker, conf=app.conf)
@@ -132,7 +136,7 @@ class Preparation:
         self.set_up(worker, no_color)
         queues.Consumed(self.app, self.options.queues, self.options.exclude_queues)
         signals.celeryd_after_setup.send(sender=hostname, instance=worker, conf=self.app.conf)
-        nursery.settle()
+        nursery.settle(self.app)
         nursery.Nursery(self.app, hostname, Limits.of(self.app, self.options), worker.pool, line).serve()
 
     def fork(self, worker: parent.Worker) -> tuple[int, dict[str, Any]]:
@@ -191,6 +195,8 @@ class Preparation:
 
     def end(self) -> None:
         """Ends what was begun, and says so."""
+        if self.beat is not None:
+            self.beat.end()
         self.end_nursery()
         if self.renewal is not None:
             self.renewal.end(PARTING)

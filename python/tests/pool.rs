@@ -116,12 +116,12 @@ async fn a_call_goes_to_a_child_that_is_free() {
         reply_to: None,
         correlation_id: Some("c".into()),
     };
-    two.say(&[FromChild::Accepted, FromChild::Store { meta: meta.clone(), waits: true }]);
+    two.say(&[FromChild::Accepted, FromChild::Store { meta: meta.clone(), asks: Some(7) }]);
     assert_eq!(accepted(&mut line).await, 72);
     let Report::Store(told, answer) = line.report().await else { panic!("nothing to store") };
     assert_eq!(told, meta);
     answer.send(true).expect("the pool waits");
-    assert_eq!(two.stored(), Some(true));
+    assert_eq!(two.stored(), Some((7, true)));
     two.say(&[FromChild::Ended(CallEnd::Ignore)]);
     one.say(&[FromChild::Ended(success())]);
     assert_eq!((end(first).await, end(second).await), (success(), CallEnd::Ignore));
@@ -154,6 +154,7 @@ async fn a_call_that_kills_two_children_before_it_begins_is_lost_and_the_others_
         let mut child = nest.fork(pid);
         child.ready();
         assert_eq!(child.job().as_deref(), Some("fatal"));
+        assert!(child.claims());
         nest.exited(child.index, "signal 11 (SIGSEGV)");
     }
     // Its message is acknowledged, so that it comes to no other worker.
@@ -309,14 +310,11 @@ async fn a_pool_stops_when_its_children_have() {
     let (pool, mut nest) = pool(2, None);
     let (mut one, mut two) = (nest.fork(71), nest.fork(72));
     one.ready();
-    let (waiting, _line) = {
-        let (first, line) = call(&pool, "a");
-        one.job();
-        drop(line);
-        let waiting = call(&pool, "b");
-        first.abort();
-        waiting
-    };
+    let (_running, mut line) = call(&pool, "a");
+    one.job();
+    one.say(&[FromChild::Accepted]);
+    accepted(&mut line).await;
+    let (waiting, _line) = call(&pool, "b");
     let stopping = tokio::spawn({
         let pool = Arc::clone(&pool);
         async move { pool.stop().await }
@@ -465,4 +463,83 @@ async fn what_kills_the_process_that_carries_it_out_is_not_tried_again() {
     let (late, _late_line) = fate(&pool, "late");
     assert_eq!(end(late).await, CallEnd::NotBegun);
     drop((next, child));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_behind_a_long_call_goes_to_who_is_idle() {
+    let (pool, mut nest) = pool(1, None);
+    let mut child = nest.fork(71);
+    let [(long, _long_line), (given, mut given_line)] = two(&pool, &mut child).await;
+    pool.resize(2);
+    let mut idle = nest.fork(72);
+    idle.ready();
+    assert_eq!(idle.job().as_deref(), Some("b"), "it has not begun where it was");
+    idle.say(&[FromChild::Accepted, FromChild::Ended(success())]);
+    assert_eq!((accepted(&mut given_line).await, end(given).await), (72, success()));
+    child.say(&[FromChild::Ended(success())]);
+    assert_eq!(end(long).await, success());
+    assert!(!child.claims(), "it passes over what was taken back");
+    // What comes then is its own.
+    let both = [call(&pool, "c"), call(&pool, "d")];
+    for child in [&mut child, &mut idle] {
+        child.job();
+        child.say(&[FromChild::Accepted, FromChild::Ended(success())]);
+    }
+    for (run, _line) in both {
+        assert_eq!(end(run).await, success());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_been_claimed_stays_where_it_is() {
+    let (pool, mut nest) = pool(1, None);
+    let mut child = nest.fork(71);
+    let [(long, _long_line), (given, _given_line)] = two(&pool, &mut child).await;
+    // It is about to begin, and the end of the one before is on its way.
+    assert!(child.claims());
+    pool.resize(2);
+    let mut idle = nest.fork(72);
+    idle.ready();
+    let (next, _next_line) = call(&pool, "next");
+    assert_eq!(idle.job().as_deref(), Some("next"));
+    child.say(&[FromChild::Ended(success()), FromChild::Ended(success())]);
+    assert_eq!((end(long).await, end(given).await), (success(), success()));
+    idle.say(&[FromChild::Accepted, FromChild::Ended(success())]);
+    assert_eq!(end(next).await, success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_to_run_is_taken_back_before_it_begins() {
+    let (pool, mut nest) = pool(1, None);
+    let mut child = nest.fork(71);
+    let [(first, _first_line), (doomed, line)] = two(&pool, &mut child).await;
+    line.order(Order::Signal(15));
+    assert_eq!(end(doomed).await, CallEnd::NotBegun);
+    child.say(&[FromChild::Ended(success())]);
+    assert_eq!(end(first).await, success());
+    assert!(!child.claims());
+    // Nobody was harmed for it.
+    run_one(&pool, &mut child).await;
+    pool.resize(2);
+    assert_ne!(nest.fork(72).index, child.index);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_has_hung_up_and_does_not_end_is_killed_and_replaced() {
+    let (mut nest, socket) = Nest::new();
+    let options = PreforkOptions { exit_timeout: Duration::from_millis(200), ..PreforkOptions::default() };
+    let pool = with(socket, 1, options);
+    let mut child = nest.fork(71);
+    let [(running, _line), (given, _given_line)] = two(&pool, &mut child).await;
+    let index = child.index;
+    drop(child);
+    assert_eq!(nest.signal(), (index, 9));
+    nest.exited(index, "signal 9 (SIGKILL)");
+    assert!(matches!(end(running).await, CallEnd::Lost(how) if how.starts_with("signal 9 (SIGKILL) Job: ")));
+    let (mut next, place) = nest.fork_in_place(72);
+    assert_eq!(place, 0, "it has the place of the one before");
+    next.ready();
+    assert_eq!(next.job().as_deref(), Some("b"));
+    next.say(&[FromChild::Accepted, FromChild::Ended(success())]);
+    assert_eq!(end(given).await, success());
 }

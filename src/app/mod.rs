@@ -63,6 +63,7 @@ mod broker_info;
 mod bug_report;
 pub(crate) mod conf;
 pub(crate) mod control;
+mod entry;
 mod group_result;
 mod keeper;
 mod messages;
@@ -84,6 +85,7 @@ use std::sync::{Arc, OnceLock};
 pub(crate) use broker_info::broker_info;
 pub(crate) use bug_report::bug_report;
 pub use control::{Call, Control, by_node};
+pub use entry::Entry;
 pub use group_result::GroupResult;
 pub use keeper::Keeper;
 pub(crate) use messages::Prepared;
@@ -110,6 +112,8 @@ pub struct App {
     name: String,
     config: Config,
     tasks: Registry,
+    /// What beat sends.
+    beat_schedule: Vec<Entry>,
     /// Who tells the settings where this app stands for one in another language.
     teller: Option<conf::Teller>,
     /// The first registration that failed; reported when the app is used, so that declarations can be chained.
@@ -133,6 +137,7 @@ impl App {
             name: name.into(),
             config: Config::default(),
             tasks: Registry::default(),
+            beat_schedule: Vec::new(),
             teller: None,
             failed: None,
             observer: None,
@@ -151,6 +156,34 @@ impl App {
             self.failed.get_or_insert_with(|| error.to_string());
         }
         self
+    }
+
+    /// Adds periodic tasks: what `beat`, or a worker with `-B`, sends when it is due.
+    ///
+    /// ```
+    /// use celeriac::schedule::{Crontab, Interval};
+    /// use celeriac::{App, Entry, args, signature};
+    ///
+    /// #[celeriac::task(name = "shop.tasks.sweep")]
+    /// async fn sweep(days: u32) {}
+    ///
+    /// # fn main() -> celeriac::Result<()> {
+    /// let app = App::new("shop").task(sweep).beat_schedule([
+    ///     Entry::new("sweep every night", Crontab::parse("30 4 * * *")?, sweep::s(30)),
+    ///     Entry::new("ask Python", Interval::from_seconds(30.0)?, signature("shop.tasks.ask", args!["who"])),
+    /// ]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn beat_schedule(mut self, entries: impl IntoIterator<Item = Entry>) -> Self {
+        self.beat_schedule.extend(entries);
+        self
+    }
+
+    /// The periodic tasks.
+    pub(crate) fn periodic_tasks(&self) -> &[Entry] {
+        &self.beat_schedule
     }
 
     /// Replaces the settings.
@@ -261,6 +294,13 @@ impl App {
         }
         let producer = Producer::new(self)?;
         Ok(self.producer.get_or_init(|| producer).clone())
+    }
+
+    /// What sends for this app, and for its clones, is what is made of it here.
+    #[cfg(feature = "testing")]
+    pub(crate) fn sending_with(self, make: impl FnOnce(&App) -> Result<Producer>) -> Result<Self> {
+        let producer = Arc::new(OnceLock::from(make(&self)?));
+        Ok(App { producer, ..self })
     }
 
     /// Sends a task or a canvas: [`Producer::send`].

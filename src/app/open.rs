@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::Outgoing;
-use crate::transport::{Connection, Queue, QueueName};
+use crate::transport::{Claim, Connection, Queue, QueueName};
 use crate::{Error, Result};
 
 /// A connection with what has been declared over it: each queue once, before the first message to it.
@@ -37,6 +37,15 @@ impl Open {
             None => accepted.next().unwrap_or(Ok(())),
         });
         Ok(answers.collect())
+    }
+
+    /// Declares what is new, and publishes against a claim: [`Connection::publish_claimed`].
+    pub(crate) async fn publish_claimed(&mut self, outgoing: &Outgoing, claim: &Claim) -> Result<bool> {
+        let refused = self.declare(outgoing.queue.iter()).await?;
+        match refused.into_values().next() {
+            Some(error) => Err(error),
+            None => self.connection.publish_claimed(outgoing.publication.clone(), claim).await,
+        }
     }
 
     /// Declares what is new; says which queues the broker refuses to declare, and why.

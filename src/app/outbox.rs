@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 use super::orders::tell;
 use super::{Open, Orders, Outgoing};
 use crate::config::{Config, RetryPolicy};
-use crate::transport::{Publication, Transport};
+use crate::transport::{Claim, Publication, Transport};
 use crate::{Error, ErrorKind, Result};
 
 /// How long the broker may take to accept events.
@@ -40,6 +40,8 @@ struct Order {
 enum What {
     /// To queues.
     Messages(Vec<Outgoing>),
+    /// One to its queues, unless its claim is gone.
+    Claimed(Box<Outgoing>, Claim),
     /// To everybody who listens.
     Broadcast(Box<Publication>),
     /// The same, and nobody waits for it.
@@ -65,6 +67,20 @@ impl Outbox {
             true => Ok(()),
             false => self.order(What::Messages(messages)).await,
         }
+    }
+
+    /// Sends a message and takes its claim away in one instant; nothing is sent if the claim is gone. After a lost
+    /// connection this is tried again as for others, and yet the message comes once.
+    ///
+    /// # Errors
+    /// As [`Outbox::send`].
+    pub(super) async fn send_claimed(&self, message: Outgoing, claim: Claim) -> Result<()> {
+        self.order(What::Claimed(Box::new(message), claim)).await
+    }
+
+    /// Whether the broker keeps the claims of this server.
+    pub(super) fn keeps_claims(&self, server: &str) -> bool {
+        self.transport.keeps_claims(server)
     }
 
     /// Asks for something that sending needs, again after a lost connection as for messages.
@@ -140,6 +156,7 @@ impl Sender {
             for Order { what, done } in batch.drain(..) {
                 match what {
                     What::Messages(outgoing) => messages.push(outgoing, done),
+                    What::Claimed(message, claim) => tell(done, self.send_claimed(&message, &claim).await),
                     What::Broadcast(publication) => tell(done, self.broadcast(*publication).await),
                     What::Announcement(told) => announcements.extend(told),
                     What::Close => {
@@ -180,6 +197,20 @@ impl Sender {
 
     async fn send_once(&mut self, chunk: &[Outgoing]) -> Result<Vec<Result<()>>> {
         self.open().await?.publish(chunk).await
+    }
+
+    async fn send_claimed(&mut self, message: &Outgoing, claim: &Claim) -> Result<()> {
+        let (mut retries, began) = (0, Instant::now());
+        loop {
+            let sent = match self.open().await {
+                Ok(open) => open.publish_claimed(message, claim).await,
+                Err(error) => Err(error),
+            };
+            match sent {
+                Err(error) if error.is_connection() => self.pause(&mut retries, began, error).await?,
+                answer => return answer.map(drop),
+            }
+        }
     }
 
     async fn broadcast(&mut self, publication: Publication) -> Result<()> {

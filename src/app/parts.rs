@@ -108,12 +108,19 @@ fn redis(url: &str, config: &Config, clock: Clock, rng: fastrand::Rng) -> Result
     if config.broker_transport_options.socket_connect_timeout.is_none() {
         options.socket_connect_timeout = config.broker_connection_timeout;
     }
+    Ok(Arc::new(RedisTransport::new(redis_url(url, config)?, options, clock, rng)))
+}
+
+/// A Redis that is the broker, or is spoken to as the broker is.
+///
+/// # Errors
+/// `Configuration`: a URL that cannot be read, or is not a Redis's.
+pub(crate) fn redis_url(url: &str, config: &Config) -> Result<RedisUrl> {
     let url = RedisUrl::parse(url, UrlPolicy::Broker)?;
-    let url = match use_ssl(config)? {
+    Ok(match use_ssl(config)? {
         Some(tls) => url.with_tls(&tls),
         None => url,
-    };
-    Ok(Arc::new(RedisTransport::new(url, options, clock, rng)))
+    })
 }
 
 fn amqp(url: &str, config: &Config, name: Option<&str>, rng: fastrand::Rng) -> Result<Arc<dyn Transport>> {

@@ -13,7 +13,7 @@ use crate::canvas::{Chords, Given, Plan, Planner, Rules};
 use crate::control::LamportClock;
 use crate::protocol::{ResultTuple, Signature};
 use crate::time::Clock;
-use crate::transport::Transport;
+use crate::transport::{Claim, Transport};
 use crate::{Error, ErrorKind, Result};
 
 /// Sends tasks and canvases, to workers of any language, and finds their results. Cheap to clone; clones share one
@@ -128,6 +128,28 @@ impl Producer {
         }
         self.carry_out(all).await?;
         Ok(results)
+    }
+
+    /// Sends a task and takes its claim away in the same instant, or nothing if the claim is gone: whoever took it has sent
+    /// the task. Says whether it has done either; it cannot for a canvas of several messages, nor where the broker does not
+    /// keep the claims of `server`, and then nothing was sent.
+    ///
+    /// # Errors
+    /// As [`Producer::send`].
+    pub(crate) async fn send_claimed(&self, signature: Signature, server: &str, claim: Claim) -> Result<bool> {
+        let Inner { messages, outbox, sent_events, lamport, clock, .. } = &*self.inner;
+        if !outbox.keeps_claims(server) {
+            return Ok(false);
+        }
+        let mut prepared = messages.prepare(self.plan(signature)?.steps, clock.now())?;
+        let (Some(Prepared::Send(mut batch)), true) = (prepared.pop(), prepared.is_empty()) else { return Ok(false) };
+        let (Some(message), true) = (batch.pop(), batch.is_empty()) else { return Ok(false) };
+        let told = sent_events.as_ref().map(|events| (events, events.of(std::slice::from_ref(&message))));
+        outbox.send_claimed(message, claim).await?;
+        if let Some((events, told)) = told {
+            outbox.announce(events.publications(told, lamport, clock.now())?);
+        }
+        Ok(true)
     }
 
     /// The result of a task that somebody sent.

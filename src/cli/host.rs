@@ -1,13 +1,16 @@
 //! [`Host`]: a program that has tasks of another language, and runs this command line for them.
 
 use std::ffi::OsString;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use super::log::Level;
 use super::run_for;
 use crate::Result;
-use crate::app::App;
+use crate::app::{App, Entry};
+use crate::beat::{Sender, Store};
 
 /// What a program of another language puts in.
 pub struct Host<'a> {
@@ -18,6 +21,55 @@ pub struct Host<'a> {
     /// Called once for a worker, when its settings are known and before it has any thread: what is to be forked is forked
     /// here. The app comes back with its tasks; or nothing, if another program is found to be the one that runs this worker.
     pub prepare: &'a mut dyn FnMut(App, &Start<'_>) -> Result<Option<App>>,
+    /// Called once for `beat`, when its settings are known and before it has any thread: what is to be sent is found out
+    /// here.
+    pub beat: &'a mut dyn FnMut(&BeatStart) -> Result<Hosted>,
+    /// Where the worker is one of many things in its process: it heeds no signals, and ends warmly when the other end of
+    /// this is closed. `None`: the process is the worker's own.
+    pub line: Option<UnixStream>,
+}
+
+/// What a host has for beat.
+pub enum Hosted {
+    /// This is to be sent.
+    Beats(Beating),
+    /// Nothing: it ran a beat of its own, which ended with this exit code.
+    Ended(u8),
+}
+
+/// What beat sends, and how.
+pub struct Beating {
+    /// The entries of the settings.
+    pub entries: Vec<Entry>,
+    /// What sends them.
+    pub sender: Box<dyn Sender>,
+    /// Where the last runs are kept; `None`: where the settings say.
+    pub store: Option<Box<dyn Store>>,
+    /// What the place is called, if the settings have a short name for it.
+    pub scheduler: Option<String>,
+}
+
+/// What is known of a beat that is about to start.
+#[derive(Debug)]
+pub struct BeatStart {
+    /// The name of the place where the last runs are kept.
+    pub scheduler: String,
+    /// The file, where it is one.
+    pub schedule_filename: String,
+    /// How long to sleep at most, if the command line says so.
+    pub max_interval: Option<Duration>,
+    /// How much is logged.
+    pub loglevel: Level,
+    /// The file that is logged to; `None`: standard error.
+    pub logfile: Option<PathBuf>,
+    /// The file with the process id.
+    pub pidfile: Option<String>,
+    /// No colours are wanted.
+    pub no_color: bool,
+    /// No banner is wanted.
+    pub quiet: bool,
+    /// Nothing is to be sent.
+    pub dry_run: bool,
 }
 
 /// What is known of a worker that is about to start.

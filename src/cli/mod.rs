@@ -14,6 +14,7 @@
 mod advice;
 mod autoscale;
 mod banner;
+mod beat;
 mod client;
 mod dead_letters;
 mod failure;
@@ -38,7 +39,7 @@ use clap::{CommandFactory, FromArgMatches};
 
 use crate::app::App;
 use failure::{Failure, say};
-pub use host::{Host, Start, run_hosted};
+pub use host::{BeatStart, Beating, Host, Hosted, Start, run_hosted};
 use options::{Command, CommandLine, GlobalOptions};
 
 /// Runs the program's command line, as `celery` runs its own, and returns what `main` is to return.
@@ -69,6 +70,7 @@ fn run_for(
         Command::Worker(arguments) => {
             worker::run(app.ok_or_else(|| Failure::usage(NO_TASKS))?, host, &global, &arguments)
         }
+        Command::Beat(arguments) => beat::run(app.ok_or_else(|| Failure::usage(NO_TASKS))?, host, &global, &arguments),
         command => run_client(app.unwrap_or_else(|| App::new("celeriac")), &global, command),
     }
 }
@@ -102,7 +104,7 @@ fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<(GlobalO
 /// Runs a command that needs no tasks.
 fn run_client(app: App, global: &GlobalOptions, command: Command) -> Result<ExitCode, Failure> {
     match command {
-        Command::Worker(_) => Err(Failure::usage(NO_TASKS)),
+        Command::Worker(_) | Command::Beat(_) => Err(Failure::usage(NO_TASKS)),
         Command::Inspect(arguments) => client::inspect(app, global, &arguments),
         Command::Control(arguments) => client::control(app, global, &arguments),
         Command::Status(arguments) => client::status(app, global, &arguments),

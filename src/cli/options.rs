@@ -7,6 +7,7 @@ use clap::builder::{BoolishValueParser, FalseyValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use super::autoscale::{self, Bounds};
+use super::beat::{BeatArguments, EmbeddedOptions};
 use super::client::{
     CallArguments, EventsArguments, ListArguments, PurgeArguments, RemoteArguments, ResultArguments, StatusArguments,
     TopArguments,
@@ -38,6 +39,8 @@ pub(super) struct CommandLine {
 pub(super) enum Command {
     /// Start a worker.
     Worker(Box<WorkerArguments>),
+    /// Send periodic tasks when they are due.
+    Beat(Box<BeatArguments>),
     /// Ask workers what they know.
     Inspect(Box<RemoteArguments>),
     /// Tell workers what to do.
@@ -118,6 +121,8 @@ pub(super) struct WorkerArguments {
     pub(super) queues: QueueOptions,
     #[command(flatten)]
     pub(super) features: FeatureOptions,
+    #[command(flatten)]
+    pub(super) beat: EmbeddedOptions,
     #[command(flatten)]
     pub(super) daemon: DaemonOptions,
 }
@@ -301,7 +306,7 @@ pub(super) fn http_address(text: &str) -> Result<String, String> {
     }
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     let number: f64 = text.parse().map_err(|_| "must be a number of seconds".to_owned())?;
     Duration::try_from_secs_f64(number).map_err(|_| match number > 0.0 {
         true => "must be a number of seconds that comes to an end".to_owned(),

@@ -10,7 +10,6 @@ use super::options::CommandLine;
 struct Refused {
     long: &'static str,
     short: Option<char>,
-    alias: Option<&'static str>,
     /// The name of its value; none for a flag.
     value: Option<&'static str>,
     heading: &'static str,
@@ -19,11 +18,11 @@ struct Refused {
 }
 
 const fn flag(long: &'static str, short: Option<char>, heading: &'static str) -> Refused {
-    Refused { long, short, alias: None, value: None, heading, reason: None }
+    Refused { long, short, value: None, heading, reason: None }
 }
 
 const fn option(long: &'static str, short: Option<char>, value: &'static str, heading: &'static str) -> Refused {
-    Refused { long, short, alias: None, value: Some(value), heading, reason: None }
+    Refused { long, short, value: Some(value), heading, reason: None }
 }
 
 const COMPILED_IN: Option<&str> = Some("not supported: the app of this program is compiled into it");
@@ -39,9 +38,15 @@ const WORKER: &[Refused] = &[
     option("max-memory-per-child", None, "KIB", "Pool Options"),
     option("pool-start-method", None, "METHOD", "Pool Options"),
     option("include", Some('I'), "MODULES", "Queue Options"),
-    flag("beat", Some('B'), "Embedded Beat Options"),
-    Refused { alias: Some("schedule"), ..option("schedule-filename", Some('s'), "FILE", "Embedded Beat Options") },
-    option("scheduler", None, "CLASS", "Embedded Beat Options"),
+    option("uid", None, "USER", "Daemonization Options"),
+    option("gid", None, "GROUP", "Daemonization Options"),
+    option("umask", None, "MASK", "Daemonization Options"),
+    option("executable", None, "FILE", "Daemonization Options"),
+];
+
+const BEAT: &[Refused] = &[
+    flag("enable-remote-control", None, "Beat Options"),
+    option("hostname", Some('n'), "NAME", "Beat Options"),
     option("uid", None, "USER", "Daemonization Options"),
     option("gid", None, "GROUP", "Daemonization Options"),
     option("umask", None, "MASK", "Daemonization Options"),
@@ -51,7 +56,6 @@ const WORKER: &[Refused] = &[
 /// Celery's commands that are not there, and why, where "not yet" is not the reason.
 const COMMANDS: &[(&str, Option<&str>)] = &[
     ("amqp", Some("not supported: to look into RabbitMQ use rabbitmqctl, rabbitmqadmin or celery amqp")),
-    ("beat", None),
     ("graph", None),
     ("logtool", None),
     ("migrate", None),
@@ -65,8 +69,10 @@ const COMMANDS: &[(&str, Option<&str>)] = &[
 pub(super) fn declare(command: Command) -> Command {
     // Their environment variables belong to the Python side of a project, and do not concern us.
     let command = command.args(GLOBAL.iter().map(Refused::argument));
+    let command = command
+        .mut_subcommand("worker", |worker| worker.args(WORKER.iter().map(|refused| refused.with_variable("WORKER"))));
     let command =
-        command.mut_subcommand("worker", |worker| worker.args(WORKER.iter().map(|refused| refused.with_variable())));
+        command.mut_subcommand("beat", |beat| beat.args(BEAT.iter().map(|refused| refused.with_variable("BEAT"))));
     command.subcommands(COMMANDS.iter().map(|(name, _)| {
         let command = Command::new(*name).hide(true).disable_help_flag(true);
         command.arg(Arg::new("any").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true))
@@ -78,6 +84,7 @@ pub(super) fn refusal(matches: &ArgMatches) -> Option<String> {
     let global = GLOBAL.iter().find(|refused| refused.is_given(matches)).map(Refused::message);
     global.or_else(|| match matches.subcommand() {
         Some(("worker", matches)) => WORKER.iter().find(|refused| refused.is_given(matches)).map(Refused::message),
+        Some(("beat", matches)) => BEAT.iter().find(|refused| refused.is_given(matches)).map(Refused::message),
         Some((name, _)) => {
             let (_, reason) = COMMANDS.iter().find(|(refused, _)| *refused == name)?;
             Some(format!("the command {name} is {}", reason.unwrap_or("not supported yet")))
@@ -108,12 +115,11 @@ impl Refused {
             Some(name) => argument.value_name(name).allow_hyphen_values(true),
             None => argument.action(ArgAction::SetTrue).value_parser(BoolishValueParser::new()),
         };
-        let argument = self.short.map_or(argument.clone(), |short| argument.short(short));
-        self.alias.map_or(argument.clone(), |alias| argument.alias(alias))
+        self.short.map_or(argument.clone(), |short| argument.short(short))
     }
 
-    fn with_variable(&self) -> Arg {
-        let name = format!("CELERY_WORKER_{}", self.long.replace('-', "_").to_uppercase());
+    fn with_variable(&self, command: &str) -> Arg {
+        let name = format!("CELERY_{command}_{}", self.long.replace('-', "_").to_uppercase());
         self.argument().env(name).hide_env(true)
     }
 

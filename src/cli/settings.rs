@@ -26,6 +26,19 @@ pub(super) fn gather(
     Ok(warnings)
 }
 
+/// The settings of a beat, with what stands at the end of its command line.
+pub(super) fn gather_beat(
+    config: &mut Config,
+    global: &GlobalOptions,
+    assignments: &[String],
+) -> Result<Vec<Warning>, Failure> {
+    let mut warnings = merge_file(config, global)?;
+    let extra = config.merge_assignments(assignments).map_err(|error| Failure::usage(error.to_string()))?;
+    warnings.extend(extra);
+    apply_global(config, global)?;
+    Ok(warnings)
+}
+
 /// Puts the options over settings that a host has changed since: as in Celery, what the command line says wins.
 pub(super) fn insist(config: &mut Config, global: &GlobalOptions, arguments: &WorkerArguments) -> Result<()> {
     apply_options(config, arguments);

@@ -1,12 +1,14 @@
 //! What signals do: [`Escalation`] decides, [`listen`] carries it out (celery/apps/worker.py `_shutdown_handler`).
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io::{self, IsTerminal};
 use std::sync::mpsc;
 use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::failure::say;
@@ -129,11 +131,24 @@ impl Escalation {
 const COLD: &[&str] =
     &["worker: Hitting Ctrl+C again will terminate all running tasks!", "worker: Cold shutdown (MainProcess)"];
 
-/// The signals of this process.
+/// The signals of this process, or what stands for them.
 #[derive(Debug)]
-pub(super) struct Signals(Vec<(Heeded, Signal)>);
+pub(super) enum Signals {
+    OfProcess(Vec<(Heeded, Signal)>),
+    /// One of many things in its process: closed by who ends it.
+    Line(Option<UnixStream>),
+}
 
 impl Signals {
+    /// Heeds none: the worker ends warmly when the other end of the line is closed.
+    ///
+    /// # Errors
+    /// `Io`
+    pub(super) fn by_line(line: std::os::unix::net::UnixStream) -> Result<Self> {
+        let line = line.set_nonblocking(true).and_then(|()| UnixStream::from_std(line));
+        line.map(|line| Signals::Line(Some(line))).map_err(failed)
+    }
+
     /// Heeds them from now on. Where there is a terminal, SIGHUP keeps its usual meaning: closing the window ends the
     /// worker.
     ///
@@ -151,18 +166,39 @@ impl Signals {
         }
         let heed = |(heeded, kind)| signal(kind).map(|signal| (heeded, signal));
         let signals: io::Result<Vec<_>> = kinds.into_iter().map(heed).collect();
-        signals.map(Signals).map_err(|error| Error::new(ErrorKind::Io, "listen to signals").with_source(error))
+        signals.map(Signals::OfProcess).map_err(failed)
     }
 
-    /// The next signal.
-    pub(super) async fn next(&mut self) -> Heeded {
-        poll_fn(|context| {
-            let mut signals = self.0.iter_mut();
-            let came = signals.find_map(|(heeded, signal)| signal.poll_recv(context).is_ready().then_some(*heeded));
-            came.map_or(Poll::Pending, Poll::Ready)
-        })
-        .await
+    /// The next signal, and whether somebody at a terminal may have sent it.
+    pub(super) async fn next(&mut self) -> (Heeded, bool) {
+        match self {
+            Signals::OfProcess(signals) => (first(signals).await, true),
+            Signals::Line(line) => {
+                ended(line).await;
+                (Heeded::Terminate, false)
+            }
+        }
     }
+}
+
+async fn first(signals: &mut [(Heeded, Signal)]) -> Heeded {
+    poll_fn(|context| {
+        let mut signals = signals.iter_mut();
+        let came = signals.find_map(|(heeded, signal)| signal.poll_recv(context).is_ready().then_some(*heeded));
+        came.map_or(Poll::Pending, Poll::Ready)
+    })
+    .await
+}
+
+/// Returns when the line has ended, once; what is said over it means nothing.
+async fn ended(line: &mut Option<UnixStream>) {
+    let Some(open) = line else { return pending().await };
+    while matches!(open.read(&mut [0; 16]).await, Ok(1..)) {}
+    *line = None;
+}
+
+fn failed(error: io::Error) -> Error {
+    Error::new(ErrorKind::Io, "listen to signals").with_source(error)
 }
 
 /// How long somebody who does not read keeps the worker from going on.
@@ -205,6 +241,17 @@ mod tests {
         check(false, &[Terminate, Quit], &[Warm, Cold], 0);
         check(true, &[Terminate, Terminate], &[Cold, ColdNow], 0);
         check(false, &[User1, Terminate], &[Dump, Warm], 0);
+    }
+
+    #[tokio::test]
+    async fn a_line_that_is_closed_ends_a_worker_once() {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut signals = Signals::by_line(theirs).unwrap();
+        std::io::Write::write_all(&mut &ours, b"what is said means nothing").unwrap();
+        assert!(futures_util::poll!(std::pin::pin!(signals.next())).is_pending());
+        drop(ours);
+        assert_eq!(signals.next().await, (Terminate, false));
+        assert!(futures_util::poll!(std::pin::pin!(signals.next())).is_pending());
     }
 
     #[test]

@@ -38,12 +38,9 @@ pub(super) enum Ending {
 }
 
 impl Supervisor {
-    /// Heeds signals from now on; `remapped`: SIGTERM is to do what SIGQUIT does.
-    ///
-    /// # Errors
-    /// `Io`
-    pub(super) fn new(remapped: bool, soft: Duration, observer: Option<Arc<dyn Observer>>) -> Result<Self> {
-        Ok(Supervisor { signals: Signals::heed()?, escalation: Escalation::new(remapped), soft, observer })
+    /// Heeds what there is of signals; `remapped`: SIGTERM is to do what SIGQUIT does.
+    pub(super) fn new(signals: Signals, remapped: bool, soft: Duration, observer: Option<Arc<dyn Observer>>) -> Self {
+        Supervisor { signals, escalation: Escalation::new(remapped), soft, observer }
     }
 
     /// Throws away what waits in the worker's queues, and says how much that was; an ending, if a signal came first.
@@ -136,9 +133,9 @@ fn act(action: Action, handle: &WorkerHandle) {
 
 /// What the next signal asks for, and what is to be said about it.
 async fn next_action(signals: &mut Signals, escalation: &mut Escalation) -> (Heeded, Action, &'static [&'static str]) {
-    let signal = signals.next().await;
+    let (signal, is_heard) = signals.next().await;
     let (action, said) = escalation.step(signal);
-    (signal, action, said)
+    (signal, action, if is_heard { said } else { &[] })
 }
 
 /// Waits for the end of the soft phase; where there is none, for ever.

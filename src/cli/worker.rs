@@ -2,6 +2,7 @@
 
 use std::env;
 use std::io::{self, IsTerminal};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -11,13 +12,16 @@ use tokio::runtime::{Builder, Runtime};
 use super::advice;
 use super::autoscale::Bounds;
 use super::banner::Banner;
+use super::beat::Embedded;
 use super::failure::{Code, Failure, say};
 use super::host::{Host, Start};
 use super::log::{self, Level, LogOptions};
+use super::memory;
 use super::node::NodeName;
 use super::options::{GlobalOptions, WorkerArguments, names};
 use super::pidfile::Pidfile;
 use super::settings;
+use super::signals::Signals;
 use super::supervisor::{Ending, Supervisor};
 use crate::app::App;
 use crate::config::Config;
@@ -25,10 +29,13 @@ use crate::time::{Clock, zone};
 use crate::worker::{Worker, WorkerOptions};
 use crate::{Error, ErrorKind, Result};
 
+/// Where the tasks of a program in Rust run.
+const TOKIO: &str = "tokio";
+
 /// Runs the command until the worker has stopped.
 pub(super) fn run(
     mut app: App,
-    host: Option<Host<'_>>,
+    mut host: Option<Host<'_>>,
     global: &GlobalOptions,
     arguments: &WorkerArguments,
 ) -> Result<ExitCode, Failure> {
@@ -39,9 +46,13 @@ pub(super) fn run(
     let warnings = settings::gather(app.config_mut(), global, arguments)?;
     let node = NodeName::new(arguments.worker.hostname.as_deref(), &hostname())?;
     let log_options = log_options(&app, global, arguments, &node)?;
-    let pool = host.as_ref().map_or("tokio", |host| host.pool).to_owned();
+    let pool = host.as_ref().map_or(TOKIO, |host| host.pool).to_owned();
+    let line = host.as_mut().and_then(|host| host.line.take());
     if let Some(host) = host {
-        let Some(prepared) = prepare(app, host, &node, &log_options)? else { return Ok(ExitCode::SUCCESS) };
+        let Some(prepared) = prepare(app, host, &node, &log_options)? else {
+            memory::give_back_pages();
+            return Ok(ExitCode::SUCCESS);
+        };
         app = prepared;
         settings::insist(app.config_mut(), global, arguments)?;
         if app.keeper().is_some() {
@@ -61,7 +72,7 @@ pub(super) fn run(
     let state_db = state_db.filter(|file| !file.is_empty());
     app.config_mut().worker_state_db = state_db.map(|file| node.expand(file)).transpose()?;
     let runtime = runtime()?;
-    let ending = runtime.block_on(serve(app, &pool, global, arguments, &node))?;
+    let ending = runtime.block_on(serve(app, &pool, line, global, arguments, &node))?;
     let is_told = !log.is_file();
     // Handlers that block cannot be stopped; the process does not wait for those that a cold shutdown left behind.
     runtime.shutdown_background();
@@ -85,11 +96,14 @@ fn prepare(mut app: App, host: Host<'_>, node: &NodeName, log: &LogOptions) -> R
 async fn serve(
     app: App,
     pool: &str,
+    line: Option<UnixStream>,
     global: &GlobalOptions,
     arguments: &WorkerArguments,
     node: &NodeName,
 ) -> Result<Ending, Failure> {
-    let mut supervisor = Supervisor::new(is_remapped(), app.config().worker_soft_shutdown_timeout, app.observer())?;
+    let signals = line.map_or_else(Signals::heed, Signals::by_line)?;
+    let soft = app.config().worker_soft_shutdown_timeout;
+    let mut supervisor = Supervisor::new(signals, is_remapped(), soft, app.observer());
     let selected = names(arguments.queues.queues.as_deref());
     let queues = app.config().consume_from(&selected, &names(arguments.queues.exclude_queues.as_deref()))?;
     let queues = app.consumes(queues);
@@ -115,7 +129,13 @@ async fn serve(
         say(&banner(&app, pool, &worker, &options, global, arguments).to_string());
     }
     advice::give(app.config(), &options.queues, &worker.backend_uri());
-    Ok(supervisor.run(worker).await)
+    // A host has a beat of its own.
+    let beat = if pool == TOKIO { Embedded::start(&app, &arguments.beat)? } else { None };
+    let ending = supervisor.run(worker).await;
+    if let Some(beat) = beat {
+        beat.end().await;
+    }
+    Ok(ending)
 }
 
 fn banner<'a>(
@@ -186,7 +206,7 @@ pub(super) fn change_to(folder: &Path) -> Result<()> {
     })
 }
 
-fn hostname() -> String {
+pub(super) fn hostname() -> String {
     hostname::get().map_or_else(|_| "localhost".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 

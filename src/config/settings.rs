@@ -36,6 +36,19 @@ settings! {
         /// The name of the time zone in which times are shown; `None`: UTC.
         timezone: Option<String> = None, OPTIONAL_TEXT;
 
+        /// Where beat keeps what ran last; `-S`.
+        beat_scheduler: String = "celery.beat:PersistentScheduler".to_owned(), TEXT;
+        /// The file in which it does, where it is one; `-s`.
+        beat_schedule_filename: String = "celerybeat-schedule".to_owned(), TEXT;
+        /// How long beat sleeps at most; zero: as long as its store allows.
+        beat_max_loop_interval: Duration = Duration::ZERO, SECONDS;
+        /// How long ago a crontab's run may be that is made up for; `None`: as long as it may be.
+        beat_cron_starting_deadline: Option<Duration> = None, OPTIONAL_SECONDS;
+        /// The file that beat logs to; `None`: standard error.
+        beat_logfile: Option<String> = None, OPTIONAL_TEXT;
+        /// The file with the process id of beat; `None`: none.
+        beat_pidfile: Option<String> = None, OPTIONAL_TEXT;
+
         /// The broker; several, separated by `;`, are tried in turn.
         broker_url: Option<String> = None, URLS;
         /// The broker to consume from, when it is another.
@@ -256,6 +269,14 @@ settings! {
         /// The queue that keeps messages which Celery would throw away, with the reason in their headers; `None`: they
         /// are thrown away here too. Not one of Celery's settings.
         dead_letter_queue: Option<String> = Some("celeriac.dead-letters".to_owned()), OPTIONAL_TEXT;
+        /// Within how long another of several beats on one schedule sends what a killed one would have sent. Not one of
+        /// Celery's settings.
+        beat_lease: Duration = Duration::from_secs(10), SECONDS;
+        /// The Redis that they share; `None`: the broker. Not one of Celery's settings.
+        beat_redis_url: Option<String> = None, OPTIONAL_TEXT;
+        /// What their keys there begin with, behind the broker's `global_keyprefix`; each schedule has its own. Not one of
+        /// Celery's settings.
+        beat_redis_key_prefix: String = "celeriac-beat:".to_owned(), TEXT;
         /// What becomes of a message whose task this worker does not know. Not one of Celery's settings.
         unknown_tasks: UnknownTasks = UnknownTasks::Fail, UNKNOWN_TASKS;
         /// Where the worker shows metrics and probes over HTTP, as `host:port`; `None`: nowhere. Not one of Celery's settings.

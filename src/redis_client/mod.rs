@@ -2,10 +2,11 @@
 //!
 //! [`RedisUrl`] reads the URLs that Celery's settings hold and shows them without their passwords;
 //! [`RedisUrl::connect`] opens one connection; `failure` turns what the client library reports into this crate's
-//! error. `Script` runs Lua by its digest.
+//! error. `Script` runs Lua by its digest, `Caller` for who is neither broker nor backend.
 //!
 //! This room knows neither queues nor results, tries nothing twice by itself, and never prints a password.
 
+mod caller;
 mod connect;
 mod failure;
 mod script;
@@ -13,6 +14,7 @@ mod tls;
 mod url;
 
 pub use crate::tls::{CertificateRequirement, TlsOptions};
+pub(crate) use caller::{Answer, Caller};
 pub use connect::{ConnectOptions, Opened};
 pub(crate) use failure::{failure, is_passing, is_refusal, lost, refusal};
 pub(crate) use script::Script;

@@ -80,6 +80,11 @@ impl RedisUrl {
         &self.endpoints[self.current.load(Ordering::Relaxed) % self.endpoints.len()]
     }
 
+    /// Whether there is no other server to go on to.
+    pub(crate) fn is_single(&self) -> bool {
+        self.endpoints.len() == 1
+    }
+
     /// Goes on to the next server, because the present one failed.
     pub fn fail_over(&self) {
         self.current.fetch_add(1, Ordering::Relaxed);

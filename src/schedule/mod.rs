@@ -18,6 +18,7 @@
 //! - `dusk_astronomical` is the Sun 18° above the horizon, and what the Sun does not do on a day is looked for on the next
 //!   one only.
 
+mod asked;
 mod clocked;
 mod cronspec;
 mod crontab;
@@ -34,12 +35,14 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
+pub use asked::{Ask, Asked};
 pub use clocked::Clocked;
 pub use cronspec::{Cronspec, Field};
 pub use crontab::{Crontab, Fields};
 pub use fault::exception;
 pub use fires::Fires;
 pub use interval::Interval;
+pub(crate) use python::humanize_seconds;
 pub use solar::{Event, Solar};
 
 use crate::error::Result;
@@ -55,6 +58,8 @@ pub enum Schedule {
     Solar(Solar),
     /// Once.
     Clocked(Clocked),
+    /// When somebody else says so.
+    Asked(Asked),
 }
 
 /// What Celery takes from the app's settings.
@@ -104,6 +109,7 @@ impl Schedule {
             Schedule::Crontab(crontab) => crontab.is_due(last_run_at, now, rules),
             Schedule::Solar(solar) => solar.is_due(last_run_at, now),
             Schedule::Clocked(clocked) => Ok(clocked.is_due(now)),
+            Schedule::Asked(asked) => asked.0.is_due(last_run_at),
         }
     }
 
@@ -111,13 +117,14 @@ impl Schedule {
     ///
     /// # Errors
     ///
-    /// There is none within the years of the calendar.
+    /// There is none within the years of the calendar, or nobody knows: see [`Asked`].
     pub fn next_run(&self, last_run_at: Timestamp, rules: &Rules) -> Result<Timestamp> {
         match self {
             Schedule::Interval(interval) => interval.next_run(last_run_at, rules),
             Schedule::Crontab(crontab) => crontab.next_run(last_run_at, rules),
             Schedule::Solar(solar) => solar.next_run(last_run_at),
             Schedule::Clocked(clocked) => Ok(clocked.clocked_time),
+            Schedule::Asked(asked) => Err(fault::failed(format!("look ahead for {asked}"), unknown())),
         }
     }
 
@@ -136,6 +143,10 @@ impl Schedule {
     }
 }
 
+fn unknown() -> fault::Fault {
+    fault::Fault::Runtime("it is asked when it is due, and about nothing else".to_owned())
+}
+
 /// As Celery's `repr`.
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -144,6 +155,7 @@ impl fmt::Display for Schedule {
             Schedule::Crontab(crontab) => crontab.fmt(f),
             Schedule::Solar(solar) => solar.fmt(f),
             Schedule::Clocked(clocked) => clocked.fmt(f),
+            Schedule::Asked(asked) => asked.fmt(f),
         }
     }
 }
@@ -169,5 +181,11 @@ impl From<Solar> for Schedule {
 impl From<Clocked> for Schedule {
     fn from(clocked: Clocked) -> Self {
         Schedule::Clocked(clocked)
+    }
+}
+
+impl From<Asked> for Schedule {
+    fn from(asked: Asked) -> Self {
+        Schedule::Asked(asked)
     }
 }

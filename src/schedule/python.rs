@@ -43,7 +43,7 @@ pub(super) fn repr(text: &str) -> String {
 }
 
 /// `celery.utils.time.humanize_seconds`: `1.00 minute`, `2.50 hours`, and `now` for less than a second.
-pub(super) fn humanize_seconds(seconds: f64) -> String {
+pub(crate) fn humanize_seconds(seconds: f64) -> String {
     const UNITS: [(&str, f64); 4] = [("day", 86400.0), ("hour", 3600.0), ("minute", 60.0), ("second", 1.0)];
     let seconds: f64 = format!("{seconds:.2}").parse().unwrap_or(seconds);
     let Some((unit, divider)) = UNITS.into_iter().find(|(_, divider)| seconds >= *divider) else {

@@ -13,6 +13,7 @@ mod backoff;
 mod binding;
 mod broadcast;
 mod browse;
+mod claim;
 mod cycle;
 mod delivery;
 mod filesystem;
@@ -31,6 +32,7 @@ pub use amqp::AmqpTransport;
 pub use backoff::Backoff;
 pub use broadcast::{Broadcast, Subscription};
 pub use browse::{Browsed, Browser, Content, Place, Replacement};
+pub use claim::Claim;
 pub use cycle::QueueOrder;
 pub use delivery::{Delivery, Receipt, Refused, Settlement, Settler, Tag, Undecodable};
 pub use filesystem::{FilesystemOptions, FilesystemTransport};
@@ -51,6 +53,12 @@ pub trait Transport: Send + Sync + fmt::Debug {
 
     /// In what this broker differs from others.
     fn capabilities(&self) -> Capabilities;
+
+    /// Whether claims that stand at this server, named as by [`Transport::uri`], stand where the messages do, so that
+    /// [`Connection::publish_claimed`] can be asked.
+    fn keeps_claims(&self, _server: &str) -> bool {
+        false
+    }
 
     /// Opens a connection. One try: who calls decides when to try again.
     ///
@@ -80,6 +88,16 @@ pub trait Connection: Send + Sync + fmt::Debug {
     /// # Errors
     /// The connection is gone: none, some or all may have been accepted, and [`Connection::lost`] returns.
     async fn publish(&self, batch: Vec<Publication>) -> Result<Vec<Result<()>>>;
+
+    /// Publishes a message and takes its claim away in the same instant; does neither if the claim is gone, which says
+    /// whether it was there. Asking twice is harmless. See [`Transport::keeps_claims`].
+    ///
+    /// # Errors
+    /// As [`Connection::publish`] for a batch and for one message.
+    async fn publish_claimed(&self, publication: Publication, claim: &Claim) -> Result<bool> {
+        let message = format!("publish to {} against {}: claims are kept elsewhere", publication.exchange, claim.field);
+        Err(Error::new(ErrorKind::Configuration, message))
+    }
 
     /// Begins to consume. At most `prefetch` deliveries are out at a time, over all queues.
     async fn consume(&self, queues: &[Queue], prefetch: Arc<Prefetch>) -> Result<Box<dyn Consumer>>;

@@ -23,6 +23,18 @@ MARKS = [
 ]
 #: The first part of each line of the banner is a picture.
 PICTURE = 16
+#: What a user's own tests may say, and what they may not.
+TYPED = """
+from celery import Celery
+from celeriac.contrib.testing import Worker, start_worker
+
+def name(worker: Worker) -> str:
+    return worker.hostname
+
+with start_worker(Celery(), pool="threads") as worker:
+    name(worker)
+"""
+MISTYPED = TYPED + "    name(worker.hostname)\n"
 ASKED = "from bakery.tasks import price; print('paid', price.delay(2, rolls=3).get(timeout=10))"
 
 
@@ -40,7 +52,7 @@ def wheel():
 
 @pytest.fixture(scope="module")
 def environment(folder, wheel):
-    return wheels.Environment(folder / "environment", "celery[redis]", "Django", wheel)
+    return wheels.Environment(folder / "environment", "celery[redis]", "Django", wheel, "mypy", "pytest")
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +103,11 @@ def test_nothing_comes_from_elsewhere(environment, project):
     assert str(ROOT) not in said
 
 
+def test_it_runs_without_the_redis_client(environment, project):
+    program = "import sys; sys.modules['redis'] = None; from celeriac.cli import main; sys.exit(main(['celeriac', '--version']))"
+    assert "(celeriac)" in environment.run(project, "python", "-c", program)
+
+
 def test_the_log_reads_as_celerys(stock_log, our_log):
     stock, ours = read(stock_log), read(our_log)
     assert ours[0] == stock[0]
@@ -128,3 +145,17 @@ def test_what_it_is_told_there_is_handed_through(environment, project, arguments
     assert said
     own = environment.run(project, "celeriac", "-A", "proj", *arguments, code=code)
     assert said.replace("Usage: celery celeriac", "Usage: celeriac") == own
+
+
+def test_the_stubs_are_the_extensions(environment):
+    environment.run(environment.folder, "stubtest", "celeriac._celeriac")
+
+
+def test_what_users_import_has_types(environment, tmp_path):
+    mypy = ["mypy", "--config-file", ROOT / "tests" / "python" / "types.ini", "--cache-dir", environment.folder / "mypy"]
+    public = ["-p", "celeriac.contrib", "-m", "celeriac.command", "-m", "celeriac._celeriac", "-m", "celeriac"]
+    environment.run(tmp_path, *mypy, *public)
+    for text, code in [(TYPED, 0), (MISTYPED, 1)]:
+        (tmp_path / "tested.py").write_text(text)
+        said = environment.run(tmp_path, *mypy, "tested.py", code=code)
+    assert 'has incompatible type "str"; expected "Worker"' in said

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
 from celery import Celery
+from celery.beat import Scheduler
 from celery.schedules import crontab, crontab_parser, schedule
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -84,11 +85,51 @@ def fires(question: dict) -> list[int]:
     return found
 
 
+class Witness(Scheduler):
+    """Celery's scheduler, which writes down what it would send."""
+
+    producer = None
+
+    def __init__(self, *args, clock: list[int], **kwargs):
+        self.clock, self.sent = clock, []
+        super().__init__(*args, **kwargs)
+
+    def apply_entry(self, entry, producer=None):
+        self.sent.append([entry.name, self.clock[0]])
+
+
+def ticks(question: dict) -> list[list]:
+    """What ``Scheduler.tick`` sends; a millisecond goes by whenever it asks to be called again at once."""
+    clock = [question["start"]]
+    nowfun = functools.partial(lambda zone: instant(clock[0], zone), question["zone"])
+    beat = app(question["zone"])
+    beat.conf.result_expires = None
+    beat.conf.beat_cron_starting_deadline = question["deadline"]
+    beat.conf.beat_schedule = {
+        name: {
+            "task": "task",
+            "schedule": scheduled(entry | {"zone": question["zone"]}, nowfun),
+            "last_run_at": instant(entry["last"], question["zone"]),
+        }
+        for name, entry in question["entries"].items()
+    }
+    scheduler = Witness(beat, max_interval=question["max_interval"], clock=clock)
+    while clock[0] < question["until"]:
+        sent = len(scheduler.sent)
+        interval = scheduler.tick()
+        if interval and interval > 0:
+            clock[0] += max(round(interval * 1_000_000), 1)
+        elif len(scheduler.sent) == sent:
+            clock[0] += 1000
+    return scheduler.sent
+
+
 ANSWERS = {
     "parse": lambda question: parse(question["field"], question["text"]),
     "from_string": lambda question: from_string(question["text"]),
     "look": look,
     "fires": fires,
+    "ticks": ticks,
 }
 
 for line in sys.stdin:

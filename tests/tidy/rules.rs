@@ -12,8 +12,8 @@ pub(crate) const BANDS: &[&[&str]] = &[
     &["redis_client", "amqp_client", "routing", "canvas", "trace"],
     &["transport", "backend", "task", "control", "events"],
     &["app"],
-    &["worker"],
-    &["cli"],
+    &["worker", "beat"],
+    &["cli", "testing"],
 ];
 
 /// Where Python is spoken to, which takes `unsafe`.

@@ -1,6 +1,7 @@
 //! [`Channel`]: a child's line to the parent.
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,6 +14,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyBytes};
 
 use super::objects::Objects;
+use crate::claims::Claimant;
 use crate::frame::{self, FromChild, ToChild};
 
 /// A child's line to the parent: calls come, and what became of each goes. For one thread; others wait for each other.
@@ -21,11 +23,16 @@ pub(super) struct Channel(Mutex<Line>);
 
 struct Line {
     socket: UnixStream,
+    /// Which socket that was: a task may close it, and what is opened next gets its number.
+    identity: Option<(u64, u64)>,
+    claims: Claimant,
     /// What was read, and up to where it has been used.
     read: Vec<u8>,
     used: usize,
     /// What is to be written with the next thing that cannot wait.
     unsent: Vec<u8>,
+    /// How many questions it has asked.
+    asked: u64,
 }
 
 /// How much is read at a time.
@@ -35,32 +42,63 @@ const ROOM: usize = 64 << 10;
 type Job<'py> =
     (String, String, Bound<'py, PyAny>, Bound<'py, PyBytes>, Option<String>, Option<String>, Option<Bound<'py, PyAny>>);
 
+/// What a child is to do next.
+enum Next<'py> {
+    Call(Box<Job<'py>>),
+    Quit,
+}
+
+impl<'py> Next<'py> {
+    fn into_call(self) -> Option<Job<'py>> {
+        match self {
+            Next::Call(call) => Some(*call),
+            Next::Quit => None,
+        }
+    }
+}
+
 #[pymethods]
 impl Channel {
-    /// Takes the socket of that number, which is the channel's from now on.
+    /// Takes the socket of that number, and the claims to the calls that come over it: both are the channel's from now on.
     #[new]
-    fn new(fd: RawFd) -> Self {
-        // SAFETY: the caller has received this descriptor for this channel and gives it away.
+    fn new(fd: RawFd, claims: RawFd) -> Self {
+        // SAFETY: the caller has received these descriptors for this channel and gives them away.
         #[allow(unsafe_code)]
-        let socket = UnixStream::from(unsafe { OwnedFd::from_raw_fd(fd) });
-        Channel(Mutex::new(Line { socket, read: Vec::with_capacity(ROOM), used: 0, unsent: Vec::new() }))
+        let (socket, claims) = unsafe { (OwnedFd::from_raw_fd(fd), OwnedFd::from_raw_fd(claims)) };
+        let socket = UnixStream::from(socket);
+        let (identity, claims) = (identity(&socket), Claimant::new(claims));
+        let read = Vec::with_capacity(ROOM);
+        Channel(Mutex::new(Line { socket, identity, claims, read, used: 0, unsent: Vec::new(), asked: 0 }))
     }
 
     /// The next call; `None` when there will be no more.
     fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<Job<'py>>> {
         let mut line = self.line();
-        if !line.has_frame()? {
-            line.flush(py)?;
-            if !line.fill(py)? {
-                return Ok(None);
+        loop {
+            if !line.has_frame()? {
+                line.flush(py)?;
+                if !line.fill(py)? {
+                    return Ok(None);
+                }
+            }
+            if let Some(next) = line.take(py)? {
+                return Ok(next.into_call());
             }
         }
-        line.take(py)
     }
 
     /// Tells that calls can come.
     fn ready(&self, py: Python<'_>) -> PyResult<()> {
         self.say_now(py, &FromChild::Ready { pid: std::process::id() })
+    }
+
+    /// Tells that nothing more is said; the process may go on for a while.
+    fn close(&self) {
+        let line = self.line();
+        if line.is_whole().is_ok() {
+            // Where the parent is gone nobody needs to know.
+            let _ = line.socket.shutdown(Shutdown::Both);
+        }
     }
 
     /// Tells what has been kept back for what comes next, before this process ends.
@@ -92,12 +130,13 @@ impl Channel {
         // A success goes with the end that follows it; what else a task tells is seen while it runs.
         let is_last = meta.state == State::Success;
         let mut line = self.line();
-        frame::write_from_child(&FromChild::Store { meta, waits: wait }, &mut line.unsent);
+        let asks = wait.then(|| line.ask());
+        frame::write_from_child(&FromChild::Store { meta, asks }, &mut line.unsent);
         if !wait && is_last {
             return Ok(true);
         }
         line.flush(py)?;
-        if wait { line.answer(py) } else { Ok(true) }
+        asks.map_or(Ok(true), |number| line.answer(py, number))
     }
 
     /// Ends the call: it returned, shown as `result`, after `runtime` seconds.
@@ -171,32 +210,53 @@ impl Line {
         Ok(true)
     }
 
-    /// The call that was read; `None` if it is the last word.
-    fn take<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Job<'py>>> {
+    /// What was read, if it is for who waits for a call.
+    fn take<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Next<'py>>> {
         let Some((frame, taken)) = frame::split(&self.read[self.used..]).map_err(no_frame)? else { return Ok(None) };
-        let job = match frame::read_to_child(frame, &Objects(py)).map_err(no_frame)? {
+        if frame::is_call(frame) {
+            self.is_whole()?;
+            if !self.claims.may_begin().map_err(|error| lost(&error))? {
+                // It was taken back, and is run by another child or by none.
+                self.used += taken;
+                return Ok(None);
+            }
+        }
+        let next = match frame::read_to_child(frame, &Objects(py)).map_err(no_frame)? {
             ToChild::Job { task, id, content_type, content_encoding, body, request, fate } => {
                 let owned = |text: Option<&str>| text.map(str::to_owned);
                 let (content_type, content_encoding) = (owned(content_type), owned(content_encoding));
                 let body = PyBytes::new(py, body);
-                Some((task.to_owned(), id.to_owned(), request, body, content_type, content_encoding, fate))
+                let call = (task.to_owned(), id.to_owned(), request, body, content_type, content_encoding, fate);
+                Some(Next::Call(Box::new(call)))
             }
-            ToChild::Stored(_) | ToChild::Quit => None,
+            ToChild::Quit => Some(Next::Quit),
+            // Who has asked was interrupted, and waits no more.
+            ToChild::Stored(..) => None,
         };
         self.used += taken;
-        Ok(job)
+        Ok(next)
     }
 
-    /// The answer to a `store` that waits. Calls may stand before it, and stay there.
-    fn answer(&mut self, py: Python<'_>) -> PyResult<bool> {
+    /// The number of a question.
+    fn ask(&mut self) -> u64 {
+        self.asked += 1;
+        self.asked
+    }
+
+    /// The answer to the question of that number. Calls may stand before it, and stay there; so may the answer to a
+    /// question whose asker was interrupted, as by a soft limit, and nobody waits for that.
+    fn answer(&mut self, py: Python<'_>, asked: u64) -> PyResult<bool> {
         loop {
             let mut at = self.used;
             while let Some((frame, taken)) = frame::split(&self.read[at..]).map_err(no_frame)? {
-                if let Some(answer) = frame::as_stored(frame) {
-                    self.read.drain(at..at + taken);
-                    return Ok(answer);
+                let Some((number, is_stored)) = frame::as_stored(frame) else {
+                    at += taken;
+                    continue;
+                };
+                self.read.drain(at..at + taken);
+                if number == asked {
+                    return Ok(is_stored);
                 }
-                at += taken;
             }
             if !self.fill_more(py)? {
                 return Err(PyConnectionError::new_err("the worker is gone"));
@@ -218,7 +278,16 @@ impl Line {
         }
     }
 
+    /// Whether the socket is the one that it was.
+    fn is_whole(&self) -> PyResult<()> {
+        match identity(&self.socket) == self.identity {
+            true => Ok(()),
+            false => Err(PyConnectionError::new_err("a task has closed the line to the worker")),
+        }
+    }
+
     fn flush(&mut self, py: Python<'_>) -> PyResult<()> {
+        self.is_whole()?;
         let unsent = std::mem::take(&mut self.unsent);
         let socket = &self.socket;
         let written = py.detach(|| (&mut { socket }).write_all(&unsent));
@@ -226,6 +295,12 @@ impl Line {
         self.unsent.clear();
         written.map_err(|error| lost(&error))
     }
+}
+
+/// What tells this socket from all else that its number may stand for.
+fn identity(socket: &UnixStream) -> Option<(u64, u64)> {
+    let known = rustix::fs::fstat(socket).ok()?;
+    Some((known.st_dev, known.st_ino))
 }
 
 fn raised(exc_type: &str, exc_module: Option<&str>, message: &str, shown: &str, traceback: &str) -> Raised {

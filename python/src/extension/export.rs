@@ -1,6 +1,7 @@
 //! [`export`]: a Python module of Rust tasks.
 
 use std::ffi::OsString;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use celeriac::task::Task;
@@ -64,6 +65,7 @@ struct Worker {
 #[pymethods]
 impl Worker {
     /// As `celeriac._celeriac.run`.
+    #[pyo3(signature = (arguments, name, pool, concurrency, settings, tell, prepare, beat, line=None))]
     #[expect(clippy::too_many_arguments, reason = "Python names them")]
     fn run(
         &self,
@@ -75,7 +77,10 @@ impl Worker {
         settings: &Bound<'_, PyDict>,
         tell: Py<PyAny>,
         prepare: Py<PyAny>,
+        beat: Py<PyAny>,
+        line: Option<RawFd>,
     ) -> PyResult<u8> {
-        run_with(py, &self.tasks, Command { arguments, name, pool, concurrency }, settings, tell, prepare)
+        let command = Command { arguments, name, pool, concurrency, line };
+        run_with(py, &self.tasks, command, settings, tell, (prepare, beat))
     }
 }

@@ -1,6 +1,8 @@
 //! The Python module `celeriac._celeriac`, and what makes a module of a crate's own tasks: converts types and calls the
 //! rest, nothing more.
 
+mod beat;
+mod beat_store;
 mod call;
 mod channel;
 mod export;
@@ -22,6 +24,8 @@ use pyo3::prelude::pymodule;
 /// What of the package `celeriac` is Rust.
 #[pymodule]
 mod _celeriac {
+    #[pymodule_export]
+    use super::beat::is_known_store;
     #[pymodule_export]
     use super::channel::Channel;
     #[pymodule_export]

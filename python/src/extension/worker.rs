@@ -7,13 +7,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac::cli::{self, Host, Start};
+use celeriac::cli::{self, BeatStart, Host, Start};
 use celeriac::protocol::{Map, Value, json};
 use celeriac::task::{Arguments, Outcome, Pool, Run, Task, TaskContext, TaskOptions};
 use celeriac::{App, Error, ErrorKind, Result};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::beat;
 use super::panel::PythonPanel;
 use super::settings;
 use super::signals::{Signals, Telling};
@@ -52,7 +53,13 @@ impl Task for PythonTask {
 /// `prepare(hostname, loglevel, logfile, no_color, unread)` is called for a worker before it has any thread. It returns
 /// the socket of the nursery, the pool's options, the tasks: `(name, options)`, and who hears of the worker, with the
 /// signals that it listens to; or `None`, if this is not the one who runs this worker.
+///
+/// `beat(scheduler=…, …)` is called for a beat. It returns what is to be sent, or the exit code of a beat that it ran itself.
+///
+/// `line` is the descriptor of a socket, for a worker that is not alone in its process: it heeds no signals, and ends when
+/// the other end of the socket is closed.
 #[pyfunction]
+#[pyo3(signature = (arguments, name, pool, concurrency, settings, tell, prepare, beat, line=None))]
 #[expect(clippy::too_many_arguments, reason = "Python names them")]
 pub(super) fn run(
     py: Python<'_>,
@@ -63,8 +70,11 @@ pub(super) fn run(
     settings: &Bound<'_, PyDict>,
     tell: Py<PyAny>,
     prepare: Py<PyAny>,
+    beat: Py<PyAny>,
+    line: Option<RawFd>,
 ) -> PyResult<u8> {
-    run_with(py, &[], Command { arguments, name, pool, concurrency }, settings, tell, prepare)
+    let command = Command { arguments, name, pool, concurrency, line };
+    run_with(py, &[], command, settings, tell, (prepare, beat))
 }
 
 /// A command line, and what it is for.
@@ -73,6 +83,8 @@ pub(super) struct Command<'a> {
     pub(super) name: String,
     pub(super) pool: &'a str,
     pub(super) concurrency: u32,
+    /// Descriptor of a socket that ends the worker when it is closed, which is ours from now on.
+    pub(super) line: Option<RawFd>,
 }
 
 /// The same, with tasks in Rust beside those of the Python app.
@@ -82,9 +94,10 @@ pub(super) fn run_with(
     command: Command<'_>,
     settings: &Bound<'_, PyDict>,
     tell: Py<PyAny>,
-    prepare: Py<PyAny>,
+    (prepare, beat): (Py<PyAny>, Py<PyAny>),
 ) -> PyResult<u8> {
-    let Command { arguments, name, pool, concurrency } = command;
+    let Command { arguments, name, pool, concurrency, line } = command;
+    let line = line.map(owned);
     let mut app = App::new(name).with_settings_told(move |with_defaults| told(&tell, with_defaults));
     let unread = settings::merge(app.config_mut(), settings).map_err(|error| refused(&error))?;
     let mut telling = None;
@@ -99,9 +112,13 @@ pub(super) fn run_with(
             app
         }))
     };
+    let mut beats = |start: &BeatStart| {
+        Python::attach(|py| beat::begin(py, &beat, start).inspect_err(|error| error.print(py)))
+            .map_err(|error| settings::raised(&error))
+    };
     // Only what Rust does runs now; where Python is needed it is asked for.
     let code = py.detach(|| {
-        let host = Host { pool, concurrency, prepare: &mut prepare };
+        let host = Host { pool, concurrency, prepare: &mut prepare, beat: &mut beats, line };
         cli::run_hosted(app, host, arguments)
     });
     py.detach(|| telling.iter().for_each(Telling::end));
@@ -152,9 +169,7 @@ fn put_tasks_in(
     let given = (start.hostname, start.loglevel.name(), logfile, start.no_color, unread.to_vec());
     let prepared: Option<Prepared<'_>> = prepare.bind(py).call1(given)?.extract()?;
     let Some((socket, options, tasks, hears, wanted)) = prepared else { return Ok(None) };
-    // SAFETY: `prepare` has made this descriptor for us and keeps no copy.
-    #[allow(unsafe_code)]
-    let socket = UnixStream::from(unsafe { OwnedFd::from_raw_fd(socket) });
+    let socket = owned(socket);
     let max_tasks_per_child = option(&options, "max_tasks_per_child")?;
     let nursery = option(&options, "nursery")?;
     let defaults = PreforkOptions::default();
@@ -194,6 +209,14 @@ fn put_tasks_in(
         Some((signals, telling)) => (app.observed_by(signals), Some(telling)),
         None => (app, None),
     }))
+}
+
+/// A socket that Python has made for us.
+fn owned(descriptor: RawFd) -> UnixStream {
+    // SAFETY: Python has detached this descriptor, and keeps no copy.
+    #[allow(unsafe_code)]
+    let owned = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    UnixStream::from(owned)
 }
 
 /// What the task says of itself: Celery has put the settings into it already.

@@ -45,6 +45,9 @@ const ACCEPTED: u8 = b'a';
 const STORE: u8 = b'm';
 const ENDED: u8 = b'e';
 
+/// The number of a question that is none.
+const NO_QUESTION: u64 = u64::MAX;
+
 /// A frame from the parent, its values made by `B`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ToChild<'a, T> {
@@ -65,8 +68,8 @@ pub enum ToChild<'a, T> {
         /// What has become of the task, if it is not to be run.
         fate: Option<T>,
     },
-    /// Whether the result that the child waits for is stored.
-    Stored(bool),
+    /// Whether the result is stored that the child has asked for under this number.
+    Stored(u64, bool),
     /// Nothing more comes.
     Quit,
 }
@@ -81,12 +84,12 @@ pub enum FromChild {
     },
     /// The first call begins.
     Accepted,
-    /// A result to store; with `waits` the child waits for the answer.
+    /// A result to store.
     Store {
         /// What is stored.
         meta: StoredMeta,
-        /// The child waits until it is.
-        waits: bool,
+        /// The child waits until it is, and has given this question a number: it may have given up waiting for one before.
+        asks: Option<u64>,
     },
     /// The first call has ended.
     Ended(CallEnd),
@@ -107,9 +110,10 @@ pub fn job(job: &Job<'_>) -> Vec<u8> {
     frame.end()
 }
 
-/// The answer to a child that waits.
-pub fn stored(is_stored: bool) -> Vec<u8> {
+/// The answer to a child that waits, with the number of its question.
+pub fn stored(number: u64, is_stored: bool) -> Vec<u8> {
     let mut frame = Writer::new(STORED);
+    frame.number(number);
     frame.flag(is_stored);
     frame.end()
 }
@@ -135,16 +139,21 @@ pub fn read_to_child<'a, B: Build>(frame: &'a [u8], build: &B) -> Result<ToChild
             request: value::read(&mut fields, build)?,
             fate: (kind == FATE).then(|| value::read(&mut fields, build)).transpose()?,
         },
-        STORED => ToChild::Stored(fields.flag()?),
+        STORED => ToChild::Stored(fields.number()?, fields.flag()?),
         QUIT => ToChild::Quit,
         _ => return Err(Cut),
     })
 }
 
-/// What the parent says of a result that a child waits for, if this frame is about one.
-pub fn as_stored(frame: &[u8]) -> Option<bool> {
-    match frame {
-        [STORED, is_stored] => Some(*is_stored != 0),
+/// Whether this frame is a call.
+pub fn is_call(frame: &[u8]) -> bool {
+    matches!(frame.first(), Some(&(JOB | FATE)))
+}
+
+/// What the parent says of a result that a child waits for, and the number of its question, if this frame is about one.
+pub fn as_stored(frame: &[u8]) -> Option<(u64, bool)> {
+    match Reader::new(frame) {
+        Ok((STORED, mut fields)) => Some((fields.number().ok()?, fields.flag().ok()?)),
         _ => None,
     }
 }
@@ -155,8 +164,8 @@ pub fn write_from_child(frame: &FromChild, out: &mut Vec<u8>) {
     match frame {
         FromChild::Ready { pid } => writer.number((*pid).into()),
         FromChild::Accepted => {}
-        FromChild::Store { meta, waits } => {
-            writer.flag(*waits);
+        FromChild::Store { meta, asks } => {
+            writer.number(asks.unwrap_or(NO_QUESTION));
             writer.text(&meta.task_id);
             writer.text(meta.state.as_str());
             writer.bytes(&meta.payload);
@@ -187,12 +196,12 @@ pub fn read_from_child(frame: &[u8]) -> Result<FromChild, Cut> {
         READY => FromChild::Ready { pid: u32::try_from(fields.number()?).map_err(|_| Cut)? },
         ACCEPTED => FromChild::Accepted,
         STORE => {
-            let waits = fields.flag()?;
+            let asks = Some(fields.number()?).filter(|number| *number != NO_QUESTION);
             let (task_id, state) = (fields.text()?.to_owned(), State::from(fields.text()?.to_owned()));
             let payload = bytes::Bytes::copy_from_slice(fields.bytes()?);
             let mut owned = || fields.optional_text().map(|text| text.map(str::to_owned));
             let (reply_to, correlation_id) = (owned()?, owned()?);
-            FromChild::Store { meta: StoredMeta { task_id, state, payload, reply_to, correlation_id }, waits }
+            FromChild::Store { meta: StoredMeta { task_id, state, payload, reply_to, correlation_id }, asks }
         }
         ENDED => FromChild::Ended(read_end(&mut fields)?),
         _ => return Err(Cut),
@@ -304,7 +313,7 @@ mod tests {
             CallEnd::Lost("exitcode 3".into()),
             CallEnd::NotBegun,
         ];
-        let others = [FromChild::Ready { pid: 7 }, FromChild::Accepted, FromChild::Store { meta, waits: true }];
+        let others = [FromChild::Ready { pid: 7 }, FromChild::Accepted, FromChild::Store { meta, asks: Some(3) }];
         others.into_iter().chain(ends.map(FromChild::Ended)).collect()
     }
 
@@ -350,7 +359,7 @@ mod tests {
         assert_eq!((task, id, content_encoding, body), ("t", "i", None, b"[]".as_slice()));
         assert_eq!((content_type, read), (Some("application/json"), Value::Map(request.clone())));
         assert_eq!(told.as_ref(), fate);
-        for (bytes, expected) in [(stored(true), ToChild::Stored(true)), (quit(), ToChild::Quit)] {
+        for (bytes, expected) in [(stored(5, true), ToChild::Stored(5, true)), (quit(), ToChild::Quit)] {
             assert_eq!(read_to_child(&bytes[4..], &Plain), Ok(expected));
         }
     }

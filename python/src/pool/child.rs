@@ -11,12 +11,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 use tracing::error;
 
 use super::desk::Desk;
 use crate::frame;
 
-/// How long the nursery may take to say how a child ended that has hung up.
+/// How long the nursery may take to say how a child ended that was killed.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How much is read at a time.
 const ROOM: usize = 64 << 10;
@@ -119,7 +120,7 @@ async fn read(desk: &Arc<Desk>, index: u32, mut reader: OwnedReadHalf, gone: &Go
             biased;
             read = reader.read_buf(&mut buffer) => match read {
                 Ok(1..) => None,
-                Ok(0) | Err(_) => Some(known(gone).await),
+                Ok(0) | Err(_) => Some(hung_up(desk, index, gone).await),
             },
             how = gone.known() => Some(how),
         };
@@ -145,8 +146,16 @@ fn drain(stream: &UnixStream, buffer: &mut BytesMut) {
     }
 }
 
-async fn known(gone: &Gone) -> String {
-    let known = tokio::time::timeout(LAST_WORDS, gone.known()).await;
+/// How a child ended that has nothing more to say: what its project does at the end of a process takes a while, and a
+/// process that hangs in it, or runs a task that has closed the line, is killed.
+async fn hung_up(desk: &Arc<Desk>, index: u32, gone: &Gone) -> String {
+    let patience = desk.leaving(index);
+    if let Ok(how) = timeout(patience, gone.known()).await {
+        return how;
+    }
+    error!("ForkPoolWorker-{index} has hung up and does not end within {} s: it is killed", patience.as_secs_f64());
+    desk.kill(index);
+    let known = timeout(LAST_WORDS, gone.known()).await;
     known.unwrap_or_else(|_| "its socket closed".to_owned())
 }
 

@@ -1,6 +1,7 @@
 //! [`Job`]: a call on its way to a child.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use celeriac::protocol::{Map, Properties, Value};
@@ -10,6 +11,9 @@ use tokio::time::Instant;
 use tracing::error;
 
 use crate::frame;
+
+/// What runs for longer is not short, whatever its task was before.
+const LONG: Duration = Duration::from_millis(10);
 
 /// A call on its way to a child.
 #[derive(Debug)]
@@ -22,6 +26,8 @@ pub(super) struct Job {
     pub(super) frame: Bytes,
     /// When the task began.
     pub(super) began: Option<Instant>,
+    /// What whoever has the call has read (`claims`); of use while a child has it and it has not begun.
+    pub(super) token: u64,
     /// How many processes have died before they could begin it.
     pub(super) deaths: u8,
     /// What it was told before it began: it is not to run.
@@ -35,10 +41,10 @@ pub(super) enum News {
     Accepted {
         pid: u32,
     },
-    /// `answer` is where the child waits.
+    /// `answer` is where the child waits, and the number of its question.
     Store {
         meta: StoredMeta,
-        answer: Option<mpsc::UnboundedSender<Bytes>>,
+        answer: Option<(u64, mpsc::UnboundedSender<Bytes>)>,
     },
     /// Nothing is told after this.
     Ended(CallEnd),
@@ -65,6 +71,7 @@ impl Job {
             is_fate: call.fate.is_some(),
             frame: frame.into(),
             began: None,
+            token: 0,
             deaths: 0,
             doomed: None,
             news,
@@ -79,6 +86,11 @@ impl Job {
             Order::Signal(_) => error!("{}: this pool does not implement kill_job", self.task),
             Order::SoftLimit => {}
         }
+    }
+
+    /// Whether it runs longer than was to be expected, so that nothing is to wait for it.
+    pub(super) fn is_long(&self) -> bool {
+        self.began.is_some_and(|began| began.elapsed() > LONG)
     }
 
     pub(super) fn tell(&self, news: News) {

@@ -99,9 +99,9 @@ async fn see_to_its_end(mut call: Call, mut leave: Leave, mut heard: mpsc::Unbou
                 }
                 Some(News::Store { meta, answer }) => {
                     let stored = call.store(meta);
-                    if let Some(answer) = answer {
+                    if let Some((number, answer)) = answer {
                         // A child that is gone by then does not ask any more.
-                        tokio::spawn(async move { answer.send(frame::stored(stored.await).into()) });
+                        tokio::spawn(async move { answer.send(frame::stored(number, stored.await).into()) });
                     }
                     continue;
                 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::sync::Arc;
 
@@ -23,8 +23,8 @@ const UNANSWERED: u32 = 5;
 /// What the nursery is asked for.
 #[derive(Debug)]
 pub(super) enum Ask {
-    /// A child of that number, with this socket.
-    Fork { index: u32, socket: OwnedFd },
+    /// A child of that number, in that place of the pool, with this line and these claims.
+    Fork { index: u32, place: u64, line: OwnedFd, claims: OwnedFd },
     /// A signal for a child, if it still lives.
     Signal { index: u32, signal: i64 },
     /// Whether it is there.
@@ -36,7 +36,7 @@ pub(super) enum Ask {
 impl Ask {
     fn frame(&self) -> Vec<u8> {
         let (kind, index, number) = match self {
-            Ask::Fork { index, .. } => (b'f', *index, 0),
+            Ask::Fork { index, place, .. } => (b'f', *index, *place),
             Ask::Signal { index, signal } => (b's', *index, u64::try_from(*signal).unwrap_or(0)),
             Ask::Ping => (b'p', 0, 0),
             Ask::Close => (b'c', 0, 0),
@@ -111,20 +111,19 @@ async fn send(stream: &UnixStream, ask: &Ask) -> io::Result<()> {
     let frame = ask.frame();
     let mut sent = 0;
     while sent < frame.len() {
-        // The socket goes with the first byte.
-        let socket = match ask {
-            Ask::Fork { socket, .. } if sent == 0 => Some(socket),
+        // The descriptors go with the first byte.
+        let descriptors = match ask {
+            Ask::Fork { line, claims, .. } if sent == 0 => Some([line.as_fd(), claims.as_fd()]),
             _ => None,
         };
-        sent += stream.async_io(Interest::WRITABLE, || send_with(stream, &frame[sent..], socket)).await?;
+        sent += stream.async_io(Interest::WRITABLE, || send_with(stream, &frame[sent..], descriptors)).await?;
     }
     Ok(())
 }
 
-fn send_with(stream: &UnixStream, bytes: &[u8], socket: Option<&OwnedFd>) -> io::Result<usize> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+fn send_with(stream: &UnixStream, bytes: &[u8], descriptors: Option<[BorrowedFd<'_>; 2]>) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    let descriptors = socket.map(|socket| [socket.as_fd()]);
     if let Some(descriptors) = &descriptors {
         ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
     }

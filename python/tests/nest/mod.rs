@@ -2,9 +2,11 @@
 
 use std::io::{IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use celeriac_python::claims::Claimant;
 use celeriac_python::frame::{self, FromChild, Plain, Reader, ToChild, Writer};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
@@ -20,6 +22,7 @@ pub(crate) struct Chick {
     pub(crate) index: u32,
     pid: u32,
     line: UnixStream,
+    claims: Claimant,
 }
 
 impl Nest {
@@ -32,15 +35,22 @@ impl Nest {
 
     /// Forks, as is asked for now, a child of that process id.
     pub(crate) fn fork(&mut self, pid: u32) -> Chick {
-        let (kind, index, _, line) = self.asked();
+        self.fork_in_place(pid).0
+    }
+
+    /// The same, and the place in the pool that is asked for it.
+    pub(crate) fn fork_in_place(&mut self, pid: u32) -> (Chick, u64) {
+        let (kind, index, place, descriptors) = self.asked();
         assert_eq!(kind, b'f');
-        let line = line.expect("a socket comes with it");
+        let [line, claims] = <[OwnedFd; 2]>::try_from(descriptors).expect("a line and claims come with it");
+        let line = UnixStream::from(line);
         line.set_read_timeout(Some(SECONDS)).expect("a timeout");
         let mut frame = Writer::new(b'f');
         frame.number(index);
         frame.number(pid.into());
         self.0.write_all(&frame.end()).expect("the pool reads");
-        Chick { index: u32::try_from(index).expect("a small number"), pid, line }
+        let index = u32::try_from(index).expect("a small number");
+        (Chick { index, pid, line, claims: Claimant::new(claims) }, place)
     }
 
     /// The signal that is asked for now, and for whom.
@@ -70,7 +80,7 @@ impl Nest {
     }
 
     /// What is asked next, but for whether the nursery is there, which it is.
-    fn asked(&mut self) -> (u8, u64, u64, Option<UnixStream>) {
+    fn asked(&mut self) -> (u8, u64, u64, Vec<OwnedFd>) {
         loop {
             match self.read() {
                 (b'p', ..) => self.pong(),
@@ -85,19 +95,19 @@ impl Nest {
         self.0.write_all(&frame.end()).expect("the pool reads");
     }
 
-    fn read(&mut self) -> (u8, u64, u64, Option<UnixStream>) {
+    fn read(&mut self) -> (u8, u64, u64, Vec<OwnedFd>) {
         let mut bytes = [0; ASK];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let received = recvmsg(&self.0, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::empty());
         assert_eq!(received.expect("the pool asks in time").bytes, ASK);
-        let sockets = ancillary.drain().filter_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(mut sockets) => sockets.next(),
+        let descriptors = ancillary.drain().filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
             _ => None,
         });
-        let socket = sockets.map(UnixStream::from).next();
+        let descriptors = descriptors.flatten().collect();
         let (kind, mut fields) = Reader::new(&bytes[4..]).expect("a frame");
-        (kind, fields.number().expect("an index"), fields.number().expect("a number"), socket)
+        (kind, fields.number().expect("an index"), fields.number().expect("a number"), descriptors)
     }
 }
 
@@ -108,12 +118,12 @@ impl Chick {
         match frame::read_to_child(&frame, &Plain).expect("a frame") {
             ToChild::Job { id, .. } => Some(id.to_owned()),
             ToChild::Quit => None,
-            ToChild::Stored(_) => panic!("no call"),
+            ToChild::Stored(..) => panic!("no call"),
         }
     }
 
     /// The answer to what it wants to be stored.
-    pub(crate) fn stored(&mut self) -> Option<bool> {
+    pub(crate) fn stored(&mut self) -> Option<(u64, bool)> {
         frame::as_stored(&self.frame())
     }
 
@@ -122,7 +132,16 @@ impl Chick {
         self.say(&[FromChild::Ready { pid: self.pid }]);
     }
 
+    /// Whether the next of the calls that were given to it, each of which it sees once, may begin.
+    pub(crate) fn claims(&mut self) -> bool {
+        self.claims.may_begin().expect("a pipe")
+    }
+
+    /// Says something; what begins is claimed before.
     pub(crate) fn say(&mut self, frames: &[FromChild]) {
+        for _ in frames.iter().filter(|frame| matches!(frame, FromChild::Accepted)) {
+            assert!(self.claims(), "it was taken back");
+        }
         let mut out = Vec::new();
         frames.iter().for_each(|frame| frame::write_from_child(frame, &mut out));
         self.say_bytes(&out);

@@ -17,11 +17,11 @@ use super::consumer::{RedisConsumer, consumable, start};
 use super::fanout::{self, Announcer, RedisSubscription};
 use super::flush::{flush, run};
 use super::inbox::RedisInbox;
-use super::{Shared, Waiting, bindings, keeper, notes, publish, wake};
+use super::{Shared, Waiting, bindings, claimed, keeper, notes, publish, wake};
 use crate::redis_client::{ConnectOptions, Opened, failure, is_refusal, lost, refusal};
 use crate::transport::{
-    Bound, Browser, Connection, Consumer, ExchangeType, Note, Prefetch, Publication, Queue, QueueName, Settlement,
-    Settler, Subscription,
+    Bound, Browser, Claim, Connection, Consumer, ExchangeType, Note, Prefetch, Publication, Queue, QueueName,
+    Settlement, Settler, Subscription,
 };
 use crate::{Error, ErrorKind, Result};
 
@@ -128,6 +128,10 @@ impl Connection for RedisConnection {
 
     async fn publish(&self, batch: Vec<Publication>) -> Result<Vec<Result<()>>> {
         publish::publish(&self.link, &batch).await
+    }
+
+    async fn publish_claimed(&self, publication: Publication, claim: &Claim) -> Result<bool> {
+        claimed::publish_claimed(&self.link, &publication, claim).await
     }
 
     async fn consume(&self, queues: &[Queue], prefetch: Arc<Prefetch>) -> Result<Box<dyn Consumer>> {

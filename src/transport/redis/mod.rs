@@ -12,6 +12,7 @@
 
 mod bindings;
 mod browse;
+mod claimed;
 mod connection;
 mod consumer;
 mod fanout;
@@ -92,6 +93,11 @@ impl Transport for RedisTransport {
         }
     }
 
+    /// Of several servers another may be in use here than there.
+    fn keeps_claims(&self, server: &str) -> bool {
+        self.shared.url.is_single() && server == self.uri()
+    }
+
     async fn connect(&self) -> Result<Arc<dyn Connection>> {
         Ok(Arc::new(RedisConnection::open(Arc::clone(&self.shared)).await?))
     }
@@ -135,6 +141,7 @@ struct Scripts {
     wrap: Script,
     release: Script,
     take: Script,
+    claimed: Script,
 }
 
 impl Scripts {
@@ -145,6 +152,7 @@ impl Scripts {
             wrap: Script::new(include_str!("wrap.lua")),
             release: Script::new(include_str!("release.lua")),
             take: Script::new(include_str!("take.lua")),
+            claimed: Script::new(include_str!("claimed.lua")),
         }
     }
 }

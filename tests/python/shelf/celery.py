@@ -25,6 +25,8 @@ def on_process(sender, **_):
 @signals.worker_process_shutdown.connect
 def on_process_end(pid, exitcode, **_):
     logger.warning("heard worker_process_shutdown of %s: %s", pid, exitcode)
+    if app.conf.get("shelf_hanging_processes"):
+        time.sleep(60)
 
 
 @signals.task_prerun.connect

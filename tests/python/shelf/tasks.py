@@ -8,6 +8,7 @@ import time
 
 from celery import Task, shared_task
 from celery.exceptions import Ignore, Reject
+from celery.utils.log import current_process_index
 from django.conf import settings
 from django.db import connection
 
@@ -63,6 +64,12 @@ def request(self):
         "args": asked.argsrepr,
         "pid": os.getpid(),
     }
+
+
+@shared_task
+def place():
+    """The process's place in its pool, as names of log files have it."""
+    return current_process_index(), os.getpid()
 
 
 @shared_task(base=Counting, bind=True)

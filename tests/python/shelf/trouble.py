@@ -73,3 +73,11 @@ def bomb(path, depth):
     append(path, depth)
     for _ in range(2 if depth else 0):
         bomb.apply_async((path, depth - 1), queue="bad")
+
+
+@shared_task
+def close_all(path, seconds):
+    """As a library does that makes a daemon of its process."""
+    append(path, os.getpid())
+    os.closerange(3, 4096)
+    time.sleep(seconds)

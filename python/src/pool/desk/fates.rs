@@ -68,8 +68,7 @@ impl State {
         while !self.fates.waiting.is_empty() {
             let Some(child) = self.children.values_mut().find(|child| child.can_take_fate()) else { break };
             let Some(job) = self.fates.waiting.pop_front() else { break };
-            child.say(job.frame.clone());
-            child.jobs.push_back(job);
+            child.give(job);
         }
         for clerk in self.children.values_mut().filter(|child| child.is_clerk && child.is_ready) {
             clerk.is_retiring |= clerk.jobs.is_empty();

@@ -1,12 +1,16 @@
-//! [`Line`]: to a nursery, of which there may be another while the children of one that was replaced end.
+//! [`Line`]: to a nursery, of which there may be another while the children of one that was replaced end; and what becomes of
+//! the pool when the last one is gone.
 
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tracing::error;
 
 use super::super::nursery::{self, Ask};
-use super::Desk;
+use super::{Desk, PARTING};
 
 /// A line to a nursery. Each child that it has forked has a copy, and when the last one is gone it ends.
 #[derive(Debug, Clone)]
@@ -53,5 +57,49 @@ impl Desk {
         let line = line.unwrap_or_else(|| self.line_to_nursery().clone());
         // Where the nursery is gone nobody can be asked.
         let _ = line.asks.send(ask);
+    }
+
+    /// A nursery is gone, and its children with it: they are killed when it dies.
+    pub(in super::super) fn orphaned(self: &Arc<Self>, generation: u32) {
+        let is_last = self.is_last(generation);
+        let was_closing = !is_last || self.close();
+        let state = self.state();
+        let children = state.children.values().filter(|child| child.nursery.generation == generation);
+        children.for_each(|child| child.gone.tell("signal 9 (SIGKILL)".to_owned()));
+        drop(state);
+        if was_closing {
+            return;
+        }
+        error!("the process that forks the others is gone, and those that it has forked");
+        let desk = Arc::clone(self);
+        self.spawn(async move {
+            // What ran is lost, and known to be, before anything else is said.
+            let _ = timeout(PARTING, desk.all_left()).await;
+            desk.fail("the process that forks the others is gone");
+        });
+    }
+
+    /// A nursery has not answered for so long. Its children go on: what runs may end. One that was replaced is not needed.
+    pub(in super::super) fn stuck(&self, generation: u32, waited: Duration) {
+        if !self.is_last(generation) {
+            return;
+        }
+        self.state().is_stuck = true;
+        if !self.close() {
+            error!("the process that forks the others has not answered for {} s", waited.as_secs_f64());
+            self.fail("the process that forks the others does not answer");
+        }
+    }
+
+    fn fail(&self, why: &str) {
+        self.failed.send_if_modified(|known| known.is_none() && known.replace(why.to_owned()).is_none());
+    }
+
+    /// Resolves when nothing can be run any more.
+    pub(in super::super) async fn failed(&self) -> String {
+        let mut told = self.failed.subscribe();
+        // The sender is `self`, so that the channel is not closed while this waits.
+        let known = told.wait_for(Option::is_some).await;
+        known.ok().and_then(|why| why.clone()).unwrap_or_default()
     }
 }

@@ -1,0 +1,246 @@
+"""Beat's side in Python: which entries there are, what some schedules say, and how a task is sent.
+
+Rust decides when an entry is due, and keeps when each ran. What is sent goes through ``Scheduler.apply_entry`` of Celery, so
+that whatever listens to that, or has replaced it, or listens to what a producer does, goes on doing so.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from datetime import datetime, timedelta, timezone
+from typing import Any, Optional
+
+from celery import beat, platforms, schedules, signals
+from celery.utils.log import LOG_LEVELS, get_logger
+from kombu.exceptions import OperationalError
+
+from celeriac import _celeriac, stores
+from celeriac.options import Options
+
+logger = get_logger("celery.beat")
+
+#: For how many seconds the beat of a worker may go on when the worker has ended.
+PARTING = 5.0
+
+
+class Scheduler(beat.Scheduler):
+    """The entries of the settings, and what sends them; when, is not for this one to say."""
+
+    #: What the last entry came to: the result, or why it could not be sent.
+    sent: Any = None
+
+    def setup_schedule(self) -> None:
+        # In the order of PersistentScheduler: the other one of Celery's loses its default entries again.
+        self.merge_inplace(self.app.conf.beat_schedule)
+        self.install_default_entries(self.schedule)
+
+    def apply_async(self, entry, producer=None, advance=True, **kwargs):
+        try:
+            self.sent = super().apply_async(entry, producer=producer, advance=False, **kwargs)
+        except Exception as error:
+            self.sent = error
+            raise
+        return self.sent
+
+    def should_sync(self) -> bool:
+        return False
+
+
+class Service(beat.Service):
+    """What stands for Celery's service where a signal needs one."""
+
+    def get_scheduler(self, lazy=False, extension_namespace="celery.beat_schedulers"):
+        return Scheduler(self.app, max_interval=self.max_interval, lazy=lazy)
+
+
+class Beating:
+    """What is to be sent, for Rust."""
+
+    def __init__(self, app, scheduler: str, service: Service, store: Any = None):
+        self.app = app
+        #: What has the entries and keeps when each ran, if Python has that.
+        self.store = store
+        #: The full name of what keeps when each ran.
+        self.scheduler = scheduler
+        self.service = service
+
+    def entries(self) -> list[tuple[str, tuple, str, list, dict, dict]]:
+        schedule = {} if self.store else self.service.scheduler.schedule
+        return [
+            (name, told(entry.schedule), entry.task, list(entry.args or ()), dict(entry.kwargs or {}), entry.options or {})
+            for name, entry in schedule.items()
+        ]
+
+    def is_due(self, name: str, last_run_at: int) -> tuple[bool, float]:
+        """Asks a schedule of the project's own when it ran last at that microsecond."""
+        entry = self.service.scheduler.schedule[name]
+        epoch = datetime.fromtimestamp(0, timezone.utc)
+        entry.last_run_at = (epoch + timedelta(microseconds=last_run_at)).astimezone(self.app.timezone)
+        is_due, after = entry.is_due()
+        return bool(is_due), float(after)
+
+    def send(self, name: Optional[str], task: str, given: str) -> str:
+        """Sends the entry of that name, or else the task that is given; returns its id."""
+        scheduler, signature = self.service.scheduler, json.loads(given)
+        entry = self.store.entry(name) if self.store else scheduler.schedule.get(name)
+        if entry is None:
+            entry = scheduler.Entry(
+                name=name or task, task=task, schedule=0, args=signature["args"], kwargs=signature["kwargs"],
+                options=signature["options"], app=self.app,
+            )  # fmt: skip
+        elif "task_id" in signature["options"]:
+            options = {**entry.options, "task_id": signature["options"]["task_id"]}
+            entry = scheduler.Entry(**{**dict(entry), "options": options})
+        scheduler.sent = None
+        scheduler.apply_entry(entry, producer=scheduler.producer)
+        entry.total_run_count += 1
+        if isinstance(scheduler.sent, Exception):
+            cause = scheduler.sent.__cause__ or scheduler.sent.__context__
+            if isinstance(cause, (OSError, OperationalError)):
+                raise ConnectionError(str(cause))
+            raise scheduler.sent
+        return str(getattr(scheduler.sent, "id", ""))
+
+
+def told(schedule) -> tuple:
+    """A schedule of Celery's for Rust; any other is asked when it may be due."""
+    if "nowfun" in vars(schedule) and schedule.nowfun is not None:
+        return ("asked",)
+    if type(schedule) is schedules.schedule:
+        return ("interval", schedule.run_every // timedelta(microseconds=1), bool(schedule.relative))
+    if type(schedule) is schedules.crontab:
+        fields = ("minute", "hour", "day_of_week", "day_of_month", "month_of_year")
+        return ("crontab", *(getattr(schedule, f"_orig_{field}") for field in fields))
+    if type(schedule) is schedules.solar:
+        return ("solar", schedule.event, float(schedule.lat), float(schedule.lon))
+    return ("asked",)
+
+
+class Preparation:
+    """Readies one beat; ``embedded``: it is a worker's."""
+
+    def __init__(self, app, options: Options, embedded: bool = False):
+        self.app = app
+        self.options = options
+        self.embedded = embedded
+
+    def begin(self, **start) -> Any:
+        """What is to be sent, or the exit code of Celery's own beat, which runs here if nothing of ours can do it."""
+        full, make = stores.choose(start["scheduler"])
+        if not self.embedded and not start["dry_run"]:
+            self.become_daemon(start)
+        self.app.loader.init_worker()
+        self.app.finalize()
+        if not stores.is_ours(full):
+            return self.run_celerys(full, start)
+        service = Service(self.app, max_interval=start["max_interval"], schedule_filename=start["schedule_filename"])
+        if not start["dry_run"]:
+            self.set_up_log(start)
+            signals.beat_init.send(sender=service)
+            if self.embedded:
+                signals.beat_embedded_init.send(sender=service)
+            platforms.set_process_title("celery beat", info=" ".join(sys.argv[1:]))
+        return Beating(self.app, full, service, make(self.app, start["dry_run"]) if make else None)
+
+    def become_daemon(self, start: dict[str, Any]) -> None:
+        """Leaves the terminal or the user behind, where that is wanted (celery/bin/beat.py)."""
+        conf, options = self.app.conf, self.options
+        uid, gid = options.uid or conf.get("beat_uid"), options.gid or conf.get("beat_gid")
+        if options.detach:
+            umask = options.umask or conf.get("beat_umask")
+            platforms.detached(start["logfile"], start["pidfile"], uid, gid, umask, os.getcwd()).open()
+        else:
+            platforms.maybe_drop_privileges(uid=uid, gid=gid)
+
+    def set_up_log(self, start: dict[str, Any]) -> None:
+        conf = self.app.conf
+        self.app.log.setup(
+            LOG_LEVELS[start["loglevel"]], start["logfile"], conf.worker_redirect_stdouts and not self.embedded,
+            conf.worker_redirect_stdouts_level, colorize=False if start["no_color"] else None,
+        )  # fmt: skip
+
+    def run_celerys(self, scheduler: str, start: dict[str, Any]) -> int:
+        """Runs Celery's own beat, in this process, with a scheduler that only that can run."""
+        if start["dry_run"]:
+            print(f"Error: only Celery's own beat knows what {scheduler} does", file=sys.stderr)
+            return 1
+        celerys = self.app.Beat(
+            max_interval=start["max_interval"], pidfile=start["pidfile"], no_color=start["no_color"] or None,
+            loglevel=start["loglevel"], logfile=start["logfile"], schedule=start["schedule_filename"],
+            scheduler=scheduler, quiet=start["quiet"] or self.embedded,
+        )  # fmt: skip
+        celerys.setup_logging()
+        logger.warning("beat: The scheduler %s runs in Celery's own beat: Celeriac has nothing in its place", scheduler)
+        try:
+            celerys.run()
+        except SystemExit as exit:
+            return exit.code if isinstance(exit.code, int) else 0
+        return 0
+
+
+class Embedded:
+    """The beat of a worker: a process that ends with it."""
+
+    def __init__(self, pid: int):
+        self.pid = pid
+
+    def end(self) -> None:
+        """Has it keep what ran last, and end; waits for that."""
+        try:
+            os.kill(self.pid, signal.SIGTERM)
+            deadline = time.monotonic() + PARTING
+            while os.waitpid(self.pid, os.WNOHANG) == (0, 0):
+                if time.monotonic() > deadline:
+                    os.kill(self.pid, signal.SIGKILL)
+                    os.waitpid(self.pid, 0)
+                    return
+                time.sleep(0.01)
+        except (ChildProcessError, ProcessLookupError):
+            # It ended by itself.
+            pass
+
+
+def embed(app, options: Options, loglevel: str, logfile: Optional[str], no_color: bool) -> Embedded:
+    """Begins a worker's beat, before the worker has any thread."""
+    parent, pid = os.getpid(), os.fork()
+    if pid:
+        return Embedded(pid)
+    code = 1
+    try:
+        platforms.set_pdeathsig("SIGKILL")
+        if os.getppid() != parent:
+            # The worker died before this could be tied to it.
+            os._exit(code)
+        code = serve(app, options, loglevel, logfile, no_color)
+    except BaseException:
+        logger.critical("beat raised exception", exc_info=True)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def serve(app, options: Options, loglevel: str, logfile: Optional[str], no_color: bool) -> int:
+    """Is that process."""
+    from celeriac import settings, worker
+
+    for name in ("SIGQUIT", "SIGHUP", "SIGUSR1", "SIGCHLD"):
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
+    words = [*(["--no-color"] if no_color else []), "--quiet", "beat", "--loglevel", loglevel]
+    # Nothing but the worker's command line says where it logs, and it holds the pidfile itself.
+    words += [f"--logfile={logfile or ''}", "--pidfile="]
+    words += [f"--schedule={options.schedule}"] if options.schedule else []
+    words += [f"--scheduler={options.scheduler}"] if options.scheduler else []
+    preparation = Preparation(app, options, embedded=True)
+    return _celeriac.run(
+        ["celeriac", *words],
+        f"{app.main or '__main__'}:{hex(id(app))}",
+        "prefork",
+        worker.default_concurrency(),
+        settings.of(app),
+        lambda with_defaults: settings.told(app, with_defaults),
+        lambda *_: None,
+        preparation.begin,
+    )

@@ -1,0 +1,1 @@
+"""What is for other programs than the worker's own."""

@@ -1,0 +1,79 @@
+"""A project with periodic tasks, of which the environment says all: for stock's beat and ours alike."""
+
+import json
+import os
+from datetime import timedelta
+
+from celery import Celery, signals
+from celery.beat import BeatLazyFunc
+from celery.schedules import crontab, schedule
+
+app = Celery("beaten", broker=os.environ["BEATEN_BROKER"], backend=os.environ.get("BEATEN_RESULTS"))
+app.conf.update(
+    task_default_queue=os.environ["BEATEN_QUEUE"],
+    timezone=os.environ.get("BEATEN_ZONE") or "Europe/Berlin",
+    **json.loads(os.environ.get("BEATEN_SETTINGS", "{}")),
+)
+
+
+class Half(schedule):
+    """A schedule of the project's own: due after half of its interval."""
+
+    def is_due(self, last_run_at):
+        gone = (self.now() - last_run_at).total_seconds()
+        half = self.seconds / 2
+        return (True, half) if gone >= half else (False, half - gone)
+
+
+#: The schedules that a test can name.
+SCHEDULES = {
+    "second": 1.0,
+    "two": timedelta(seconds=2),
+    "half": Half(2),
+    "minutely": crontab(),
+    "yearly": crontab(minute=0, hour=0, day_of_month=1, month_of_year=1),
+    "nightly": crontab(minute="30", hour="4"),
+    "hour": 3600,
+}
+
+
+def entry(given):
+    given = dict(given, schedule=SCHEDULES.get(given["schedule"], given["schedule"]))
+    if "lazy" in given:
+        given["args"] = (BeatLazyFunc(lambda word: word * 2, given.pop("lazy")),)
+    return given
+
+
+app.conf.beat_schedule = {
+    name: entry(given) for name, given in json.loads(os.environ.get("BEATEN_SCHEDULE", "{}")).items()
+}
+
+
+@app.on_after_finalize.connect
+def add(sender, **kwargs):
+    if os.environ.get("BEATEN_ADDED"):
+        sender.add_periodic_task(1.0, note.s("added"), name="added", expires=30)
+
+
+@app.task(bind=True)
+def note(self, *words):
+    headers = dict(self.request.headers or {})
+    with open(os.environ["BEATEN_LOG"], "a") as log:
+        log.write(json.dumps({"words": words, "id": self.request.id, "beat": headers.get("celery_beat_task")}) + "\n")
+
+
+def tell(name):
+    def told(sender=None, **kwargs):
+        print(f"signal {name} of {type(sender).__mro__[-2].__name__}", flush=True)
+
+    return told
+
+
+for name in ("beat_init", "beat_embedded_init"):
+    getattr(signals, name).connect(tell(name), weak=False)
+
+
+@signals.before_task_publish.connect
+def publish(sender=None, headers=None, **kwargs):
+    print(f"publishes {sender}", flush=True)
+    headers["published"] = True
