@@ -12,11 +12,11 @@ from dataclasses import replace
 
 import measure
 from envelopes import copies, release, stage, template
-from harness import DJANGO, ROOT, Processes, Redis, build_module, progress, require, wait_for
+from harness import BUILD, DJANGO, ROOT, Processes, Redis, progress, require, wait_for
 from peers import PREFORK, PYTHON, QUEUE, Peer
 
-# The package `celeriac`, which the example project's module of Rust tasks needs under any worker.
-PACKAGE = ROOT / "python"
+# The example project's module of Rust tasks, and the package `celeriac`, which that needs under any worker.
+PATH = os.pathsep.join([str(ROOT / "python"), str(BUILD / "rust_tasks")])
 # How long a task of this measurement keeps its processor, in seconds.
 BUSY = 0.001
 # What a project's own start may take beyond its import, in seconds.
@@ -29,7 +29,7 @@ from stock_app import busy
 rounds, seconds = int(sys.argv[1]), float(sys.argv[2])
 begun, done = time.perf_counter(), 0
 while time.perf_counter() - begun < seconds:
-    busy(rounds)
+    busy.run(rounds)
     done += 1
 print(done / (time.perf_counter() - begun))
 """
@@ -53,7 +53,7 @@ def measure_all(processes: Processes, server: Redis, peers: list[Peer], options)
     projects = [
         replace(
             peer, command=["config" if part == "stock_app" else part for part in peer.command], cwd=DJANGO,
-            env={"PYTHONPATH": str(PACKAGE)},
+            env={"PYTHONPATH": PATH},
         )
         for peer in peers
     ]
@@ -68,6 +68,12 @@ def measure_all(processes: Processes, server: Redis, peers: list[Peer], options)
             peer.key: replacement_ms(processes, server, peer, 20 if peer.key == PREFORK else 200) for peer in peers
         },
     }
+
+
+def build_module() -> None:
+    """The example project's module of Rust tasks, optimised."""
+    progress("building the example project's Rust tasks (release)")
+    subprocess.run([ROOT / "scripts" / "rust_tasks.sh", "--release"], check=True)
 
 
 def busy(processes: Processes, server: Redis, peers: list[Peer], runs: int) -> dict:
@@ -88,12 +94,13 @@ def busy(processes: Processes, server: Redis, peers: list[Peer], runs: int) -> d
 
 
 def rounds_for(task, seconds: float) -> int:
-    """How many rounds of the task's loop take so long: the shortest of many tries, which nobody interrupted."""
+    """How many rounds of the task's loop take so long, without what Celery does around it: the shortest of many tries, which
+    nobody interrupted."""
     rounds = 10_000
 
     def once() -> float:
         begun = time.perf_counter()
-        task(rounds)
+        task.run(rounds)
         return time.perf_counter() - begun
 
     return int(rounds * seconds / min(once() for _ in range(200)))
@@ -145,7 +152,7 @@ def imports(server: Redis, runs: int) -> float:
     def once() -> float:
         begun = time.perf_counter()
         subprocess.run([sys.executable, "-c", IMPORT], cwd=DJANGO, check=True,
-                       env=os.environ | server.env | {"PYTHONPATH": str(PACKAGE)})
+                       env=os.environ | server.env | {"PYTHONPATH": PATH})
         return time.perf_counter() - begun
 
     return statistics.median(once() for _ in range(runs))

@@ -10,7 +10,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use celeriac::protocol::{Exception, Map, Signature, Value};
-use celeriac::{App, Interrupt, TaskContext};
+use celeriac::schedule::{Crontab, Interval};
+use celeriac::{App, Entry, Interrupt, TaskContext, args, signature};
 
 /// Adds two numbers, or three.
 #[celeriac::task(name = "rust.add")]
@@ -197,8 +198,20 @@ async fn note_failure(
     append_line(path, format!("{id} {class} {message}")).await
 }
 
-fn app() -> App {
-    App::new("example")
+/// What `beat` and `worker -B` send, to the file that the environment names; nothing, where it names none.
+fn periodic() -> celeriac::Result<Vec<Entry>> {
+    let Some(path) = std::env::var_os("WORKER_PERIODIC").and_then(|path| path.into_string().ok()) else {
+        return Ok(Vec::new());
+    };
+    Ok(vec![
+        Entry::new("tick", Interval::from_seconds(1.0)?, append::s(path.clone(), "tick")),
+        Entry::new("by name", Crontab::parse("30 4 * * *")?, signature("rust.append", args![path, "by name"])),
+    ])
+}
+
+fn app() -> celeriac::Result<App> {
+    Ok(App::new("example")
+        .beat_schedule(periodic()?)
         .task(add)
         .task(mul)
         .task(echo)
@@ -223,9 +236,15 @@ fn app() -> App {
         .task(replace_with)
         .task(add_to_chord)
         .task(send)
-        .task(note_failure)
+        .task(note_failure))
 }
 
 fn main() -> ExitCode {
-    celeriac::cli::run(app())
+    match app() {
+        Ok(app) => celeriac::cli::run(app),
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
 }

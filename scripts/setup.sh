@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Puts in place what the other commands need, and nothing that is there already.
 #
-#   scripts/setup.sh [compiler] [lint] [redis] [rabbitmq] [python] [old-client] [old-worker] [flower] [peers]
+#   scripts/setup.sh [compiler] [lint] [redis] [rabbitmq] [python] [old-client] [old-worker] [flower] [beat] [peers]
 #                    [wheelhouse]
 #
 # compiler    a C compiler and pkg-config, for the compression and TLS libraries
@@ -12,6 +12,7 @@
 # old-client  .build/venv-5.3: an older Celery, to prove that its messages and results work too
 # old-worker  .build/venv-5.5: an older Celery, whose workers stand beside ours in mixed fleets
 # flower      .build/venv-flower, and Chromium with its driver, in which Flower's pages are looked at
+# beat        .build/venv-beat: what keeps periodic tasks in a database, and the programs of PostgreSQL; none is left running
 # peers       .build/venv-peers and .build/venv-peers-arq: the other workers of Python tasks that benchmarks measure
 # wheelhouse  .build/wheelhouse: what is installed into environments that begin empty, without asking anybody
 set -euo pipefail
@@ -151,6 +152,13 @@ flower() {
     [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
 }
 
+beat() {
+    venv .build/venv-beat tests/python/requirements-beat.txt
+    compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null && return
+    without_service postgresql
+    compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || die "postgresql was installed but is not in /usr/lib/postgresql"
+}
+
 # Filled anew when the requirements have changed.
 wheelhouse() {
     local directory=.build/wheelhouse file=tests/python/requirements-wheel.txt stamp
@@ -172,7 +180,7 @@ peers() {
 
 for part in "$@"; do
     case $part in
-        compiler | lint | redis | rabbitmq | python | flower | peers | wheelhouse) "$part" ;;
+        compiler | lint | redis | rabbitmq | python | flower | beat | peers | wheelhouse) "$part" ;;
         old-client) old_client ;;
         old-worker) old_worker ;;
         *) die "no part is called $part" ;;

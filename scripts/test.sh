@@ -3,7 +3,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 started=$SECONDS
-scripts/setup.sh compiler redis rabbitmq python old-client old-worker flower wheelhouse || exit
+scripts/setup.sh compiler redis rabbitmq python old-client old-worker flower beat wheelhouse || exit
 mkdir -p .build
 
 printf '\n== cargo test --workspace (units, promises, documentation)\n'

@@ -53,7 +53,10 @@ fn mistakes() {
     let rows: &[&[&str]] = &[
         &["--loud"],
         &["wrker"],
-        &["beat", "-l", "INFO"],
+        &["beat", "--dry-run"],
+        &["beat", "--dry-run", "--until", "tomorrow"],
+        &["beat", "--enable-remote-control"],
+        &["graph"],
         &["-A", "proj", "worker"],
         &["--loader", "x", "worker"],
         &["--config", "missing.toml", "worker"],
@@ -139,17 +142,13 @@ fn mistakes() {
 /// What Celery has and this has not is refused by name, from the command line and from the environment.
 #[test]
 fn options_without_effect_are_refused() {
-    let flags = ["--detach", "-D", "--beat", "-B"];
+    let flags = ["--detach", "-D"];
     let options = [
         "--max-tasks-per-child",
         "--max-memory-per-child",
         "--pool-start-method",
         "--include",
         "-I",
-        "--schedule-filename",
-        "--schedule",
-        "-s",
-        "--scheduler",
         "--uid",
         "--gid",
         "--umask",

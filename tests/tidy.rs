@@ -200,6 +200,8 @@ mod checker {
             ("python/src/pool/desk.rs", "fn f() { unsafe { g() } }", 1),
             ("python/src/extension/channel.rs", "fn f() { unsafe { g() } }", 0),
             ("src/cli/memory/system.rs", "fn f() { unsafe { g() } }", 0),
+            ("python/src/claims/mod.rs", "//! A room.\nfn f() { unsafe { g() } }", 1),
+            ("python/src/claims/page.rs", "fn f() { unsafe { g() } }", 0),
             ("src/cli/memory/mod.rs", "//! A room.\nfn f() { unsafe { g() } }", 1),
             ("src/task/run.rs", "#![forbid(unsafe_code)] // unsafe\nconst C: char = '\"'; fn f<'a>(x: &'a str) {}", 0),
             ("src/task/run.rs", long.as_str(), 1),

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from datetime import datetime, timedelta, timezone
 from typing import Any, Optional
@@ -65,6 +66,8 @@ class Beating:
         #: The full name of what keeps when each ran.
         self.scheduler = scheduler
         self.service = service
+        #: Whether something is being sent.
+        self.is_busy = False
 
     def entries(self) -> list[tuple[str, tuple, str, list, dict, dict]]:
         schedule = {} if self.store else self.service.scheduler.schedule
@@ -93,8 +96,11 @@ class Beating:
         elif "task_id" in signature["options"]:
             options = {**entry.options, "task_id": signature["options"]["task_id"]}
             entry = scheduler.Entry(**{**dict(entry), "options": options})
-        scheduler.sent = None
-        scheduler.apply_entry(entry, producer=scheduler.producer)
+        scheduler.sent, self.is_busy = None, True
+        try:
+            scheduler.apply_entry(entry, producer=self.producer(entry))
+        finally:
+            self.is_busy = False
         entry.total_run_count += 1
         if isinstance(scheduler.sent, Exception):
             cause = scheduler.sent.__cause__ or scheduler.sent.__context__
@@ -102,6 +108,15 @@ class Beating:
                 raise ConnectionError(str(cause))
             raise scheduler.sent
         return str(getattr(scheduler.sent, "id", ""))
+
+
+    def producer(self, entry):
+        """Celery's, once the broker is there."""
+        try:
+            return self.service.scheduler.producer
+        except Exception as error:
+            logger.error("Message Error: Couldn't apply scheduled task %s: %s", entry.name, error)
+            raise ConnectionError(str(error)) from error
 
 
 def told(schedule) -> tuple:
@@ -125,6 +140,11 @@ class Preparation:
         self.app = app
         self.options = options
         self.embedded = embedded
+        self.beating: Optional[Beating] = None
+
+    def leaves_threads(self) -> bool:
+        """Whether something is still being sent, to a broker that is away."""
+        return self.beating is not None and self.beating.is_busy
 
     def begin(self, **start) -> Any:
         """What is to be sent, or the exit code of Celery's own beat, which runs here if nothing of ours can do it."""
@@ -142,7 +162,9 @@ class Preparation:
             if self.embedded:
                 signals.beat_embedded_init.send(sender=service)
             platforms.set_process_title("celery beat", info=" ".join(sys.argv[1:]))
-        return Beating(self.app, full, service, make(self.app, start["dry_run"]) if make else None)
+        store = make(self.app, start["dry_run"]) if make else None
+        self.beating = Beating(self.app, full, service, store)
+        return self.beating
 
     def become_daemon(self, start: dict[str, Any]) -> None:
         """Leaves the terminal or the user behind, where that is wanted (celery/bin/beat.py)."""
@@ -183,8 +205,10 @@ class Preparation:
 class Embedded:
     """The beat of a worker: a process that ends with it."""
 
-    def __init__(self, pid: int):
+    def __init__(self, pid: int, line: int):
         self.pid = pid
+        #: Its other end closes when the worker is gone, or another program runs in its place.
+        self.line = line
 
     def end(self) -> None:
         """Has it keep what ran last, and end; waits for that."""
@@ -204,15 +228,19 @@ class Embedded:
 
 def embed(app, options: Options, loglevel: str, logfile: Optional[str], no_color: bool) -> Embedded:
     """Begins a worker's beat, before the worker has any thread."""
-    parent, pid = os.getpid(), os.fork()
+    (end, line), parent = os.pipe(), os.getpid()
+    pid = os.fork()
     if pid:
-        return Embedded(pid)
+        os.close(end)
+        return Embedded(pid, line)
     code = 1
     try:
+        os.close(line)
         platforms.set_pdeathsig("SIGKILL")
         if os.getppid() != parent:
             # The worker died before this could be tied to it.
             os._exit(code)
+        threading.Thread(target=leave, args=(end,), daemon=True).start()
         code = serve(app, options, loglevel, logfile, no_color)
     except BaseException:
         logger.critical("beat raised exception", exc_info=True)
@@ -220,6 +248,13 @@ def embed(app, options: Options, loglevel: str, logfile: Optional[str], no_color
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def leave(end: int) -> None:
+    """Ends this process when nobody has the other end any more."""
+    while os.read(end, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def serve(app, options: Options, loglevel: str, logfile: Optional[str], no_color: bool) -> int:

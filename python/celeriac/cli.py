@@ -9,6 +9,7 @@ from celeriac import _celeriac
 from celeriac.options import Options, UsageError, split
 
 if TYPE_CHECKING:
+    from celeriac import beat
     from celeriac.worker import Preparation
 
 NO_APP = """\
@@ -44,7 +45,7 @@ def run(options: Options, program: str, app=None) -> int:
     if app is None:
         return 2
     # Celery's own machinery is imported when it is known that there is something to do.
-    from celeriac import check, panel, user_options, worker
+    from celeriac import beat, check, panel, user_options, worker
 
     if options.command in ("inspect", "control") and panel.is_own(options.arguments):
         return celerys([*(["-A", options.app] if options.app else []), *options.arguments])
@@ -56,19 +57,20 @@ def run(options: Options, program: str, app=None) -> int:
         preparation = worker.Preparation(app, options)
     except UsageError as error:
         return fail(str(error))
-    code = serve(preparation, program)
-    if preparation.leaves_threads():
-        # A thread that runs a task or a command cannot be ended, but with the process.
+    beats = beat.Preparation(app, options)
+    code = serve(preparation, beats, program)
+    if preparation.leaves_threads() or beats.leaves_threads():
+        # A thread that runs a task or a command, or sends, cannot be ended, but with the process.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
     return code
 
 
-def serve(preparation: "Preparation", program: str, line: Optional[int] = None) -> int:
+def serve(preparation: "Preparation", beats: "beat.Preparation", program: str, line: Optional[int] = None) -> int:
     """Runs the command that was prepared for; ``line``: the descriptor of a socket, for a worker that is not alone in its
     process and ends when the socket's other end is closed."""
-    from celeriac import beat, settings, worker
+    from celeriac import settings, worker
 
     app = preparation.app
     arguments = [program, *preparation.options.arguments]
@@ -85,7 +87,7 @@ def serve(preparation: "Preparation", program: str, line: Optional[int] = None) 
             settings.of(app),
             lambda with_defaults: settings.told(app, with_defaults),
             preparation.prepare,
-            beat.Preparation(app, preparation.options).begin,
+            beats.begin,
             ours,
         )
 

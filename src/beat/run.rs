@@ -127,6 +127,11 @@ pub trait Sender: Send {
     /// It was not sent, after as many tries as the settings allow.
     async fn send(&mut self, signature: Signature) -> Result<String>;
 
+    /// Whether it writes to the log what it sends, and what it cannot send.
+    fn logs(&self) -> bool {
+        false
+    }
+
     /// Sends a task and takes its claim, which stands at `server`, away in the same instant; sends nothing if the claim is
     /// gone, as whoever took it has sent the task. Says whether it does so: if not, nothing was sent.
     ///
@@ -136,11 +141,6 @@ pub trait Sender: Send {
     async fn send_claimed(&mut self, _signature: Signature, _server: &str, _claim: Claim) -> Result<bool> {
         Ok(false)
     }
-
-    /// Whether it writes to the log what it sends, and what it cannot send.
-    fn logs(&self) -> bool {
-        false
-    }
 }
 
 #[async_trait]
@@ -149,12 +149,12 @@ impl Sender for Box<dyn Sender> {
         (**self).send(signature).await
     }
 
-    async fn send_claimed(&mut self, signature: Signature, server: &str, claim: Claim) -> Result<bool> {
-        (**self).send_claimed(signature, server, claim).await
-    }
-
     fn logs(&self) -> bool {
         (**self).logs()
+    }
+
+    async fn send_claimed(&mut self, signature: Signature, server: &str, claim: Claim) -> Result<bool> {
+        (**self).send_claimed(signature, server, claim).await
     }
 }
 

@@ -5,8 +5,14 @@ import os
 from datetime import timedelta
 
 from celery import Celery, signals
-from celery.beat import BeatLazyFunc
+from celery.beat import BeatLazyFunc, Scheduler
 from celery.schedules import crontab, schedule
+
+if os.environ.get("BEATEN_SENTRY"):
+    import sentry_sdk
+    from sentry_sdk.integrations.celery import CeleryIntegration
+
+    sentry_sdk.init("http://key@127.0.0.1:9/1", integrations=[CeleryIntegration(monitor_beat_tasks=True)], shutdown_timeout=0)
 
 app = Celery("beaten", broker=os.environ["BEATEN_BROKER"], backend=os.environ.get("BEATEN_RESULTS"))
 app.conf.update(
@@ -37,10 +43,14 @@ SCHEDULES = {
 }
 
 
+def twice(word):
+    return word * 2
+
+
 def entry(given):
     given = dict(given, schedule=SCHEDULES.get(given["schedule"], given["schedule"]))
     if "lazy" in given:
-        given["args"] = (BeatLazyFunc(lambda word: word * 2, given.pop("lazy")),)
+        given["args"] = (BeatLazyFunc(twice, given.pop("lazy")),)
     return given
 
 
@@ -77,3 +87,11 @@ for name in ("beat_init", "beat_embedded_init"):
 def publish(sender=None, headers=None, **kwargs):
     print(f"publishes {sender}", flush=True)
     headers["published"] = True
+
+
+class Own(Scheduler):
+    """A scheduler that only Celery's own beat can run."""
+
+    def apply_entry(self, entry, producer=None):
+        print(f"own scheduler applies {entry.name}", flush=True)
+        return super().apply_entry(entry, producer)

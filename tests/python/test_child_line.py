@@ -7,6 +7,7 @@ import signal
 import socket
 import struct
 import sys
+import tempfile
 
 import pytest
 
@@ -31,11 +32,13 @@ class Interrupted(Exception):
 def both():
     """The worker's end, and the child's with its descriptor."""
     ours, theirs = socket.socketpair()
-    claims, claimed = os.pipe()
+    with tempfile.TemporaryFile() as file:
+        # Nobody has claimed a call.
+        file.truncate(8)
+        claims = os.dup(file.fileno())
     descriptor = theirs.detach()
     with ours:
         yield ours, Channel(descriptor, claims), descriptor
-    os.close(claimed)
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ NOT_OURS = re.compile(
     "|worker_(redirect_stdouts|task_log|timer)"
 )
 OUR_OWN = {
-    "beat_lease", "beat_redis_key_prefix", "beat_redis_url", "broker_consumer_timeout", "dead_letter_queue",
+    "beat_lease", "beat_logfile", "beat_pidfile", "beat_redis_key_prefix", "beat_redis_url", "broker_consumer_timeout", "dead_letter_queue",
     "redis_client_name", "unknown_tasks", "worker_log_lines", "worker_logfile", "worker_lost_limit",
     "worker_park_eta_after", "worker_pidfile", "worker_revokes_max", "worker_revoke_expires",
     "worker_successful_max", "worker_successful_expires", "redis_backend_health_check_interval", "worker_http",

@@ -17,7 +17,7 @@ from celery.exceptions import ImproperlyConfigured
 from celery.result import _set_task_join_will_block, allow_join_result
 from celery.utils.nodenames import anon_nodename
 
-from celeriac import cli, user_options
+from celeriac import beat, cli, user_options
 from celeriac.options import split
 from celeriac.worker import Preparation
 
@@ -113,7 +113,7 @@ class Worker:
         """Its life, in its thread."""
         code = 1
         try:
-            code = cli.serve(preparation, "celeriac", line)
+            code = cli.serve(preparation, beat.Preparation(self.app, preparation.options), "celeriac", line)
         finally:
             self.code = code
             self.told.set()

@@ -61,14 +61,14 @@ impl<'py> Next<'py> {
 impl Channel {
     /// Takes the socket of that number, and the claims to the calls that come over it: both are the channel's from now on.
     #[new]
-    fn new(fd: RawFd, claims: RawFd) -> Self {
+    fn new(fd: RawFd, claims: RawFd) -> PyResult<Self> {
         // SAFETY: the caller has received these descriptors for this channel and gives them away.
         #[allow(unsafe_code)]
         let (socket, claims) = unsafe { (OwnedFd::from_raw_fd(fd), OwnedFd::from_raw_fd(claims)) };
         let socket = UnixStream::from(socket);
-        let (identity, claims) = (identity(&socket), Claimant::new(claims));
+        let (identity, claims) = (identity(&socket), Claimant::new(claims)?);
         let read = Vec::with_capacity(ROOM);
-        Channel(Mutex::new(Line { socket, identity, claims, read, used: 0, unsent: Vec::new(), asked: 0 }))
+        Ok(Channel(Mutex::new(Line { socket, identity, claims, read, used: 0, unsent: Vec::new(), asked: 0 })))
     }
 
     /// The next call; `None` when there will be no more.
@@ -215,7 +215,7 @@ impl Line {
         let Some((frame, taken)) = frame::split(&self.read[self.used..]).map_err(no_frame)? else { return Ok(None) };
         if frame::is_call(frame) {
             self.is_whole()?;
-            if !self.claims.may_begin().map_err(|error| lost(&error))? {
+            if !self.claims.may_begin() {
                 // It was taken back, and is run by another child or by none.
                 self.used += taken;
                 return Ok(None);

@@ -26,7 +26,7 @@ pub(super) struct Job {
     pub(super) frame: Bytes,
     /// When the task began.
     pub(super) began: Option<Instant>,
-    /// What whoever has the call has read (`claims`); of use while a child has it and it has not begun.
+    /// Its number among those of the child (`claims`); of use while a child has it and it has not begun.
     pub(super) token: u64,
     /// How many processes have died before they could begin it.
     pub(super) deaths: u8,

@@ -50,7 +50,7 @@ impl Nest {
         frame.number(pid.into());
         self.0.write_all(&frame.end()).expect("the pool reads");
         let index = u32::try_from(index).expect("a small number");
-        (Chick { index, pid, line, claims: Claimant::new(claims) }, place)
+        (Chick { index, pid, line, claims: Claimant::new(claims).expect("its file") }, place)
     }
 
     /// The signal that is asked for now, and for whom.
@@ -134,7 +134,7 @@ impl Chick {
 
     /// Whether the next of the calls that were given to it, each of which it sees once, may begin.
     pub(crate) fn claims(&mut self) -> bool {
-        self.claims.may_begin().expect("a pipe")
+        self.claims.may_begin()
     }
 
     /// Says something; what begins is claimed before.
