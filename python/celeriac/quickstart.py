@@ -67,8 +67,9 @@ def read(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("folder", metavar="FOLDER", nargs="?", default=".", help="where to; made if it is not there")
     kind = parser.add_mutually_exclusive_group()
-    kind.add_argument("--django", dest="kind", action="store_const", const="Django", help="a Django project [default where Django is installed]")
-    kind.add_argument("--plain", dest="kind", action="store_const", const="plain", help="a project without Django")
+    of_kind = {"dest": "kind", "action": "store_const"}
+    kind.add_argument("--django", **of_kind, const="Django", help="a Django project [default where Django is installed]")
+    kind.add_argument("--plain", **of_kind, const="plain", help="a project without Django")
     parser.add_argument("--no-run", dest="run", action="store_false", help="only write it")
     return parser.parse_args(arguments)
 
