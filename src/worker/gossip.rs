@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{Instant, Interval, interval_at, sleep};
+use tokio::time::{Instant, Interval, interval_at, sleep, timeout};
 use tracing::{debug, error, info};
 
 use super::dispatcher::Dispatcher;
@@ -224,6 +224,11 @@ impl Gossip {
     }
 }
 
+/// How long after its subscription a connection may be seen to be gone.
+const A_MOMENT: Duration = Duration::from_millis(100);
+/// How long to wait for the connection after one that is gone.
+const GONE: Duration = Duration::from_secs(1);
+
 /// What gossip sees to.
 enum Heard {
     /// An election to hold.
@@ -251,7 +256,12 @@ async fn hear_all(
                 // Whoever drops the other end drops this, too.
                 let _ = heard.send(broadcast).await;
             }
-            Err(error) => sleep(setbacks.pause_after(&error, &ear)).await,
+            Err(error) => {
+                // A connection that is gone, or is being closed, says so a moment later: of that others tell, and whoever
+                // has the next one drops this.
+                let is_gone = timeout(A_MOMENT, connection.lost()).await.is_ok();
+                sleep(if is_gone { GONE } else { setbacks.pause_after(&error, &ear) }).await;
+            }
         }
     }
 }

@@ -32,7 +32,7 @@ class Postgres:
         self._run("initdb", "-D", self.folder / "data", "-U", "celeriac", "-A", "trust", "-E", "UTF8", "--no-sync")
         command = [*AS_NOBODY, PROGRAMS[-1] / "postgres", "-D", self.folder / "data", "-k", self.folder]
         self._process = subprocess.Popen(
-            [*command, "-h", "127.0.0.1", "-p", str(self.port), "-c", "fsync=off"], cwd=self.folder,
+            [*command, "-h", "127.0.0.1", "-p", str(self.port), "-c", "fsync=off", "-c", "timezone=UTC"], cwd=self.folder,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=lambda: ctypes.CDLL(None).prctl(1, signal.SIGQUIT),
         )  # fmt: skip
         end = time.monotonic() + SECONDS
