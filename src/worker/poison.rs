@@ -145,6 +145,7 @@ impl Poison {
     /// Runs one message to its end, with a record beside it meanwhile; `alone` is given up after a while.
     pub(crate) async fn run(self, finisher: Arc<Finisher>, work: Box<Work>, slot: Slot, alone: Option<Alone>) {
         let (id, record) = (work.request.id.clone(), work.record.unwrap_or_default());
+        let _ends = Ends { poison: &self, id: &id };
         if !self.begin(&id, record, alone.is_some()).await {
             // Dropped, the message goes back.
             return;
@@ -162,7 +163,6 @@ impl Poison {
             () = finisher.run(work, slot) => {}
             () = others_begin => {}
         }
-        self.end(&id);
     }
 
     /// Gives a message up.
@@ -189,6 +189,18 @@ impl Poison {
         let note = Note { name: name(id), text: record.map(Record::write) };
         // The background part is gone only when there will be no connection again.
         let _ = self.orders.send(Order { note, done });
+    }
+}
+
+/// Removes the record when the run ends, also when it is cut off while the record is still being written.
+struct Ends<'a> {
+    poison: &'a Poison,
+    id: &'a str,
+}
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.poison.end(self.id);
     }
 }
 
