@@ -16,7 +16,8 @@ OURS = tuple(name for name in _celeriac.known_settings() if name not in DEFAULTS
 #: Settings that Python honours: here, in the processes of tasks, or where these send.
 HONOURED = frozenset(
     {
-        "beat_gid", "beat_schedule", "beat_sync_every", "beat_uid", "beat_umask", "broker_pool_acquire_timeout", "broker_pool_limit", "imports", "include", "override_backends",
+        "beat_gid", "beat_schedule", "beat_sync_every", "beat_uid", "beat_umask",
+        "broker_pool_acquire_timeout", "broker_pool_limit", "imports", "include", "override_backends",
         "result_backend_thread_safe", "result_cache_max", "task_always_eager", "task_eager_propagates",
         "task_remote_tracebacks", "task_store_eager_result", "worker_hijack_root_logger",
         "worker_max_memory_per_child", "worker_max_tasks_per_child", "worker_pool", "worker_pool_restarts", "worker_proc_alive_timeout",

@@ -1,8 +1,8 @@
 //! [`RedisStore`]: the runs and the lease of several beats, at a Redis.
 //!
-//! Four keys, all behind one prefix: `lease` is there while somebody leads, and says who, `<number> <process>@<host> <token>`; `fence` is the
-//! number of the last lease, which only grows; `runs` holds each entry's last run, `<time> <count>`; `unsent` holds what
-//! was claimed and not sent. Each step is one script, and each that writes compares `lease` first: a number comes never
+//! Four keys, all behind one prefix: `lease` is there while somebody leads, and says who, `<number> <process>@<host>
+//! <token>`; `fence` is the number of the last lease, which only grows; `runs` holds each entry's last run, `<time>
+//! <count>`; `unsent` holds what was claimed and not sent. Each step is one script, and each that writes compares `lease` first: a number comes never
 //! again, so what a former leader sends late changes nothing.
 //!
 //! How long the lease lasts is Redis's to count, whose clock is the only one that matters for it. When runs are due is the
