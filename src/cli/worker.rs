@@ -2,10 +2,12 @@
 
 use std::env;
 use std::io::{self, IsTerminal};
+use std::num::NonZero;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::thread;
 
 use tokio::runtime::{Builder, Runtime};
 
@@ -71,7 +73,7 @@ pub(super) fn run(
     let state_db = arguments.worker.statedb.as_ref().or(app.config().worker_state_db.as_ref());
     let state_db = state_db.filter(|file| !file.is_empty());
     app.config_mut().worker_state_db = state_db.map(|file| node.expand(file)).transpose()?;
-    let runtime = runtime()?;
+    let runtime = runtime(&app)?;
     let ending = runtime.block_on(serve(app, &pool, line, global, arguments, &node))?;
     let is_told = !log.is_file();
     // Handlers that block cannot be stopped; the process does not wait for those that a cold shutdown left behind.
@@ -192,9 +194,28 @@ fn pidfile(config: &Config, arguments: &WorkerArguments, node: &NodeName) -> Res
 
 /// The threads of the processors run what is async; those for blocking handlers come and go with them. How many there are
 /// is the pool's to say, which may grow.
-fn runtime() -> Result<Runtime> {
-    let built = Builder::new_multi_thread().enable_all().max_blocking_threads(MOST_THREADS).build();
+fn runtime(app: &App) -> Result<Runtime> {
+    let mut builder = Builder::new_multi_thread();
+    if let Some(threads) = threads(app) {
+        builder.worker_threads(threads);
+    }
+    let built = builder.enable_all().max_blocking_threads(MOST_THREADS).build();
     built.map_err(|error| Error::new(ErrorKind::Io, "start the runtime's threads").with_source(error))
+}
+
+/// Where other processes run all tasks, they need the processors: what the worker does for a task takes less time than the
+/// task's own run, and each more of its threads is waked, and wakes the others, for a part of that. `None`: as Tokio has it,
+/// and `TOKIO_WORKER_THREADS` says.
+fn threads(app: &App) -> Option<usize> {
+    let runs_itself = |name: &&str| app.tasks().task(name).is_some_and(|task| task.pool().is_none());
+    if env::var_os("TOKIO_WORKER_THREADS").is_some()
+        || app.tasks().is_empty()
+        || app.tasks().names().iter().any(runs_itself)
+    {
+        return None;
+    }
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    Some(processors.div_ceil(2))
 }
 
 /// More than any pool of blocking handlers has places.

@@ -5,11 +5,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use crate::transport::until::until;
 use crate::transport::{Publication, Refused, Settlement, Settler, Tag};
+
+/// How long acknowledgements may gather while more than they are is still under way. Processes that work side by side finish
+/// out of order: an acknowledgement for each costs the server more than handing out the message does, and a little later one
+/// says it for many.
+const GATHERS: Duration = Duration::from_millis(1);
 
 /// The account of one channel: each delivery is owed from its arrival until the broker was told what became of it.
 #[derive(Debug, Default)]
@@ -34,6 +40,8 @@ struct State {
     pending: Vec<(Tag, Settlement)>,
     /// How many batches are being written, and how many dead letters published.
     writing: usize,
+    /// How many wait for the broker to be told everything.
+    hurrying: usize,
     /// The channel is gone.
     closed: bool,
 }
@@ -90,14 +98,18 @@ impl Ledger {
         !state.closed && state.owed.is_empty() && state.pending.is_empty() && state.writing == 0
     }
 
-    /// Waits until there is something to settle, and takes all of it, as frames in the order in which they are to be sent.
+    /// Waits until there is something to settle that need not wait for more, and takes all of it, as frames in the order in
+    /// which they are to be sent.
     pub(super) async fn take(&self) -> Vec<Frame> {
         loop {
+            while self.state().pending.is_empty() {
+                self.work.notified().await;
+            }
+            _ = tokio::time::timeout(GATHERS, until(&self.work, || self.state().is_due())).await;
             let frames = self.try_take();
             if !frames.is_empty() {
                 return frames;
             }
-            self.work.notified().await;
         }
     }
 
@@ -140,6 +152,7 @@ impl Ledger {
 
     /// Waits until the broker was told everything.
     pub(super) async fn settled(&self) {
+        let _hurry = Hurry::new(self);
         until(&self.idle, || self.is_settled()).await;
     }
 
@@ -171,12 +184,33 @@ impl Settler for Ledger {
             state.release(tag.0);
         }
         state.pending.push((tag, settlement));
+        // Who gathers looks again when it is time.
+        let is_told = state.pending.len() == 1 || state.is_due();
         drop(state);
-        self.work.notify_one();
+        if is_told {
+            self.work.notify_one();
+        }
     }
 
     fn is_lost(&self) -> bool {
         self.state().closed
+    }
+}
+
+/// While it is there, nothing gathers.
+struct Hurry<'a>(&'a Ledger);
+
+impl<'a> Hurry<'a> {
+    fn new(ledger: &'a Ledger) -> Self {
+        ledger.state().hurrying += 1;
+        ledger.work.notify_one();
+        Hurry(ledger)
+    }
+}
+
+impl Drop for Hurry<'_> {
+    fn drop(&mut self) {
+        self.0.state().hurrying -= 1;
     }
 }
 
@@ -199,6 +233,15 @@ impl State {
         if let Some(count) = self.counts.get_mut(consumer as usize) {
             *count += 1;
         }
+    }
+
+    /// Whether the broker is to be told now: somebody waits for that, a message goes elsewhere, or what is still under way is
+    /// too little to keep those busy who work while more gathers.
+    fn is_due(&self) -> bool {
+        let under_way = self.owed.len().saturating_sub(self.pending.len());
+        self.hurrying > 0
+            || self.pending.len() >= under_way
+            || self.pending.last().is_some_and(|(_, settlement)| *settlement != Settlement::Ack)
     }
 
     /// Its consumer is no longer owed for it.
@@ -365,5 +408,45 @@ mod tests {
         ledger.close();
         settle(&ledger, &[2], &Settlement::Ack);
         assert!(ledger.try_take().is_empty() && Settler::is_lost(&ledger));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn acknowledgements_gather_while_more_is_under_way() {
+        let ledger = ledger(9);
+        let began = tokio::time::Instant::now();
+        settle(&ledger, &[1, 3], &Settlement::Ack);
+        let (frames, ()) = tokio::join!(ledger.take(), async {
+            tokio::time::sleep(GATHERS / 2).await;
+            settle(&ledger, &[2], &Settlement::Ack);
+        });
+        assert_eq!(frames, [acks(3)]);
+        assert_eq!(began.elapsed(), GATHERS);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_gathers_where_somebody_would_wait_for_it() {
+        let began = tokio::time::Instant::now();
+        let alone = ledger(1);
+        settle(&alone, &[1], &Settlement::Ack);
+        assert_eq!(alone.take().await, [ack(1)], "nothing is under way that it could wait for");
+
+        let half = ledger(4);
+        settle(&half, &[1, 2], &Settlement::Ack);
+        assert_eq!(half.take().await, [acks(2)], "too little is under way");
+
+        let back = ledger(9);
+        settle(&back, &[4], &Settlement::Ack);
+        settle(&back, &[5], &Settlement::Requeue);
+        assert_eq!(back.take().await, [Frame::Nack { tag: 5, requeue: true }, ack(4)], "another worker can run it");
+
+        let closing = ledger(9);
+        settle(&closing, &[1], &Settlement::Ack);
+        let take = async {
+            let frames = closing.take().await;
+            closing.written();
+            frames
+        };
+        assert_eq!(tokio::join!(take, closing.settled()), (vec![ack(1)], ()), "who closes the connection waits for it");
+        assert_eq!(began.elapsed(), Duration::ZERO);
     }
 }
