@@ -9,6 +9,8 @@
 mod chords;
 #[path = "backend_conformance/databases.rs"]
 mod database_promises;
+#[path = "backend_conformance/django.rs"]
+mod django_promises;
 #[path = "backend_conformance/file.rs"]
 mod file_promises;
 #[path = "backend_conformance/fleet.rs"]
@@ -55,6 +57,8 @@ macro_rules! every_backend_keeps {
         keeps! { file, on_file: $($promises)* }
         keeps! { sqlite, on_sqlite: $($promises)* }
         keeps! { postgres, on_postgres: $($promises)* }
+        keeps! { django_sqlite, on_django_sqlite: $($promises)* }
+        keeps! { django_postgres, on_django_postgres: $($promises)* }
     };
 }
 
@@ -66,6 +70,8 @@ macro_rules! backends_that_save_keep {
         keeps! { file_groups, on_file: $($promises)* }
         keeps! { sqlite_groups, on_sqlite: $($promises)* }
         keeps! { postgres_groups, on_postgres: $($promises)* }
+        keeps! { django_sqlite_groups, on_django_sqlite: $($promises)* }
+        keeps! { django_postgres_groups, on_django_postgres: $($promises)* }
     };
 }
 
@@ -147,6 +153,23 @@ async fn on_postgres<F: Future<Output = ()>>(promise: fn(Arc<dyn ResultBackend>)
     }
 }
 
+async fn on_django_sqlite<F: Future<Output = ()>>(promise: fn(Arc<dyn ResultBackend>) -> F) {
+    for options in forms().into_iter().take(3) {
+        let (_folder, url) = django_promises::sqlite();
+        promise(open(&url, &BackendOptions { extended: true, ..options })).await;
+    }
+}
+
+async fn on_django_postgres<F: Future<Output = ()>>(promise: fn(Arc<dyn ResultBackend>) -> F) {
+    let Some((server, url)) = django_promises::postgres().await else { return };
+    for options in forms().into_iter().take(2) {
+        promise(open(&url, &BackendOptions { extended: true, ..options })).await;
+        server
+            .asked("TRUNCATE django_celery_results_taskresult, django_celery_results_groupresult")
+            .expect("they are there");
+    }
+}
+
 /// Each sends to itself.
 async fn on_rpc<F: Future<Output = ()>>(promise: fn(Arc<dyn ResultBackend>) -> F) {
     let Some(server) = RabbitServer::shared().await else { return };
@@ -196,6 +219,9 @@ fn settings_name_a_backend() {
         (Some("db+sqlite:///results.sqlite"), "sqlite:///results.sqlite"),
         (Some("db+sqlite:////var/results.sqlite?timeout=3"), "sqlite:////var/results.sqlite"),
         (Some("db+postgresql+psycopg://u:secret@h/db"), "postgresql://u:**@h:5432/db"),
+        (Some("django-db+sqlite:////var/db.sqlite3?timeout=3"), "django-db+sqlite:////var/db.sqlite3"),
+        (Some("django-db+sqlite:////d?time_zone=Europe/Berlin&timeout=3"), "django-db+sqlite:////d"),
+        (Some("django-db+postgresql://u:secret@h/db"), "django-db+postgresql://u:**@h:5432/db"),
         (Some("redis"), "redis://localhost:6379/0"),
         (Some("redis://h:1/2"), "redis://h:1/2"),
         (Some("redis://u:secret@h/2"), "redis://u:**@h:6379/2"),
@@ -219,7 +245,9 @@ fn settings_that_name_none_are_refused_with_what_is_supported() {
         ("db+sqlite:////tmp/x?odd=1", "option \"odd\""),
         ("db+postgresql://u:secret@h/db?sslmode=require", "over TLS"),
         ("db+postgresql://h/db", "names no user"),
-        ("django-db", "`django-db` is not supported"),
+        ("django-db", "`django-db` alone says not where the tables are: django-db+sqlite:///"),
+        ("django-db+mysql://u:secret@h/db", "the database django-db+mysql is not supported"),
+        ("django-db+sqlite:////d?time_zone=Mars", "there is no time_zone \"Mars\""),
         ("file://", "result_backend: a folder is named as in file:///"),
         ("u:secret@h", "is not supported: use one of"),
         ("://secret", "is not supported"),

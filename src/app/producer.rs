@@ -248,8 +248,11 @@ impl fmt::Debug for Producer {
 pub(crate) fn chords(backend: &dyn ResultBackend) -> Chords {
     match backend.ensure_chords_allowed() {
         Err(refused) => Chords::Refused(refused.to_string()),
-        Ok(()) if backend.native_chords().is_some() => Chords::Native,
-        Ok(()) => Chords::Unlock,
+        Ok(()) => match backend.native_chords() {
+            Some(chords) if chords.wants_header() => Chords::Announced,
+            Some(_) => Chords::Native,
+            None => Chords::Unlock,
+        },
     }
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    BackendOptions, DatabaseBackend, DisabledBackend, FileBackend, MemoryBackend, RedisBackend, ResultBackend,
-    RpcBackend,
+    BackendOptions, DatabaseBackend, DisabledBackend, DjangoBackend, FileBackend, MemoryBackend, RedisBackend,
+    ResultBackend, RpcBackend,
 };
 use crate::{Error, ErrorKind, Result};
 
@@ -17,6 +17,7 @@ use crate::{Error, ErrorKind, Result};
 /// | `memory://`, `cache+memory://` | [`MemoryBackend`] |
 /// | `file://` | [`FileBackend`] |
 /// | `db+sqlite://`, `db+postgresql://` | [`DatabaseBackend`] |
+/// | `django-db+sqlite://`, `django-db+postgresql://` | [`DjangoBackend`] |
 /// | `rpc`, `rpc://` | [`RpcBackend`], at the broker that the options name |
 ///
 /// Nothing is connected to yet.
@@ -28,6 +29,9 @@ pub fn from_url(url: Option<&str>, options: &BackendOptions) -> Result<Arc<dyn R
     if let Some(url) = url.strip_prefix("db+") {
         return Ok(Arc::new(DatabaseBackend::new(url, options)?));
     }
+    if let Some(url) = url.strip_prefix("django-db+") {
+        return Ok(Arc::new(DjangoBackend::new(url, options)?));
+    }
     Ok(match scheme(url) {
         "disabled" => Arc::new(DisabledBackend),
         "memory" | "cache+memory" => Arc::new(MemoryBackend::new(options.clone())?),
@@ -36,6 +40,7 @@ pub fn from_url(url: Option<&str>, options: &BackendOptions) -> Result<Arc<dyn R
         "file" => Arc::new(FileBackend::new(url, options)?),
         // What follows is not looked at, as in Celery: the broker is the application's.
         "rpc" => Arc::new(RpcBackend::new(options)?),
+        "django-db" => return Err(unplaced()),
         other => return Err(unsupported(other)),
     })
 }
@@ -44,12 +49,19 @@ fn scheme(url: &str) -> &str {
     url.split_once("://").map_or(url, |(scheme, _)| scheme)
 }
 
+/// Where Django's settings are read, they say it.
+fn unplaced() -> Error {
+    let message = "result_backend: `django-db` alone says not where the tables are: \
+                   django-db+sqlite:////path/db.sqlite3 or django-db+postgresql://user:password@host/database";
+    Error::new(ErrorKind::Configuration, message)
+}
+
 /// Only the scheme is named: the rest of a URL may hold a password.
 fn unsupported(scheme: &str) -> Error {
     let known = !scheme.is_empty() && scheme.len() <= 64 && !scheme.contains(['@', '/']);
     let name = if known { format!("`{scheme}`") } else { "this one".to_owned() };
     let supported = "redis://, rediss://, redis+socket://, rpc://, file://, db+sqlite://, \
-                     db+postgresql://, memory://, disabled://";
+                     db+postgresql://, django-db+sqlite://, django-db+postgresql://, memory://, disabled://";
     let message = format!("the result backend {name} is not supported: use one of {supported}");
     Error::new(ErrorKind::Configuration, message)
 }

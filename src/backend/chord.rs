@@ -21,6 +21,12 @@ use crate::protocol::{Exception, MetaResult, ResultTuple, State, Value};
 /// A worker that dies on the way leaves a claim that expires, and the member that is delivered again claims anew.
 #[async_trait]
 pub trait NativeChords: ResultBackend {
+    /// Whether a chord is announced by [`save_header`](Self::save_header) alone, whatever its header is made of, and
+    /// [`start_chord`](Self::start_chord) has no effect.
+    fn wants_header(&self) -> bool {
+        false
+    }
+
     /// Announces a chord of `size` members. Members may have reported already. A group that a header's chain ends in
     /// announces itself when the chain comes to it, under the chord's id: a larger size that is there counts those too,
     /// and stays.

@@ -4,7 +4,7 @@
 //! batches ([`ResultBackend::store_encoded`]). A chord's members are counted where the results are ([`NativeChords`]), in
 //! the same round trip; for backends that cannot count, [`poll_chord`] looks. Implementations are [`MemoryBackend`],
 //! [`DisabledBackend`], [`RedisBackend`], [`RpcBackend`], [`FileBackend`] and
-//! [`DatabaseBackend`]; [`from_url`] chooses. All pass what of
+//! [`DatabaseBackend`] and [`DjangoBackend`]; [`from_url`] chooses. All pass what of
 //! `tests/backend_conformance.rs` their nature allows: `rpc://` keeps nothing, it sends.
 //!
 //! Nothing here runs tasks, reads the wall clock, or spends a round trip on Celery's state rules: a backend keeps them
@@ -15,6 +15,7 @@ mod chord;
 mod codec;
 mod database;
 mod disabled;
+mod django;
 mod file;
 mod gathering;
 mod join;
@@ -41,6 +42,7 @@ pub use choose::from_url;
 pub use chord::{ChordClaim, ChordFailure, ChordOutcome, ChordPart, ChordProgress, EncodedPart, NativeChords};
 pub use database::DatabaseBackend;
 pub use disabled::DisabledBackend;
+pub use django::DjangoBackend;
 pub use file::FileBackend;
 pub use join::{Joined, is_ready, join, poll_chord};
 pub use memory::MemoryBackend;
@@ -145,6 +147,12 @@ pub trait ResultBackend: Send + Sync + fmt::Debug {
     /// The results could not arrive.
     async fn expect_results(&self) -> Result<()> {
         Ok(())
+    }
+
+    /// Whether `extended` of a meta is to hold `argsrepr`, `kwargsrepr`, `periodic_task_name` and `request_meta`, the headers
+    /// of a message that only django-celery-results stores.
+    fn wants_texts(&self) -> bool {
+        false
     }
 
     /// The same backend, if it counts the members of chords itself; `None`: the task `celery.chord_unlock` must poll.

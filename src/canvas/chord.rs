@@ -104,8 +104,9 @@ impl Draft<'_> {
     fn announce(&mut self, header: ResultId, body: &Arc<Value>, unlocking: Unlocking) -> Result<()> {
         ensure_chords_allowed(self.rules)?;
         match self.rules.chords {
-            Chords::Native => {
-                if self.results.children(header).iter().any(|&child| self.results.is_group(child)) {
+            Chords::Native | Chords::Announced => {
+                let is_announced = self.rules.chords == Chords::Announced;
+                if is_announced || self.results.children(header).iter().any(|&child| self.results.is_group(child)) {
                     let group_id = self.results.id(header).to_owned();
                     let result = self.results.tuple(header);
                     self.step(Step::SaveGroup { group_id, result });

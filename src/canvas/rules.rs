@@ -35,6 +35,10 @@ pub enum Chords {
     /// [`Step::SaveGroup`](super::Step::SaveGroup) tell it what to count.
     #[default]
     Native,
+    /// It counts them too, and has to know the whole header before any of it is sent, as django-celery-results does
+    /// (django_celery_results/backends/database.py `DatabaseBackend.apply_chord`): one
+    /// [`Step::SaveGroup`](super::Step::SaveGroup) tells it.
+    Announced,
     /// A task `celery.chord_unlock` polls for the header's results (celery/backends/base.py `fallback_chord_unlock`).
     Unlock,
     /// It has no chords; the text says why (celery/backends/base.py `ensure_chords_allowed`).

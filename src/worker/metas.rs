@@ -19,6 +19,8 @@ pub(crate) struct Metas {
     pub(crate) timezone: TimeZone,
     /// Whether `result_extended` is on.
     pub(crate) extended: bool,
+    /// Whether the backend stores what the message's headers say of it.
+    pub(crate) texts: bool,
 }
 
 impl Metas {
@@ -119,8 +121,16 @@ impl Metas {
 
     /// What `result_extended` adds: nothing where it is off.
     pub(crate) fn extension(&self, work: &Work) -> Map {
+        let mut texts = Map::new();
+        if self.texts {
+            let header = |name: &str| work.request.headers.get(name).cloned();
+            texts.extend(header("meta").map(|meta| ("request_meta", meta)));
+            for name in ["argsrepr", "kwargsrepr", "periodic_task_name"].into_iter().filter(|_| self.extended) {
+                texts.extend(header(name).map(|text| (name, text)));
+            }
+        }
         if !self.extended {
-            return Map::new();
+            return texts;
         }
         let arguments = work.arguments();
         let mut extension = Map::from([
@@ -134,6 +144,7 @@ impl Metas {
         for (name, value) in stamps(&work.request.headers) {
             extension.insert(name, value);
         }
+        extension.extend(texts);
         extension
     }
 }

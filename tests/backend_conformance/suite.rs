@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use celeriac::ErrorKind;
 use celeriac::backend::{ReplyTo, ResultBackend, ResultWriter, StoreRequest, WriterOptions};
-use celeriac::protocol::{Exception, MetaResult, State, TaskMeta, Value};
+use celeriac::protocol::{Exception, Map, MetaResult, State, TaskMeta, Value};
 use tokio::time::timeout;
 
 use crate::values;
@@ -39,7 +39,16 @@ pub(crate) async fn store(backend: &Backend, batch: &[StoreRequest]) -> celeriac
 }
 
 async fn fetched(backend: &Backend, task_id: &str) -> TaskMeta {
-    backend.fetch(task_id).await.unwrap().unwrap()
+    kept(backend, backend.fetch(task_id).await.unwrap().unwrap())
+}
+
+/// What a backend keeps of a meta, and adds nothing to: Django's tables have a time for every row, and few of the columns
+/// that `result_extended` adds.
+fn kept(backend: &Backend, mut meta: TaskMeta) -> TaskMeta {
+    if backend.uri().starts_with("django-db") {
+        (meta.date_done, meta.extended) = (None, Map::new());
+    }
+    meta
 }
 
 /// (stored, incoming, whether it replaces what is stored).
@@ -113,7 +122,11 @@ pub(crate) async fn values_come_back_as_they_were(backend: Backend) {
             }
         }
         let found = fetched(&backend, &task_id).await;
-        assert_eq!(format!("{found:?}"), format!("{:?}", request.meta), "as text, for NaN is equal to nothing");
+        assert_eq!(
+            format!("{found:?}"),
+            format!("{:?}", kept(&backend, request.meta)),
+            "as text, for NaN is equal to nothing"
+        );
     }
     assert!(stored >= 20, "{stored}");
 }
@@ -128,7 +141,10 @@ pub(crate) async fn thousands_are_stored_in_order(backend: Backend) {
     assert_eq!(found.len(), 2000);
     for (number, found) in found.into_iter().enumerate() {
         let last = (0..4000).rev().find(|other| other % 1500 == number);
-        assert_eq!(found, last.map(|last| meta(&task(number), "PROGRESS", last as i64).meta));
+        assert_eq!(
+            found.map(|found| kept(&backend, found)),
+            last.map(|last| meta(&task(number), "PROGRESS", last as i64).meta)
+        );
     }
 }
 
@@ -147,14 +163,14 @@ pub(crate) async fn waiting_ends_when_the_task_is_ready(backend: Backend) {
         let number = number / 2;
         let expected = meta(&format!("waited-{number}"), "FAILURE", number as i64).meta;
         let found = timeout(Duration::from_secs(20), waiting).await.expect("woken").unwrap().unwrap();
-        assert_eq!(found, Some(expected));
+        assert_eq!(found.map(|found| kept(&backend, found)), Some(expected));
     }
 }
 
 pub(crate) async fn waiting_for_what_is_ready_does_not_wait(backend: Backend) {
     store(&backend, &[success("ready", 1)]).await.unwrap();
     let found = timeout(Duration::from_secs(20), backend.wait("ready", None)).await.expect("at once").unwrap();
-    assert_eq!(found, Some(success("ready", 1).meta));
+    assert_eq!(found.map(|found| kept(&backend, found)), Some(success("ready", 1).meta));
 }
 
 pub(crate) async fn waiting_has_a_limit(backend: Backend) {

@@ -1,8 +1,9 @@
 //! Tables of results in SQLite and PostgreSQL: rows as values, and one statement or transaction for a batch of them.
 //!
-//! What the columns mean is said by [`Table`]s, which `database` makes. The state rules are part of the statement that writes, so that nothing is read first and
+//! What the columns mean is said by [`Table`]s, which `database` and `django` make. The state rules are part of the statement that writes, so that nothing is read first and
 //! whoever else writes the row at the same time is heeded.
 
+mod exchange;
 mod postgres;
 mod rounds;
 mod sqlite;
@@ -14,9 +15,10 @@ use std::fmt;
 
 use async_trait::async_trait;
 
+pub(super) use exchange::{Changes, Exchange};
 pub(super) use postgres::Postgres;
 pub(super) use sqlite::Sqlite;
-pub(super) use table::{Cell, Column, Creation, Kind, Row, Table};
+pub(super) use table::{Cell, Column, Creation, Keeps, Kind, Row, Table};
 pub(super) use url::DatabaseUrl;
 
 use crate::Result;
@@ -47,4 +49,11 @@ pub(super) trait Database: Send + Sync + fmt::Debug {
 
     /// Deletes the rows whose time in `column` lies before `time`.
     async fn delete_before(&self, table: &Table, column: &Column, time: Cell) -> Result<()>;
+
+    /// Reads rows and writes what is decided from them, in one transaction: nobody else writes what was locked meanwhile.
+    /// One exchange at a time, and on PostgreSQL nothing else beside it: the caller sees to that.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write), or what `decide` says; nothing is written then, unless a lost connection hides that it is.
+    async fn exchange(&self, exchange: Exchange) -> Result<()>;
 }

@@ -13,6 +13,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Config, NoTls};
 
+use super::exchange::Exchange;
 use super::rounds::rounds;
 use super::table::{Cell, Column, Kind, Row, Table};
 use super::{Database, statements};
@@ -106,13 +107,22 @@ impl Postgres {
 
     async fn query(&self, statement: &str, parameters: &Parameters) -> Result<Vec<tokio_postgres::Row>> {
         let client = self.client().await?;
+        self.ask(&client, statement, parameters).await
+    }
+
+    async fn ask(
+        &self,
+        client: &Arc<Client>,
+        statement: &str,
+        parameters: &Parameters,
+    ) -> Result<Vec<tokio_postgres::Row>> {
         let parameters: Vec<(&(dyn ToSql + Sync), Type)> =
             parameters.iter().map(|(value, kind)| (&**value as &(dyn ToSql + Sync), kind.clone())).collect();
-        let answer = self.rows(&client, statement, &parameters).await;
+        let answer = self.rows(client, statement, &parameters).await;
         if answer.as_ref().is_err_and(Error::is_connection) {
             // One that does not answer is not used again, though its socket may be open.
             let mut kept = self.client.lock().await;
-            if kept.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, &client)) {
+            if kept.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, client)) {
                 *kept = None;
             }
         }
@@ -143,6 +153,7 @@ fn sql_type(kind: Kind) -> &'static str {
         Kind::Text => "TEXT",
         Kind::Bytes => "BYTEA",
         Kind::Time => "TIMESTAMP WITHOUT TIME ZONE",
+        Kind::Moment => "TIMESTAMP WITH TIME ZONE",
     }
 }
 
@@ -176,14 +187,9 @@ impl Database for Postgres {
     }
 
     async fn read(&self, table: &Table, keys: &[&str]) -> Result<Vec<Row>> {
-        // No row has such a key, and the server would refuse to look.
-        let keys = keys.iter().filter(|key| !key.contains('\0')).map(|key| (*key).to_owned()).collect::<Vec<String>>();
-        let parameters: Parameters = vec![(Box::new(keys), Type::TEXT_ARRAY)];
-        let found = self.query(&statements::postgres_read(table), &parameters).await?;
-        found
-            .iter()
-            .map(|row| table.columns.iter().enumerate().map(|(at, column)| self.cell(column, row, at)).collect())
-            .collect()
+        let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
+        let client = self.client().await?;
+        self.found(&client, &statements::postgres_read(table), table, &keys).await
     }
 
     async fn delete(&self, table: &Table, key: &str) -> Result<()> {
@@ -192,19 +198,64 @@ impl Database for Postgres {
     }
 
     async fn delete_before(&self, table: &Table, column: &Column, time: Cell) -> Result<()> {
-        let statement = statements::delete_before(table, column, statements::POSTGRES_TIME);
+        let statement = statements::delete_before(table, column, statements::postgres_time(column));
         let parameters: Parameters = vec![(Box::new(shown(time)), Type::TEXT)];
         self.query(&statement, &parameters).await.map(|_| ())
+    }
+
+    async fn exchange(&self, exchange: Exchange) -> Result<()> {
+        // All of it over this connection: over another it would be no transaction.
+        let client = self.client().await?;
+        let none = Vec::new();
+        // What an exchange that was given up has left is undone first.
+        self.ask(&client, "ROLLBACK", &none).await?;
+        self.ask(&client, "BEGIN", &none).await?;
+        let done = self.exchanged(&client, exchange).await;
+        self.ask(&client, if done.is_ok() { "COMMIT" } else { "ROLLBACK" }, &none).await.and(done)
     }
 }
 
 impl Postgres {
+    async fn exchanged(&self, client: &Arc<Client>, exchange: Exchange) -> Result<()> {
+        let Exchange { locked, seen, decide } = exchange;
+        let locked = self.found(client, &statements::postgres_lock(&locked.0), &locked.0, &locked.1).await?;
+        let seen = self.found(client, &statements::postgres_read(&seen.0), &seen.0, &seen.1).await?;
+        let changes = decide(locked, seen)?;
+        for (table, rows) in changes.stored {
+            for round in rounds(&table, rows).into_iter().filter(|round| !round.is_empty()) {
+                self.ask(client, &statements::postgres_write(&table), &arrays(&table, round)).await?;
+            }
+        }
+        for (table, rows) in changes.changed {
+            self.ask(client, &statements::postgres_change(&table), &arrays(&table, rows)).await?;
+        }
+        for (table, key) in changes.deleted {
+            let key: Parameters = vec![(Box::new(key), Type::TEXT)];
+            self.ask(client, &statements::delete(&table, "$1"), &key).await?;
+        }
+        Ok(())
+    }
+
+    async fn found(&self, client: &Arc<Client>, statement: &str, table: &Table, keys: &[String]) -> Result<Vec<Row>> {
+        // No row has a key with NUL, and the server would refuse to look.
+        let keys = keys.iter().filter(|key| !key.contains('\0')).cloned().collect::<Vec<String>>();
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let parameters: Parameters = vec![(Box::new(keys), Type::TEXT_ARRAY)];
+        let found = self.ask(client, statement, &parameters).await?;
+        found
+            .iter()
+            .map(|row| table.columns.iter().enumerate().map(|(at, column)| self.cell(column, row, at)).collect())
+            .collect()
+    }
+
     fn cell(&self, column: &Column, row: &tokio_postgres::Row, at: usize) -> Result<Cell> {
         let found = match column.kind {
             Kind::Int => row.try_get::<_, Option<i64>>(at).map(|number| number.map_or(Cell::Null, Cell::Int)),
             Kind::Bytes => row.try_get::<_, Option<Vec<u8>>>(at).map(|bytes| bytes.map_or(Cell::Null, Cell::Bytes)),
             Kind::Text => row.try_get::<_, Option<String>>(at).map(|text| text.map_or(Cell::Null, Cell::Text)),
-            Kind::Time => row
+            Kind::Time | Kind::Moment => row
                 .try_get::<_, Option<String>>(at)
                 .map(|text| text.and_then(|text| text.parse().ok()).map_or(Cell::Null, Cell::Time)),
         };

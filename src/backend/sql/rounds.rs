@@ -18,7 +18,7 @@ pub(super) fn rounds(table: &Table, rows: Vec<Row>) -> Vec<Vec<Row>> {
             continue;
         };
         match meeting(table, &round[place], &row) {
-            Meeting::Replaces => round[place] = row,
+            Meeting::Replaces => round[place] = table.over(&round[place], row),
             Meeting::Yields => {}
             Meeting::Waits => {
                 places = HashMap::from([(key_of(&row).to_owned(), 0)]);

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use rusqlite::types::{ToSqlOutput, Value as Stored, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql, TransactionBehavior};
 
+use super::exchange::Exchange;
 use super::table::{Cell, Column, Kind, Row, Table};
 use super::{Database, statements};
 use crate::protocol::DateTime;
@@ -74,17 +75,19 @@ impl Shared {
     }
 
     fn open(&self) -> rusqlite::Result<Opened> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let creations: Vec<_> =
+            self.tables.iter().filter_map(|table| Some((table, table.creation.as_ref()?))).collect();
+        let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        // Where others create the tables they create the file, too.
+        flags.set(OpenFlags::SQLITE_OPEN_CREATE, !creations.is_empty());
         let mut connection = Connection::open_with_flags(&self.path, flags)?;
         connection.busy_timeout(self.patience)?;
         connection.set_prepared_statement_cache_capacity(16);
         let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))?;
-        if tables == 0 {
+        if tables == 0 && !creations.is_empty() {
             // Nobody's yet: readers then wait for no writer. What others have made is left as they want it.
             connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
         }
-        let creations: Vec<_> =
-            self.tables.iter().filter_map(|table| Some((table, table.creation.as_ref()?))).collect();
         if !creations.is_empty() {
             let creating = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             for (table, creation) in creations {
@@ -116,7 +119,7 @@ fn sql_type(kind: Kind) -> &'static str {
         Kind::Int => "INTEGER",
         Kind::Text => "TEXT",
         Kind::Bytes => "BLOB",
-        Kind::Time => "DATETIME",
+        Kind::Time | Kind::Moment => "DATETIME",
     }
 }
 
@@ -138,37 +141,16 @@ impl Database for Sqlite {
         let statement = statements::sqlite_write(table);
         self.with(move |connection| {
             let writing = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            {
-                let mut statement = writing.prepare_cached(&statement)?;
-                for row in &rows {
-                    statement.execute(rusqlite::params_from_iter(row.iter().map(Bound)))?;
-                }
-            }
+            execute(&writing, &statement, &rows)?;
             writing.commit()
         })
         .await
     }
 
     async fn read(&self, table: &Table, keys: &[&str]) -> Result<Vec<Row>> {
-        let (statement, table) = (statements::sqlite_read(table), table.clone());
+        let table = table.clone();
         let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
-        self.with(move |connection| {
-            let mut statement = connection.prepare_cached(&statement)?;
-            let mut rows = Vec::with_capacity(keys.len());
-            for key in &keys {
-                let mut found = statement.query([key])?;
-                if let Some(row) = found.next()? {
-                    let cells = table.columns.iter().enumerate();
-                    rows.push(
-                        cells
-                            .map(|(at, column)| Ok(cell(column, row.get_ref(at)?)))
-                            .collect::<rusqlite::Result<_>>()?,
-                    );
-                }
-            }
-            Ok(rows)
-        })
-        .await
+        self.with(move |connection| read(connection, &table, &keys)).await
     }
 
     async fn delete(&self, table: &Table, key: &str) -> Result<()> {
@@ -180,6 +162,48 @@ impl Database for Sqlite {
         let statement = statements::delete_before(table, column, "?");
         self.with(move |connection| connection.execute(&statement, [Bound(&time)]).map(|_| ())).await
     }
+
+    async fn exchange(&self, exchange: Exchange) -> Result<()> {
+        let decided = self.with(move |connection| {
+            let exchanging = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let Exchange { locked, seen, decide } = exchange;
+            let (locked, seen) = (read(&exchanging, &locked.0, &locked.1)?, read(&exchanging, &seen.0, &seen.1)?);
+            let changes = match decide(locked, seen) {
+                Ok(changes) => changes,
+                Err(error) => return Ok(Err(error)),
+            };
+            for (table, rows) in changes.stored {
+                execute(&exchanging, &statements::sqlite_write(&table), &rows)?;
+            }
+            for (table, mut rows) in changes.changed {
+                rows.iter_mut().for_each(|row| row.rotate_left(1));
+                execute(&exchanging, &statements::sqlite_change(&table), &rows)?;
+            }
+            for (table, key) in changes.deleted {
+                exchanging.execute(&statements::delete(&table, "?"), [key])?;
+            }
+            exchanging.commit().map(Ok)
+        });
+        decided.await?
+    }
+}
+
+fn execute(connection: &Connection, statement: &str, rows: &[Row]) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(statement)?;
+    rows.iter().try_for_each(|row| statement.execute(rusqlite::params_from_iter(row.iter().map(Bound))).map(|_| ()))
+}
+
+fn read(connection: &Connection, table: &Table, keys: &[String]) -> rusqlite::Result<Vec<Row>> {
+    let mut statement = connection.prepare_cached(&statements::sqlite_read(table))?;
+    let mut rows = Vec::with_capacity(keys.len());
+    for key in keys {
+        let mut found = statement.query([key])?;
+        if let Some(row) = found.next()? {
+            let cells = table.columns.iter().enumerate();
+            rows.push(cells.map(|(at, column)| Ok(cell(column, row.get_ref(at)?))).collect::<rusqlite::Result<_>>()?);
+        }
+    }
+    Ok(rows)
 }
 
 /// A cell on its way into a column.
@@ -208,7 +232,9 @@ fn cell(column: &Column, stored: ValueRef<'_>) -> Cell {
         (_, ValueRef::Null) => Cell::Null,
         (_, ValueRef::Integer(number)) => Cell::Int(number),
         (Kind::Bytes, ValueRef::Text(bytes) | ValueRef::Blob(bytes)) => Cell::Bytes(bytes.to_vec()),
-        (Kind::Time, ValueRef::Text(bytes)) => text(bytes).replacen(' ', "T", 1).parse().map_or(Cell::Null, Cell::Time),
+        (Kind::Time | Kind::Moment, ValueRef::Text(bytes)) => {
+            text(bytes).replacen(' ', "T", 1).parse().map_or(Cell::Null, Cell::Time)
+        }
         (_, ValueRef::Text(bytes) | ValueRef::Blob(bytes)) => Cell::Text(text(bytes)),
         (_, ValueRef::Real(number)) => Cell::Text(number.to_string()),
     }

@@ -1,6 +1,6 @@
 //! The statements, as text. All names in them are ours.
 
-use super::table::{Column, Kind, Table};
+use super::table::{Column, Keeps, Kind, Table};
 
 fn names(columns: &[Column], prefix: &str) -> String {
     let names: Vec<String> = columns.iter().map(|column| format!("{prefix}{}", column.name)).collect();
@@ -18,7 +18,11 @@ fn rule(table: &Table, stored: &str, incoming: &str) -> String {
 }
 
 fn assignments(table: &Table, value: impl Fn(&Column) -> String) -> String {
-    let assigned = table.columns[1..].iter().map(|column| format!("{} = {}", column.name, value(column)));
+    let changed = table.columns[1..].iter().filter(|column| column.keeps != Keeps::First);
+    let assigned = changed.map(|column| match column.keeps {
+        Keeps::LastGiven => format!("{name} = coalesce({}, {}.{name})", value(column), table.name, name = column.name),
+        _ => format!("{} = {}", column.name, value(column)),
+    });
     assigned.collect::<Vec<_>>().join(", ")
 }
 
@@ -71,7 +75,7 @@ fn array_of(kind: Kind) -> &'static str {
     match kind {
         Kind::Int => "int8",
         Kind::Bytes => "bytea",
-        Kind::Text | Kind::Time => "text",
+        Kind::Text | Kind::Time | Kind::Moment => "text",
     }
 }
 
@@ -81,6 +85,7 @@ fn typed(prefix: &str, column: &Column) -> String {
     let name = format!("{prefix}.{}", column.name);
     match column.kind {
         Kind::Time => format!("{name}::timestamptz::timestamp"),
+        Kind::Moment => format!("{name}::timestamptz"),
         _ => name,
     }
 }
@@ -103,6 +108,7 @@ fn readable(column: &Column) -> String {
         Kind::Bytes => name.to_owned(),
         Kind::Text => format!("{name}::text"),
         Kind::Time => format!("to_char({name}, 'YYYY-MM-DD\"T\"HH24:MI:SS.US')"),
+        Kind::Moment => format!("to_char({name} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"+00:00\"')"),
     }
 }
 
@@ -117,4 +123,35 @@ pub(super) fn delete_before(table: &Table, column: &Column, time: &str) -> Strin
 }
 
 /// The time in PostgreSQL's [`delete_before`].
-pub(super) const POSTGRES_TIME: &str = "$1::text::timestamptz::timestamp";
+pub(super) fn postgres_time(column: &Column) -> &'static str {
+    match column.kind {
+        Kind::Moment => "$1::text::timestamptz",
+        _ => "$1::text::timestamptz::timestamp",
+    }
+}
+
+/// Changes rows that are there in SQLite, each given as its columns with the key last.
+pub(super) fn sqlite_change(table: &Table) -> String {
+    format!("UPDATE {} SET {} WHERE {} = ?", table.name, assignments(table, |_| "?".to_owned()), table.key().name)
+}
+
+/// Changes rows that are there in PostgreSQL, given as one array for each column.
+pub(super) fn postgres_change(table: &Table) -> String {
+    let arrays = table.columns.iter().enumerate();
+    let arrays: Vec<String> =
+        arrays.map(|(number, column)| format!("${}::{}[]", number + 1, array_of(column.kind))).collect();
+    format!(
+        "UPDATE {table} SET {set} FROM unnest({arrays}) AS input ({names}) WHERE {table}.{key} = input.{key}",
+        table = table.name,
+        set = assignments(table, |column| typed("input", column)),
+        arrays = arrays.join(", "),
+        names = names(&table.columns, ""),
+        key = table.key().name,
+    )
+}
+
+/// Reads rows in PostgreSQL and keeps others from them until the transaction ends; always in one order, so that two that
+/// want several wait for each other and not in a circle.
+pub(super) fn postgres_lock(table: &Table) -> String {
+    format!("{} ORDER BY {} FOR UPDATE", postgres_read(table), table.key().name)
+}

@@ -32,6 +32,17 @@ pub(in crate::backend) struct Creation {
 pub(in crate::backend) struct Column {
     pub(in crate::backend) name: &'static str,
     pub(in crate::backend) kind: Kind,
+    pub(in crate::backend) keeps: Keeps,
+}
+
+/// What of a column stays when its row is written again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::backend) enum Keeps {
+    Nothing,
+    /// What was written first.
+    First,
+    /// What was given last: NULL takes the place of nothing.
+    LastGiven,
 }
 
 /// What a column holds.
@@ -42,6 +53,8 @@ pub(in crate::backend) enum Kind {
     Bytes,
     /// A time without zone, as it is on the clock.
     Time,
+    /// A time that has a zone where the database knows zones (PostgreSQL), and is on the clock where it does not.
+    Moment,
 }
 
 /// A value as it stands in a row.
@@ -59,7 +72,11 @@ pub(in crate::backend) type Row = Vec<Cell>;
 
 impl Column {
     pub(in crate::backend) const fn new(name: &'static str, kind: Kind) -> Self {
-        Column { name, kind }
+        Column { name, kind, keeps: Keeps::Nothing }
+    }
+
+    pub(in crate::backend) const fn keeping(self, keeps: Keeps) -> Self {
+        Column { keeps, ..self }
     }
 
     /// A value as this column takes it.
@@ -69,8 +86,8 @@ impl Column {
             (Kind::Int, value) => value.as_i64().map_or(Cell::Null, Cell::Int),
             (Kind::Bytes, Value::Bytes(bytes)) => Cell::Bytes(bytes),
             (Kind::Bytes, Value::String(text)) => Cell::Bytes(text.into_bytes()),
-            (Kind::Time, Value::DateTime(moment)) => Cell::Time(moment),
-            (Kind::Time, Value::String(text)) => text.parse().map_or(Cell::Null, Cell::Time),
+            (Kind::Time | Kind::Moment, Value::DateTime(moment)) => Cell::Time(moment),
+            (Kind::Time | Kind::Moment, Value::String(text)) => text.parse().map_or(Cell::Null, Cell::Time),
             (Kind::Text, Value::String(text)) => Cell::Text(text),
             (Kind::Text, Value::Bytes(bytes)) => Cell::Text(String::from_utf8_lossy(&bytes).into_owned()),
             _ => Cell::Null,
@@ -98,6 +115,18 @@ impl Table {
     pub(in crate::backend) fn map(&self, row: Row) -> Map {
         let named = self.columns.iter().zip(row);
         named.map(|(column, cell)| (column.name.to_owned(), Value::from(cell))).collect()
+    }
+
+    /// What a row becomes when another of the same key is written over it.
+    pub(in crate::backend) fn over(&self, before: &Row, mut after: Row) -> Row {
+        for ((column, before), after) in self.columns.iter().zip(before).zip(&mut after) {
+            match column.keeps {
+                Keeps::First => *after = before.clone(),
+                Keeps::LastGiven if *after == Cell::Null => *after = before.clone(),
+                Keeps::LastGiven | Keeps::Nothing => {}
+            }
+        }
+        after
     }
 
     /// The state that a row tells of.
