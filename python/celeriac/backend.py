@@ -11,13 +11,14 @@ from celery.backends.rpc import RPCBackend
 from kombu.serialization import dumps
 from kombu.utils.encoding import bytes_to_str, str_to_bytes
 
-from celeriac import rows
+from celeriac import orm, rows
 from celeriac._celeriac import Channel
 
 #: What names the backends that the worker has too. Others are not even imported: some must not be before the project is.
 NAMES = (
-    "redis", "rediss", "rpc", "file", "db", "database", "celery.backends.redis", "celery.backends.rpc",
-    "celery.backends.filesystem", "celery.backends.database",
+    "redis", "rediss", "rpc", "file", "db", "database", "django-db", "celery.backends.redis", "celery.backends.rpc",
+    "celery.backends.filesystem", "celery.backends.database", "django_celery_results.backends",
+    "django_celery_results.backends.database",
 )  # fmt: skip
 #: The serializers that the worker has too.
 SERIALIZERS = ("json", "msgpack", "yaml", "application/json", "application/x-msgpack", "application/x-yaml")
@@ -27,6 +28,8 @@ def known(app):
     """The class of the app's backend if the worker has that too, with its settings. Any other is left to Celery."""
     name = app.backend_cls or app.conf.result_backend
     if not isinstance(name, str) or re.split(r"://|\+|:|\.[A-Z]", name)[0] not in NAMES:
+        return None
+    if name.startswith("django") and not orm.is_ready():
         return None
     backend, url = backends.by_url(name, app.loader)
     if app.conf.result_serializer not in SERIALIZERS:
@@ -129,7 +132,7 @@ def _listing(kind):
         channel = _line(self, kind)
         if channel is None:
             return theirs(self, task_id, result, state, traceback=traceback, request=request, **kwargs)
-        row = rows.row(self, bytes_to_str(task_id), result, state, traceback, request)
+        row = rows.row(theirs, self, bytes_to_str(task_id), result, state, traceback, request)
         channel.store(bytes_to_str(task_id), state, row, _waits(request))
         return result
 

@@ -6,6 +6,8 @@ from typing import Any, Optional
 from kombu.utils import json
 from kombu.utils.encoding import str_to_bytes
 
+from celeriac import orm
+
 DATABASE = "celery.backends.database"
 #: Settings by which a project has Celery's tables otherwise than the worker has them.
 OTHERWISE = ("database_engine_callback", "database_table_names", "database_table_schemas")
@@ -28,12 +30,16 @@ def _class(module: str) -> Optional[type]:
 
 def has(kind) -> bool:
     """Whether that class of backends keeps rows that the worker can store."""
-    return kind is not None and kind is _class(DATABASE)
+    return kind is not None and kind in (_class(DATABASE), _class(orm.DATABASE))
 
 
 def address(app, kind, url: Optional[str]) -> Optional[str]:
     """The URL by which the worker finds the app's tables; ``None``: only Python does."""
-    if not has(kind) or not _has_blobs():
+    if not has(kind):
+        return None
+    if kind is _class(orm.DATABASE):
+        return orm.address(NEAR)
+    if not _has_blobs():
         return None
     conf = app.conf
     engine = conf.database_engine_options or {}
@@ -79,8 +85,10 @@ class _Columns:
     children = stamps = None
 
 
-def row(backend, task_id: str, result: Any, state: str, traceback: Optional[str], request) -> bytes:
-    """The columns of a result, as the worker takes them."""
+def row(theirs, backend, task_id: str, result: Any, state: str, traceback: Optional[str], request) -> bytes:
+    """The columns of a result, as the worker takes them; ``theirs`` is the backend's own ``_store_result``."""
+    if isinstance(backend, _class(orm.DATABASE) or ()):
+        return orm.row(theirs, backend, task_id, result, state, traceback, request)
     columns = _Columns()
     columns.task_id = task_id
     backend._update_result(columns, result, state, traceback=traceback, request=request)

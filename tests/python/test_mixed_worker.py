@@ -151,6 +151,50 @@ def test_results_in_a_database(server, start, tmp_path, who):
     worker.output.wait_for(rf"INFO/{process}\] Task shop_rust.total\[\S+\] succeeded in \S+s: 8")
 
 
+CHORDS = f"""
+import django
+django.setup()
+from celery import chord
+from mixed import add, shop_rust
+sent = []
+for body in [shop_rust.total.s(), add.s(y=[])] * 5:
+    members = [member for n in range(10) for member in (shop_rust.total.s([n]), add.s(n, n))]
+    sent.append((chord(members)(body), body))
+for result, body in sent:
+    told = result.get(timeout={SECONDS})
+    assert (told if body.task.startswith("shop_rust") else sum(told)) == 135, told
+failing = chord([add.s(1, 1), shop_rust.fail.s("mixed.OutOfStock", "salt")])(shop_rust.total.s())
+print(failing.get(timeout={SECONDS}, propagate=False))
+from django_celery_results.models import ChordCounter, TaskResult
+print(ChordCounter.objects.count(), TaskResult.objects.exclude(status="SUCCESS").count())
+"""
+
+
+@pytest.mark.parametrize("beside", ["alone", "beside a stock worker"])
+def test_chords_are_counted_in_djangos_tables(server, start, tmp_path, monkeypatch, beside):
+    told = {
+        "INSTALLED_APPS": ["django_celery_results"],
+        "DATABASES": {"default": {
+            "ENGINE": "django.db.backends.sqlite3", "NAME": f"{tmp_path}/django.sqlite",
+            "OPTIONS": {"timeout": 30, "transaction_mode": "IMMEDIATE"},
+        }},
+    }
+    names = {"DJANGO_SETTINGS_MODULE": "shelf.settings", "SHELF_BROKER": "redis://", "SHELF_RESULTS": "redis://"}
+    for name, value in {**names, "SHELF_SETTINGS": json.dumps(told), **environment(server)}.items():
+        monkeypatch.setenv(name, value)
+    subprocess.run([sys.executable, "-m", "django", "migrate", "-v", "0"], check=True)
+    options = {"result_backend": "django-db", "task_default_queue": f"chords {beside}"}
+    worker = start("celeriac", "-c", "2", "-n", f"ours@{beside.replace(' ', '-')}", **options)
+    worker.output.wait_for("results: +django-db.sqlite:", timeout=SECONDS)
+    if beside != "alone":
+        start("celery", "-c", "2", "-n", "stock@chords", **options)
+    client = environment(server, **options)
+    done = subprocess.run([sys.executable, "-c", CHORDS], env={**os.environ, **client}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    error, counted = done.stdout.splitlines()
+    assert "OutOfStock" in error and counted == "0 2", done.stdout
+
+
 def test_retries(mixed, rust, worker):
     assert value(rust.flaky.delay(1)) == 2
     assert value(rust.flaky.apply((3,))) == 4

@@ -4,6 +4,8 @@ client is told the same as by a stock worker."""
 import functools
 import json
 import os
+import re
+import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -105,3 +107,69 @@ def test_a_client_is_told_what_a_stock_worker_tells(told, backend):
     assert {name: ours[name] for name in EXPECTED} == EXPECTED
     assert {name: [told, stock.get(name)] for name, told in ours.items() if told != stock.get(name)} == {}
     assert ours.keys() == stock.keys()
+
+
+SENT = """
+import shelf.celery, django
+django.setup()
+from shelf import tasks
+sent = [
+    tasks.add.apply_async((2, 3), task_id="value"),
+    tasks.fail.apply_async(("bad",), task_id="error"),
+    tasks.flaky.apply_async((1,), {"pause": 0.1}, task_id="retried"),
+    tasks.die.apply_async(task_id="lost"),
+]
+for result in sent:
+    result.get(timeout=60, propagate=False)
+"""
+
+
+def rows(server, kind, folder, **more):
+    """What a worker of that kind has written into django-celery-results' table, by task: digits of times are only digits."""
+    folder.mkdir()
+    env = environment(server, CELERY_TASK_DEFAULT_QUEUE=f"rows-{kind}-{bool(more)}", **settings("django-db", folder), **more)
+    env["PYTHONPATH"] = os.pathsep.join([HERE, os.path.join(HERE, "..", "..", "python")])
+    run({**env, "DJANGO_SETTINGS_MODULE": "shelf.settings"}, "-m", "django", "migrate", "-v", "0")
+    worker = start(kind, env)
+    try:
+        if kind == "ours":
+            worker.output.wait_for(f"results: +django-db.sqlite:///{folder}/django.sqlite", timeout=SECONDS)
+        run(env, "-c", SENT)
+    finally:
+        worker.stop()
+        print(worker.output.text())
+    with sqlite3.connect(folder / "django.sqlite") as database:
+        database.row_factory = sqlite3.Row
+        found = [dict(row) for row in database.execute("SELECT * FROM django_celery_results_taskresult")]
+    for row in found:
+        del row["id"]
+        for name, value in row.items():
+            if name.startswith("date_") and value:
+                row[name] = re.sub(r"\d", "0", value)
+            elif isinstance(value, str):
+                row[name] = re.sub(r"\b(ours|stock)@|Job: \d+", "", value)
+    return {row["task_id"]: row for row in found}
+
+
+EXTENDED = {
+    "CELERY_RESULT_EXTENDED": True, "CELERY_TASK_TRACK_STARTED": True, "USE_TZ": False, "TIME_ZONE": "Asia/Kolkata",
+}
+
+
+@pytest.mark.parametrize("more", [{}, EXTENDED], ids=["plain", "extended"])
+def test_djangos_rows_are_those_of_a_stock_worker(server, tmp_path, more):
+    ours, stock = (rows(server, kind, tmp_path / kind, **more) for kind in ("ours", "stock"))
+    assert ours.keys() == {"value", "error", "retried", "lost"}
+    assert ours == stock
+    assert ours["value"]["status"] == "SUCCESS" and bool(ours["value"]["task_name"]) == bool(more)
+
+
+def test_the_worker_itself_writes_djangos_rows(tmp_path):
+    env = {
+        "PYTHONPATH": os.pathsep.join([HERE, os.path.join(HERE, "..", "..", "python")]),
+        "SHELF_BROKER": "redis://", "SHELF_RESULTS": "redis://", "SHELF_SETTINGS": json.dumps(settings("django-db", tmp_path)),
+    }
+    asked = "import shelf.celery, django; django.setup(); from celeriac import backend; print(backend.address(shelf.celery.app))"
+    listens = "from django.db.models.signals import post_save; post_save.connect(print, weak=False);"
+    assert run(env, "-c", asked).strip() == f"django-db+sqlite:///{tmp_path}/django.sqlite?timeout=30"
+    assert run(env, "-c", asked.replace("from", f"{listens} from", 1)).strip() == "None"
