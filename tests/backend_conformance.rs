@@ -11,6 +11,8 @@ mod chords;
 mod database_promises;
 #[path = "backend_conformance/django.rs"]
 mod django_promises;
+#[path = "backend_conformance/encrypted.rs"]
+mod encrypted;
 #[path = "backend_conformance/file.rs"]
 mod file_promises;
 #[path = "backend_conformance/fleet.rs"]
@@ -243,7 +245,8 @@ fn settings_that_name_none_are_refused_with_what_is_supported() {
         ("db+mysql://u:secret@h/db", "the database db+mysql is not supported"),
         ("db+sqlite://", "a SQLite database in memory"),
         ("db+sqlite:////tmp/x?odd=1", "option \"odd\""),
-        ("db+postgresql://u:secret@h/db?sslmode=require", "over TLS"),
+        ("db+postgresql://u:secret@h/db?sslmode=always", "sslmode is one of disable"),
+        ("db+postgresql://u:secret@h/db?sslmode=verify-full", "need sslrootcert"),
         ("db+postgresql://h/db", "names no user"),
         ("django-db", "`django-db` alone says not where the tables are: django-db+sqlite:///"),
         ("django-db+mysql://u:secret@h/db", "the database django-db+mysql is not supported"),

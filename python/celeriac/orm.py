@@ -8,12 +8,14 @@ from urllib.parse import quote, urlencode
 from kombu.utils import json
 from kombu.utils.encoding import str_to_bytes
 
+from celeriac import libpq
+
 DATABASE = "django_celery_results.backends.database"
 ENGINES = {"django.db.backends.sqlite3": "sqlite", "django.db.backends.postgresql": "postgresql"}
 #: What may stand in ``OPTIONS``, and what of that the worker is told.
 OPTIONS = {
     "sqlite": {"timeout": True, "transaction_mode": False},
-    "postgresql": {"connect_timeout": True, "application_name": True, "sslmode": True},
+    "postgresql": dict.fromkeys(("connect_timeout", "application_name", "sslmode", "sslrootcert", "sslcert", "sslkey"), True),
 }
 
 
@@ -26,11 +28,8 @@ def is_ready() -> bool:
     return apps.models_ready
 
 
-def address(near: tuple[str, ...]) -> Optional[str]:
-    """The URL by which the worker finds the tables; ``None``: only Django does, or something else happens when it writes.
-
-    ``near`` names the hosts that passwords may be sent to in the clear.
-    """
+def address() -> Optional[str]:
+    """The URL by which the worker finds the tables; ``None``: only Django does, or something else happens when it writes."""
     from django.conf import settings
     from django.db import connections
 
@@ -45,7 +44,7 @@ def address(near: tuple[str, ...]) -> Optional[str]:
     query = {name: value for name, value in options.items() if OPTIONS[dialect][name]}
     if connection.timezone_name != "UTC":
         query["time_zone"] = connection.timezone_name
-    place = _file(told) if dialect == "sqlite" else _server(told, query, near)
+    place = _file(told) if dialect == "sqlite" else _server(told)
     return place and f"django-db+{dialect}://{place}" + (f"?{urlencode(query)}" if query else "")
 
 
@@ -64,12 +63,11 @@ def _file(told: dict[str, Any]) -> Optional[str]:
     return f"/{quote(os.path.abspath(name))}"
 
 
-def _server(told: dict[str, Any], query: dict[str, Any], near: tuple[str, ...]) -> Optional[str]:
+def _server(told: dict[str, Any]) -> Optional[str]:
     # Without them the driver looks into files and variables of its own; a host that is a path is a socket's folder.
     if not all(told[name] for name in ("USER", "PASSWORD", "HOST", "NAME")) or told["HOST"].startswith("/"):
         return None
-    # The driver encrypts where the server can: what it would is not sent in the clear.
-    if query.get("sslmode") not in ("disable", "allow") and told["HOST"] not in near:
+    if not libpq.says_all(told["HOST"]):
         return None
     login, host = (":".join(quote(told[name], safe="") for name in names) for names in (("USER", "PASSWORD"), ("HOST",)))
     port = f":{told['PORT']}" if told["PORT"] else ""

@@ -6,7 +6,7 @@ from typing import Any, Optional
 from kombu.utils import json
 from kombu.utils.encoding import str_to_bytes
 
-from celeriac import orm
+from celeriac import libpq, orm
 
 DATABASE = "celery.backends.database"
 #: Settings by which a project has Celery's tables otherwise than the worker has them.
@@ -17,10 +17,8 @@ POOL = ("pool_", "max_overflow", "echo")
 DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg", "postgresql+psycopg2")
 OPTIONS = {
     "sqlite": {"timeout", "check_same_thread"},
-    "postgresql": {"connect_timeout", "application_name", "sslmode"},
+    "postgresql": {"connect_timeout", "application_name", "sslmode", "sslrootcert", "sslcert", "sslkey"},
 }
-#: Where nobody listens between the worker, which has no TLS to PostgreSQL, and the server.
-NEAR = ("localhost", "127.0.0.1", "::1")
 
 
 def _class(module: str) -> Optional[type]:
@@ -38,7 +36,7 @@ def address(app, kind, url: Optional[str]) -> Optional[str]:
     if not has(kind):
         return None
     if kind is _class(orm.DATABASE):
-        return orm.address(NEAR)
+        return orm.address()
     if not _has_blobs():
         return None
     conf = app.conf
@@ -73,8 +71,7 @@ def _database(url: Optional[str]) -> Optional[str]:
     # Without them a driver looks into files and variables of its own.
     if not (url.username and url.password and url.host and url.database):
         return None
-    # Drivers encrypt where the server can: what they would is not sent in the clear.
-    if url.query.get("sslmode") not in ("disable", "allow") and url.host not in NEAR:
+    if not libpq.says_all(url.host):
         return None
     return f"db+{url.render_as_string(hide_password=False)}"
 

@@ -17,7 +17,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::stream::{Kit, LARGEST_FRAME, Socket, Stream};
-use super::{AmqpConnection, AmqpUrl, failure, tls};
+use super::{AmqpConnection, AmqpUrl, failure};
+use crate::tls::{Reading, client_config};
 use crate::{Error, ErrorKind, Result};
 
 /// How to connect.
@@ -110,7 +111,7 @@ impl AmqpUrl {
         limit: Duration,
         socket: &Handle,
     ) -> Result<lapin::Result<Connection>> {
-        let config = self.tls.as_ref().map(tls::config).transpose()?;
+        let config = self.tls.as_ref().map(|tls| client_config(tls, Reading::Python)).transpose()?;
         let name = self.tls.as_ref().and_then(|tls| tls.server_hostname.clone()).unwrap_or_else(|| self.host.clone());
         let (host, port, socket) = (self.host.clone(), self.port, Arc::clone(socket));
         let dial = async move |_, _| {

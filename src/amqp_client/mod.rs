@@ -15,7 +15,6 @@ mod fixtures;
 mod message;
 mod scrub;
 mod stream;
-mod tls;
 mod url;
 mod urls;
 

@@ -1,9 +1,14 @@
 //! [`TlsOptions`]: how an encrypted connection is verified, in the words of `broker_use_ssl` and of URL options.
 //!
-//! What they mean to a client library is that room's business; this one reads the files that they name, and opens no
-//! connection.
+//! What they mean to rustls is said here, what to a client library with a way of its own is that room's business. Files that
+//! they name are read, and no connection is opened.
+
+mod client;
+mod names;
 
 use std::path::{Path, PathBuf};
+
+pub(crate) use client::{Reading, client_config};
 
 use crate::{Error, ErrorKind, Result};
 

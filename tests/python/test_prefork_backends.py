@@ -164,12 +164,36 @@ def test_djangos_rows_are_those_of_a_stock_worker(server, tmp_path, more):
     assert ours["value"]["status"] == "SUCCESS" and bool(ours["value"]["task_name"]) == bool(more)
 
 
+ASKED = "import shelf.celery, django; django.setup(); from celeriac import backend; print(backend.address(shelf.celery.app))"
+
+
 def test_the_worker_itself_writes_djangos_rows(tmp_path):
     env = {
         "PYTHONPATH": os.pathsep.join([HERE, os.path.join(HERE, "..", "..", "python")]),
         "SHELF_BROKER": "redis://", "SHELF_RESULTS": "redis://", "SHELF_SETTINGS": json.dumps(settings("django-db", tmp_path)),
     }
-    asked = "import shelf.celery, django; django.setup(); from celeriac import backend; print(backend.address(shelf.celery.app))"
     listens = "from django.db.models.signals import post_save; post_save.connect(print, weak=False);"
-    assert run(env, "-c", asked).strip() == f"django-db+sqlite:///{tmp_path}/django.sqlite?timeout=30"
-    assert run(env, "-c", asked.replace("from", f"{listens} from", 1)).strip() == "None"
+    assert run(env, "-c", ASKED).strip() == f"django-db+sqlite:///{tmp_path}/django.sqlite?timeout=30"
+    assert run(env, "-c", ASKED.replace("from", f"{listens} from", 1)).strip() == "None"
+
+
+ELSEWHERE = "postgresql://u:p%40@db.example/results?sslmode=verify-full&sslrootcert=/ca.pem"
+
+
+@pytest.mark.parametrize("backend", ["django-db", f"db+{ELSEWHERE}"])
+def test_a_server_elsewhere_is_the_workers_unless_libpq_knows_more(backend):
+    told = {
+        "INSTALLED_APPS": ["django_celery_results"], "CELERY_RESULT_BACKEND": backend,
+        "DATABASES": {"default": {
+            "ENGINE": "django.db.backends.postgresql", "NAME": "results",
+            "USER": "u", "PASSWORD": "p@", "HOST": "db.example",
+            "OPTIONS": {"sslmode": "verify-full", "sslrootcert": "/ca.pem"},
+        }},
+    }
+    env = {
+        "PYTHONPATH": os.pathsep.join([HERE, os.path.join(HERE, "..", "..", "python")]), "HOME": "/nonexistent",
+        "SHELF_BROKER": "redis://", "SHELF_RESULTS": backend, "SHELF_SETTINGS": json.dumps(told),
+    }
+    found = run(env, "-c", ASKED).strip().replace("%2F", "/")
+    assert found == f"{backend.split('+')[0]}+{ELSEWHERE}"
+    assert run({**env, "PGSSLMODE": "disable"}, "-c", ASKED).strip() == "None"

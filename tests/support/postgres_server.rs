@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
+use super::certificates::Certificates;
 use super::{eventually, free_port, skipped};
 
 /// Who the server runs as: it refuses to be root.
@@ -17,17 +18,33 @@ pub(crate) struct PostgresServer {
     process: Option<Child>,
     directory: TempDir,
     port: u16,
+    tls: Option<Certificates>,
 }
 
 impl PostgresServer {
     /// Starts a server; `None`, and a word about it, where none is installed.
     pub(crate) async fn start() -> Option<Self> {
+        Self::start_with(false).await
+    }
+
+    /// Starts a server that also speaks TLS, on 127.0.0.2 too, for which it has no certificate; `None` also without the
+    /// `openssl` command.
+    pub(crate) async fn start_with_tls() -> Option<Self> {
+        Self::start_with(true).await
+    }
+
+    async fn start_with(tls: bool) -> Option<Self> {
         let programs = match programs() {
             Ok(programs) => programs,
             Err(error) => return skipped("postgres", &error),
         };
         let directory = TempDir::new().expect("a temporary directory");
-        let mut server = PostgresServer { programs, process: None, directory, port: free_port() };
+        let tls = match tls.then(|| Certificates::make(directory.path())) {
+            Some(Err(error)) => return skipped("openssl", &error),
+            Some(Ok(certificates)) => Some(certificates),
+            None => None,
+        };
+        let mut server = PostgresServer { programs, process: None, directory, port: free_port(), tls };
         if let Err(error) = server.initialize() {
             return skipped("initdb", &error);
         }
@@ -37,7 +54,7 @@ impl PostgresServer {
 
     fn initialize(&self) -> io::Result<()> {
         if is_root() {
-            let owner = Command::new("chown").arg(NOBODY).arg(self.directory.path()).status()?;
+            let owner = Command::new("chown").arg("-R").arg(NOBODY).arg(self.directory.path()).status()?;
             assert!(owner.success(), "the folder is given away");
         }
         let mut command = self.program("initdb");
@@ -65,6 +82,11 @@ impl PostgresServer {
         format!("db+postgresql://celeriac:secret@127.0.0.1:{}/postgres", self.port)
     }
 
+    /// The file of the authority whose certificate it shows, if it speaks TLS.
+    pub(crate) fn authority(&self) -> String {
+        self.tls.as_ref().map(|tls| tls.authority.display().to_string()).unwrap_or_default()
+    }
+
     /// Kills the server. What it had accepted is on disk.
     pub(crate) fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
@@ -79,6 +101,12 @@ impl PostgresServer {
         let mut command = self.program("postgres");
         command.arg("-D").arg(self.data()).args(["-p", &self.port.to_string(), "-h", "127.0.0.1", "-c", "fsync=off"]);
         command.arg("-k").arg(self.directory.path());
+        if let Some(tls) = &self.tls {
+            let files = [("ssl_cert_file", &tls.certificate), ("ssl_key_file", &tls.key)];
+            let settings = files.map(|(name, file)| format!("{name}={}", file.display()));
+            command.args(["-c", "listen_addresses=127.0.0.1,127.0.0.2", "-c", "ssl=on"]);
+            command.args(settings.iter().flat_map(|setting| ["-c", setting]));
+        }
         self.process = Some(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it can be started"));
         eventually("postgres answers", || async { self.asked("SELECT 1").is_some() }).await;
     }

@@ -27,6 +27,7 @@ const CLIENTS: &[(&str, &[&str])] = &[
     ("lapin", &["src/amqp_client", "src/transport/amqp", "src/backend/rpc"]),
     ("rusqlite", &["src/backend/sql"]),
     ("tokio_postgres", &["src/backend/sql"]),
+    ("tokio_postgres_rustls", &["src/backend/sql"]),
     ("opentelemetry", &["src/trace"]),
     ("hyper", &["src/http"]),
     ("hyper_util", &["src/http"]),

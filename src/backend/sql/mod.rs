@@ -3,6 +3,7 @@
 //! What the columns mean is said by [`Table`]s, which `database` and `django` make. The state rules are part of the statement that writes, so that nothing is read first and
 //! whoever else writes the row at the same time is heeded.
 
+mod encryption;
 mod exchange;
 mod postgres;
 mod rounds;

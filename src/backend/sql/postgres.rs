@@ -11,8 +11,9 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{Client, Config};
 
+use super::encryption::{Encryption, may_do_otherwise};
 use super::exchange::Exchange;
 use super::rounds::rounds;
 use super::table::{Cell, Column, Kind, Row, Table};
@@ -22,7 +23,7 @@ use crate::{Error, ErrorKind, Result};
 /// A database on a PostgreSQL server.
 pub(in crate::backend) struct Postgres {
     shown: String,
-    config: Config,
+    server: Server,
     /// How long an answer may take before the connection counts as lost.
     patience: Option<Duration>,
     /// What is created where it is missing.
@@ -30,16 +31,20 @@ pub(in crate::backend) struct Postgres {
     client: Mutex<Option<Arc<Client>>>,
 }
 
+/// Where a server is, and how it is spoken to.
+#[derive(Debug, Clone)]
+pub(super) struct Server {
+    pub(super) config: Config,
+    pub(super) encryption: Encryption,
+    /// How long it may take until it has accepted a connection; `None`: for ever.
+    pub(super) limit: Option<Duration>,
+}
+
 type Parameters = Vec<(Box<dyn ToSql + Sync + Send>, Type)>;
 
 impl Postgres {
-    pub(in crate::backend) fn new(
-        shown: String,
-        config: Config,
-        patience: Option<Duration>,
-        tables: Vec<Table>,
-    ) -> Self {
-        Postgres { shown, config, patience, tables, client: Mutex::new(None) }
+    pub(super) fn new(shown: String, server: Server, patience: Option<Duration>, tables: Vec<Table>) -> Self {
+        Postgres { shown, server, patience, tables, client: Mutex::new(None) }
     }
 
     /// The connection, made anew if there is none that lives.
@@ -49,17 +54,45 @@ impl Postgres {
             return Ok(client.clone());
         }
         *client = None;
-        let (new, connection) = self.config.connect(NoTls).await.map_err(|error| self.failed(&error))?;
-        let shown = self.shown.clone();
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!("the connection to {shown} has ended: {error}");
-            }
-        });
-        let new = Arc::new(new);
+        let new = Arc::new(self.connect().await?);
         self.create(&new).await?;
         *client = Some(new.clone());
         Ok(new)
+    }
+
+    /// A new connection, within the time that there is for one.
+    async fn connect(&self) -> Result<Client> {
+        let Some(limit) = self.server.limit else { return self.connect_at_last().await };
+        timeout(limit, self.connect_at_last()).await.unwrap_or_else(|_| {
+            Err(Error::new(ErrorKind::Connection, format!("{}: not connected within {limit:?}", self.shown)))
+        })
+    }
+
+    /// Tries what `sslmode` lets be tried.
+    async fn connect_at_last(&self) -> Result<Client> {
+        // Files that were there when the worker began may be again.
+        let unready = |error: Error| Error::new(ErrorKind::Unready, format!("{}: {error}", self.shown));
+        let connector = self.server.encryption.connector().map_err(unready)?;
+        let mut tries = self.server.encryption.tries().iter().peekable();
+        while let Some(mode) = tries.next() {
+            let mut config = self.server.config.clone();
+            match config.ssl_mode(*mode).connect(connector.clone()).await {
+                Ok((client, connection)) => {
+                    let shown = self.shown.clone();
+                    tokio::spawn(async move {
+                        if let Err(error) = connection.await {
+                            tracing::debug!("the connection to {shown} has ended: {error}");
+                        }
+                    });
+                    return Ok(client);
+                }
+                Err(error) if tries.peek().is_some() && may_do_otherwise(&error) => {
+                    tracing::debug!("{}: trying otherwise after: {}", self.shown, text(&error));
+                }
+                Err(error) => return Err(self.failed(&error)),
+            }
+        }
+        Err(Error::new(ErrorKind::Connection, format!("{}: nothing was tried", self.shown)))
     }
 
     async fn create(&self, client: &Client) -> Result<()> {

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tokio_postgres::Config;
 
+use super::encryption::Encryption;
+use super::postgres::Server;
 use super::table::Table;
 use super::{Database, Postgres, Sqlite};
 use crate::backend::BackendOptions;
@@ -14,6 +16,9 @@ use crate::{Error, ErrorKind, Result};
 
 /// How long SQLite's other users are waited for, unless the URL says.
 const SQLITE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a PostgreSQL server may take to accept a connection, encryption and login included, unless the URL says.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where PostgreSQL's socket is, where no host is named.
 const SOCKET_FOLDERS: [&str; 2] = ["/var/run/postgresql", "/tmp"];
@@ -27,7 +32,7 @@ pub(in crate::backend) struct DatabaseUrl {
 
 enum Place {
     Sqlite { path: PathBuf, patience: Duration },
-    Postgres(Box<Config>),
+    Postgres(Box<Server>),
 }
 
 impl DatabaseUrl {
@@ -56,8 +61,8 @@ impl DatabaseUrl {
         let shown = self.shown.clone();
         match &self.place {
             Place::Sqlite { path, patience } => Arc::new(Sqlite::new(shown, path, *patience, tables)),
-            Place::Postgres(config) => {
-                Arc::new(Postgres::new(shown, (**config).clone(), options.socket_timeout, tables))
+            Place::Postgres(server) => {
+                Arc::new(Postgres::new(shown, (**server).clone(), options.socket_timeout, tables))
             }
         }
     }
@@ -85,10 +90,8 @@ fn sqlite(parts: &UrlParts<'_>) -> Result<DatabaseUrl> {
 fn postgres(parts: &UrlParts<'_>) -> Result<DatabaseUrl> {
     let (host, port) = parts.host_and_port(5432).ok_or_else(|| wrong("the database's URL has a port that is none"))?;
     let mut config = Config::new();
-    config
-        .connect_timeout(Duration::from_secs(5))
-        .keepalives_idle(Duration::from_secs(30))
-        .application_name("celeriac");
+    let (mut encryption, mut limit) = (Encryption::default(), CONNECT_TIMEOUT);
+    config.keepalives_idle(Duration::from_secs(30)).application_name("celeriac");
     config.tcp_user_timeout(Duration::from_secs(30));
     let mut place = host.clone();
     let mut hosts = if parts.has_host() { vec![host] } else { SOCKET_FOLDERS.map(str::to_owned).to_vec() };
@@ -97,14 +100,18 @@ fn postgres(parts: &UrlParts<'_>) -> Result<DatabaseUrl> {
         match name.as_str() {
             "host" => hosts = vec![value.clone()],
             "port" => port = value.parse().map_err(|_| wrong("the database's port is no number"))?,
-            "connect_timeout" => _ = config.connect_timeout(seconds(name, value)?),
+            "connect_timeout" => limit = seconds(name, value)?,
             "application_name" => _ = config.application_name(value),
             "options" => _ = config.options(value),
-            "sslmode" if ["disable", "allow", "prefer"].contains(&value.as_str()) => {}
-            "sslmode" => return Err(wrong("results cannot be stored over TLS in PostgreSQL yet: sslmode=disable")),
+            _ if encryption.take(name, value)? => {}
             _ => return Err(unknown(name)),
         }
     }
+    // On a socket of the same machine libpq does not encrypt, whatever it is told.
+    if hosts.iter().all(|host| host.starts_with('/')) {
+        encryption = Encryption::none();
+    }
+    encryption.check()?;
     for host in &hosts {
         config.host(host).port(port);
     }
@@ -118,7 +125,9 @@ fn postgres(parts: &UrlParts<'_>) -> Result<DatabaseUrl> {
     }
     let login = if parts.password.is_some() { format!("{user}:**") } else { user.to_owned() };
     let shown = format!("postgresql://{login}@{place}:{port}/{}", parts.path);
-    Ok(DatabaseUrl { shown, place: Place::Postgres(Box::new(config)) })
+    // As with libpq nothing is a limit of none.
+    let server = Server { config, encryption, limit: (!limit.is_zero()).then_some(limit) };
+    Ok(DatabaseUrl { shown, place: Place::Postgres(Box::new(server)) })
 }
 
 fn seconds(name: &str, value: &str) -> Result<Duration> {

@@ -1,0 +1,67 @@
+//! `sslmode` and the files beside it, against a real PostgreSQL, with libpq's meanings.
+
+use celeriac::Error;
+use celeriac::backend::{BackendOptions, from_url};
+
+use crate::support::certificates::Certificates;
+use crate::support::postgres_server::PostgresServer;
+
+/// Asks for a result, and says whether the connection was encrypted.
+async fn asks(server: &PostgresServer, url: &str) -> Result<bool, Error> {
+    let backend = from_url(Some(url), &BackendOptions::default())?;
+    assert!(backend.fetch("none").await?.is_none());
+    let asked =
+        "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = 'celeriac'";
+    let answer = server.asked(asked).expect("it answers");
+    drop(backend);
+    let left = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'celeriac'";
+    crate::support::eventually("the connection ends", || async { server.asked(left).as_deref() == Some("0") }).await;
+    Ok(answer == "t")
+}
+
+#[tokio::test]
+async fn connections_are_encrypted_as_libpq_would() {
+    let Some(server) = PostgresServer::start_with_tls().await else { return };
+    let (url, authority) = (server.url(), server.authority());
+    let elsewhere = url.replace("127.0.0.1", "127.0.0.2");
+    let rows = [
+        (url.clone(), true),
+        (format!("{url}?sslmode=disable"), false),
+        (format!("{url}?sslmode=allow"), false),
+        (format!("{url}?sslmode=prefer"), true),
+        (format!("{url}?sslmode=require"), true),
+        (format!("{url}?sslmode=require&sslrootcert={authority}"), true),
+        (format!("{url}?sslmode=verify-ca&sslrootcert={authority}"), true),
+        (format!("{url}?sslmode=verify-full&sslrootcert={authority}"), true),
+        (format!("{elsewhere}?sslmode=verify-ca&sslrootcert={authority}"), true),
+    ];
+    for (url, is_encrypted) in rows {
+        assert_eq!(asks(&server, &url).await.unwrap(), is_encrypted, "{url}");
+    }
+    // A name that the certificate does not have.
+    let url = format!("{elsewhere}?sslmode=verify-full&sslrootcert={authority}");
+    let refused = asks(&server, &url).await.unwrap_err().to_string();
+    assert!(refused.contains("certificate") && !refused.contains("secret"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_server_that_another_authority_vouches_for_is_not_spoken_to() {
+    let Some(server) = PostgresServer::start_with_tls().await else { return };
+    let folder = tempfile::TempDir::new().unwrap();
+    let other = Certificates::make(folder.path()).unwrap();
+    for mode in ["require", "verify-ca", "verify-full"] {
+        let url = format!("{}?sslmode={mode}&sslrootcert={}", server.url(), other.authority.display());
+        let refused = asks(&server, &url).await.unwrap_err().to_string();
+        assert!(refused.contains("certificate") && !refused.contains("secret"), "{mode}: {refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_tls_is_spoken_to_where_that_is_allowed() {
+    let Some(server) = PostgresServer::start().await else { return };
+    for options in ["", "?sslmode=allow", "?sslmode=prefer"] {
+        assert!(!asks(&server, &format!("{}{options}", server.url())).await.unwrap(), "{options}");
+    }
+    let refused = asks(&server, &format!("{}?sslmode=require", server.url())).await.unwrap_err().to_string();
+    assert!(refused.contains("TLS") && !refused.contains("secret"), "{refused}");
+}
