@@ -19,9 +19,13 @@ pub(super) fn until(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Times
         let span: Span = text.parse().ok()?;
         now.to_zoned(zone.clone()).checked_add(span).ok().map(|time| time.timestamp())
     };
-    instant.or_else(wall).or_else(later).ok_or_else(|| {
+    let end = instant.or_else(wall).or_else(later).ok_or_else(|| {
         Failure::usage(format!("--until: {text} is no time: write 2026-12-24T18:00, 2026-12-24T18:00Z, or 36h"))
-    })
+    })?;
+    if end <= now {
+        return Err(Failure::usage(format!("--until: {text} is over: name a time to come")));
+    }
+    Ok(end)
 }
 
 /// Prints it. Beat is never late here: each run is at the instant at which it is due.
@@ -85,5 +89,11 @@ mod tests {
             assert_eq!(until(text, now, &berlin).unwrap().to_string(), expected, "{text}");
         }
         assert!(until("tomorrow", now, &berlin).unwrap_err().message.starts_with("--until: tomorrow is no time"));
+        for text in ["2026-11-28T12:00Z", "2026-11-28T12:59", "-1h", "0s"] {
+            assert_eq!(
+                until(text, now, &berlin).unwrap_err().message,
+                format!("--until: {text} is over: name a time to come")
+            );
+        }
     }
 }
