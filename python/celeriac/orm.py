@@ -64,8 +64,8 @@ def _file(told: dict[str, Any]) -> Optional[str]:
 
 
 def _server(told: dict[str, Any]) -> Optional[str]:
-    # Without them the driver looks into files and variables of its own; a host that is a path is a socket's folder.
-    if not all(told[name] for name in ("USER", "PASSWORD", "HOST", "NAME")) or told["HOST"].startswith("/"):
+    # Without them the driver looks into files and variables of its own; a path is a socket's folder, and there may be several.
+    if not all(told[name] for name in ("USER", "PASSWORD", "HOST", "NAME")) or set(told["HOST"]) & set("/,"):
         return None
     if not libpq.says_all(told["HOST"]):
         return None
