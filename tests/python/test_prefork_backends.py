@@ -1,6 +1,7 @@
 """Python tasks with results in databases and files, and with what only Python can read: whatever becomes of a task, its
 client is told the same as by a stock worker."""
 
+import contextlib
 import functools
 import json
 import os
@@ -10,8 +11,10 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 
+from postgres import Postgres
 from support import SECONDS, Process
 from test_prefork import HERE, Celeriac, environment
 
@@ -124,28 +127,60 @@ for result in sent:
 """
 
 
-def rows(server, kind, folder, **more):
+@pytest.fixture(scope="module")
+def postgres():
+    server = Postgres()
+    yield server
+    server.stop()
+
+
+def database(postgres, name):
+    """A database of that name, as Django's settings have it."""
+    with psycopg.connect(postgres.url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return {
+        "ENGINE": "django.db.backends.postgresql", "NAME": name, "USER": "celeriac", "PASSWORD": "secret",
+        "HOST": "127.0.0.1", "PORT": str(postgres.port),
+    }
+
+
+def written(told):
+    """All rows of django-celery-results' table, with their columns' names."""
+    if told["ENGINE"].endswith("sqlite3"):
+        connection = sqlite3.connect(told["NAME"])
+    else:
+        connection = psycopg.connect(
+            host=told["HOST"], port=told["PORT"], user=told["USER"], password=told["PASSWORD"], dbname=told["NAME"],
+        )
+    with contextlib.closing(connection):
+        cursor = connection.cursor()
+        cursor.execute("SELECT * FROM django_celery_results_taskresult")
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row)) for row in cursor.fetchall()]
+
+
+def rows(server, kind, folder, told, **more):
     """What a worker of that kind has written into django-celery-results' table, by task: digits of times are only digits."""
-    folder.mkdir()
-    env = environment(server, CELERY_TASK_DEFAULT_QUEUE=f"rows-{kind}-{len(more)}", **settings("django-db", folder), **more)
+    folder.mkdir(exist_ok=True)
+    given = {**settings("django-db", folder), **more, "CELERY_TASK_DEFAULT_QUEUE": f"rows-{kind}-{folder.name}"}
+    given["DATABASES"] = {"default": told or given["DATABASES"]["default"]}
+    env = environment(server, **given)
     env["PYTHONPATH"] = os.pathsep.join([HERE, os.path.join(HERE, "..", "..", "python")])
     run({**env, "DJANGO_SETTINGS_MODULE": "shelf.settings"}, "-m", "django", "migrate", "-v", "0")
     worker = start(kind, env)
     try:
         if kind == "ours" and more != ROUTED:
-            worker.output.wait_for(f"results: +django-db.sqlite:///{folder}/django.sqlite", timeout=SECONDS)
+            worker.output.wait_for("results: +django-db.", timeout=SECONDS)
         run(env, "-c", SENT)
     finally:
         worker.stop()
         print(worker.output.text())
-    with sqlite3.connect(folder / "django.sqlite") as database:
-        database.row_factory = sqlite3.Row
-        found = [dict(row) for row in database.execute("SELECT * FROM django_celery_results_taskresult")]
+    found = written(given["DATABASES"]["default"])
     for row in found:
         del row["id"]
         for name, value in row.items():
             if name.startswith("date_") and value:
-                row[name] = re.sub(r"\d", "0", value)
+                row[name] = re.sub(r"\d", "0", str(value))
             elif isinstance(value, str):
                 row[name] = re.sub(r"\b(ours|stock)@|Job: \d+", "", value)
     return {row["task_id"]: row for row in found}
@@ -160,9 +195,16 @@ EXTENDED = {
 ROUTED = {"DATABASE_ROUTERS": ["builtins.object"]}
 
 
+@pytest.mark.parametrize("side", ["sqlite", "postgresql"])
 @pytest.mark.parametrize("more", [{}, EXTENDED, ROUTED], ids=["plain", "extended", "written by Django"])
-def test_djangos_rows_are_those_of_a_stock_worker(server, tmp_path, more):
-    ours, stock = (rows(server, kind, tmp_path / kind, **more) for kind in ("ours", "stock"))
+def test_djangos_rows_are_those_of_a_stock_worker(server, request, tmp_path, side, more):
+    def found(kind):
+        told = None
+        if side == "postgresql":
+            told = database(request.getfixturevalue("postgres"), f"{kind}_{len(more)}")
+        return rows(server, kind, tmp_path / f"{kind}-{side}-{len(more)}", told, **more)
+
+    ours, stock = found("ours"), found("stock")
     assert ours.keys() == {"value", "error", "retried", "lost"}
     assert ours == stock
     assert ours["value"]["status"] == "SUCCESS" and bool(ours["value"]["task_name"]) == (more == EXTENDED)
