@@ -223,6 +223,7 @@ fn settings_name_a_backend() {
         (Some("db+postgresql+psycopg://u:secret@h/db"), "postgresql://u:**@h:5432/db"),
         (Some("django-db+sqlite:////var/db.sqlite3?timeout=3"), "django-db+sqlite:////var/db.sqlite3"),
         (Some("django-db+sqlite:////d?time_zone=Europe/Berlin&timeout=3"), "django-db+sqlite:////d"),
+        (Some("django-db+sqlite:////d?time_zone=Etc%2FGMT%2B3"), "django-db+sqlite:////d"),
         (Some("django-db+postgresql://u:secret@h/db"), "django-db+postgresql://u:**@h:5432/db"),
         (Some("redis"), "redis://localhost:6379/0"),
         (Some("redis://h:1/2"), "redis://h:1/2"),

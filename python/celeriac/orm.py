@@ -64,10 +64,11 @@ def _file(told: dict[str, Any]) -> Optional[str]:
 
 
 def _server(told: dict[str, Any]) -> Optional[str]:
-    # Without them the driver looks into files and variables of its own; a path is a socket's folder, and there may be several.
-    if not all(told[name] for name in ("USER", "PASSWORD", "HOST", "NAME")) or set(told["HOST"]) & set("/,"):
+    # Without them the driver looks into files and variables of its own.
+    if not all(told[name] for name in ("USER", "PASSWORD", "HOST", "NAME")):
         return None
-    if not libpq.says_all(told["HOST"]):
+    options = told["OPTIONS"] or {}
+    if not libpq.says_all(told["HOST"], options, options.get("sslmode")):
         return None
     login, host = (":".join(quote(told[name], safe="") for name in names) for names in (("USER", "PASSWORD"), ("HOST",)))
     port = f":{told['PORT']}" if told["PORT"] else ""

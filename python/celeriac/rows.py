@@ -71,7 +71,7 @@ def _database(url: Optional[str]) -> Optional[str]:
     # Without them a driver looks into files and variables of its own.
     if not (url.username and url.password and url.host and url.database):
         return None
-    if not libpq.says_all(url.host):
+    if not libpq.says_all(url.host, url.query, url.query.get("sslmode")):
         return None
     return f"db+{url.render_as_string(hide_password=False)}"
 

@@ -65,3 +65,53 @@ async fn a_server_without_tls_is_spoken_to_where_that_is_allowed() {
     let refused = asks(&server, &format!("{}?sslmode=require", server.url())).await.unwrap_err().to_string();
     assert!(refused.contains("TLS") && !refused.contains("secret"), "{refused}");
 }
+
+/// Who may come how.
+const RULES: &str = "hostssl all certified all trust clientcert=verify-ca
+host all certified all reject
+hostnossl all plain all trust
+hostssl all plain all reject
+host all scrammed all scram-sha-256
+";
+
+#[tokio::test]
+async fn who_comes_in_is_the_servers_to_say() {
+    let Some(mut server) = PostgresServer::start_with_tls().await else { return };
+    let created = server.asked(
+        "CREATE ROLE certified SUPERUSER LOGIN; CREATE ROLE plain SUPERUSER LOGIN; \
+         CREATE ROLE scrammed SUPERUSER LOGIN PASSWORD 'secret'",
+    );
+    created.expect("it creates them");
+    server.becomes(None, RULES).await.unwrap();
+    let url = |role: &str, options: &str| server.url().replace("celeriac:", &format!("{role}:")) + options;
+    let own = {
+        let (certificate, key) = server.certificate();
+        format!("&sslcert={certificate}&sslkey={key}")
+    };
+    assert!(asks(&server, &url("certified", &format!("?sslmode=require{own}"))).await.unwrap());
+    // Over TLS the login is SCRAM with its proof bound to the certificate, where the server offers that.
+    assert!(asks(&server, &url("scrammed", "?sslmode=require")).await.unwrap());
+    assert!(!asks(&server, &url("plain", "")).await.unwrap(), "tried again without TLS");
+    assert!(asks(&server, &url("certified", &format!("?sslmode=allow{own}"))).await.unwrap(), "tried again with it");
+    for refused in [url("certified", "?sslmode=require"), url("plain", "?sslmode=require")] {
+        let error = asks(&server, &refused).await.unwrap_err().to_string();
+        assert!(error.contains(":**@") && !error.contains("secret"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_servers_own_certificate_may_be_the_authority_and_its_subject_the_name() {
+    let Some(mut server) = PostgresServer::start_with_tls().await else { return };
+    let folder = tempfile::TempDir::new().unwrap();
+    let own = Certificates::make_own(folder.path()).unwrap();
+    server.becomes(Some(&own), "").await.unwrap();
+    let authority = own.authority.display();
+    let full = format!("?sslmode=verify-full&sslrootcert={authority}");
+    assert!(asks(&server, &(server.url().replace("127.0.0.1", "localhost") + &full)).await.unwrap());
+    let by_address = format!("{}?sslmode=verify-ca&sslrootcert={authority}", server.url());
+    assert!(asks(&server, &by_address).await.unwrap());
+    let refused = asks(&server, &(server.url() + &full)).await.unwrap_err().to_string();
+    assert!(refused.contains("certificate"), "{refused}");
+    let of_before = format!("{}?sslmode=verify-ca&sslrootcert={}", server.url(), server.authority());
+    assert!(asks(&server, &of_before).await.is_err());
+}

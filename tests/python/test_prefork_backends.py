@@ -243,3 +243,21 @@ def test_a_server_elsewhere_is_the_workers_unless_libpq_knows_more(backend):
     found = run(env, "-c", ASKED).strip().replace("%2F", "/")
     assert found == f"{backend.split('+')[0]}+{ELSEWHERE}"
     assert run({**env, "PGSSLMODE": "disable"}, "-c", ASKED).strip() == "None"
+
+
+HOSTED = "postgresql://u:p@HOST/results"
+
+
+@pytest.mark.parametrize("backend", [
+    HOSTED.replace("HOST", "one.example,two.example"),
+    # libpq has the rest from files in the home folder, for a server of this machine, too.
+    HOSTED.replace("HOST", "localhost") + "?sslmode=verify-full",
+    HOSTED.replace("HOST", "localhost") + "?sslcert=/own.pem",
+])  # fmt: skip
+def test_what_a_url_leaves_to_libpq_is_left_to_celery(backend):
+    env = {
+        "PYTHONPATH": os.pathsep.join([HERE, os.path.join(HERE, "..", "..", "python")]), "HOME": "/nonexistent",
+        "SHELF_BROKER": "redis://", "SHELF_RESULTS": f"db+{backend}",
+        "SHELF_SETTINGS": json.dumps({"CELERY_RESULT_BACKEND": f"db+{backend}"}),
+    }
+    assert run(env, "-c", ASKED).strip() == "None"

@@ -35,6 +35,17 @@ impl Certificates {
         })?;
         Ok(Certificates { authority, certificate, key })
     }
+
+    /// A certificate that is its own authority, with its key in another file: it names localhost as the subject alone.
+    pub(crate) fn make_own(directory: &Path) -> io::Result<Self> {
+        let (certificate, key) = (directory.join("own.pem"), directory.join("own-key.pem"));
+        openssl(|command| {
+            command.args(["req", "-x509", "-days", "2", "-subj", "/CN=localhost", "-newkey", "ec", "-nodes"]);
+            command.args(["-pkeyopt", "ec_paramgen_curve:prime256v1"]);
+            command.arg("-keyout").arg(&key).arg("-out").arg(&certificate);
+        })?;
+        Ok(Certificates { authority: certificate.clone(), certificate, key })
+    }
 }
 
 fn openssl(arguments: impl FnOnce(&mut Command)) -> io::Result<()> {

@@ -87,6 +87,26 @@ impl PostgresServer {
         self.tls.as_ref().map(|tls| tls.authority.display().to_string()).unwrap_or_default()
     }
 
+    /// The certificate that it shows, and its key, if it speaks TLS.
+    pub(crate) fn certificate(&self) -> (String, String) {
+        let files = self.tls.as_ref().map(|tls| (tls.certificate.display().to_string(), tls.key.display().to_string()));
+        files.unwrap_or_default()
+    }
+
+    /// Has it show this certificate from now on, and heed these lines before those that let everybody in (`pg_hba.conf`).
+    pub(crate) async fn becomes(&mut self, certificates: Option<&Certificates>, lines: &str) -> io::Result<()> {
+        if let (Some(new), Some(tls)) = (certificates, &self.tls) {
+            for (from, to) in [(&new.certificate, &tls.certificate), (&new.key, &tls.key)] {
+                std::fs::write(to, std::fs::read(from)?)?;
+            }
+        }
+        let rules = self.data().join("pg_hba.conf");
+        std::fs::write(&rules, [lines, &std::fs::read_to_string(&rules)?].concat())?;
+        self.stop();
+        self.start_again().await;
+        Ok(())
+    }
+
     /// Kills the server. What it had accepted is on disk.
     pub(crate) fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
@@ -102,7 +122,8 @@ impl PostgresServer {
         command.arg("-D").arg(self.data()).args(["-p", &self.port.to_string(), "-h", "127.0.0.1", "-c", "fsync=off"]);
         command.arg("-k").arg(self.directory.path());
         if let Some(tls) = &self.tls {
-            let files = [("ssl_cert_file", &tls.certificate), ("ssl_key_file", &tls.key)];
+            let files =
+                [("ssl_cert_file", &tls.certificate), ("ssl_key_file", &tls.key), ("ssl_ca_file", &tls.authority)];
             let settings = files.map(|(name, file)| format!("{name}={}", file.display()));
             command.args(["-c", "listen_addresses=127.0.0.1,127.0.0.2", "-c", "ssl=on"]);
             command.args(settings.iter().flat_map(|setting| ["-c", setting]));

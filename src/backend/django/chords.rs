@@ -10,7 +10,6 @@ use super::counting::{Counting, Own, holds, is_claimed, number};
 use super::tables::{chords, counts, states, tasks};
 use super::{DjangoBackend, told};
 use crate::backend::chord::ChordFailure;
-use crate::backend::codec::Codec;
 use crate::backend::sql::{Cell, Changes, Database, Exchange, Row};
 use crate::backend::{
     ChordClaim, ChordOutcome, ChordPart, ChordProgress, EncodedPart, EncodedResult, NativeChords, is_ready, poll_chord,
@@ -221,7 +220,7 @@ impl NativeChords for DjangoBackend {
     fn encode_part(&self, part: &ChordPart) -> Result<EncodedPart> {
         // Its result is read where the results are: of the part only the ids are.
         let bare = ChordPart { result: Value::Null.into(), ..part.clone() };
-        Codec::new(&crate::backend::BackendOptions { compression: None, ..self.options.clone() })?.encode_part(&bare)
+        self.codec.encode_part(&bare)
     }
 
     async fn store_with_parts(

@@ -16,6 +16,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use jiff::tz::{Offset, TimeZone};
+use percent_encoding::percent_decode_str;
 
 use self::columns::Content;
 use self::counting::Own;
@@ -33,6 +34,7 @@ pub struct DjangoBackend {
     /// A connection of its own for the transactions that count chords, one at a time; what it is used with is which chords
     /// this process has claimed.
     counting: tokio::sync::Mutex<(Arc<dyn Database>, HashMap<String, Own>)>,
+    codec: Codec,
     content: Content,
     /// The zone whose clock SQLite's columns show.
     zone: TimeZone,
@@ -55,6 +57,7 @@ impl DjangoBackend {
             database: url.open(options, Vec::new()),
             counting: tokio::sync::Mutex::new((url.open(options, Vec::new()), HashMap::new())),
             content: Content { serializer: codec.serializer(), is_extended: options.extended },
+            codec,
             zone,
             options: options.clone(),
         })
@@ -96,10 +99,10 @@ impl DjangoBackend {
 fn zone_of(url: &str) -> Result<(String, TimeZone)> {
     let Some((before, query)) = url.split_once('?') else { return Ok((url.to_owned(), TimeZone::UTC)) };
     let (zones, others): (Vec<_>, Vec<_>) = query.split('&').partition(|option| option.starts_with("time_zone="));
-    let Some(name) = zones.last().and_then(|option| option.split_once('=')).map(|(_, name)| name.replace("%2F", "/"))
-    else {
+    let Some((_, name)) = zones.last().and_then(|option| option.split_once('=')) else {
         return Ok((url.to_owned(), TimeZone::UTC));
     };
+    let name = percent_decode_str(name).decode_utf8_lossy();
     let zone = TimeZone::get(&name).map_err(|cause| {
         Error::new(ErrorKind::Configuration, format!("result_backend: there is no time_zone {name:?}"))
             .with_source(cause)
