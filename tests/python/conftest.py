@@ -19,7 +19,7 @@ import client  # noqa: E402
 from faults import Broker, current  # noqa: E402
 from monitored import Fleet, send_everywhere  # noqa: E402
 from rabbit import Rabbit, RabbitBroker  # noqa: E402
-from support import DEAD_LETTERS, Redis, Worker  # noqa: E402
+from support import DEAD_LETTERS, Process, Redis, Worker  # noqa: E402
 
 KINDS = {"redis": Redis, "rabbitmq": Rabbit}
 BROKERS = {"redis": Broker, "rabbitmq": RabbitBroker}
@@ -44,6 +44,17 @@ def pytest_collection_modifyitems(config, items):
     config.hook.pytest_deselected(items=left_out)
     place = {name: at for at, name in enumerate(LONG)}
     items[:] = sorted(filter(is_meant, items), key=lambda item: place.get(item.module.__name__, len(LONG)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """A test that failed shows what the processes that were running last wrote: most faults are seen nowhere else."""
+    report = yield
+    if report.failed:
+        running = sorted((process for process in Process.known if process.is_running()), key=lambda process: process.pid)
+        report.sections += [(f"the last lines of {process.pid}: {process.name[:200]}", process.output.text()[-6000:])
+                            for process in running]
+    return report
 
 
 @pytest.fixture(scope="session", params=KINDS)

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import threading
 import time
+import weakref
 
 import redis
 
@@ -65,14 +66,18 @@ class Output:
 class Process:
     """A process whose output is read, and that ends when the tests do, however they do."""
 
+    known = weakref.WeakSet()  # All of them, for what a failed test shows.
+
     def __init__(self, command, env=None):
         self._process = subprocess.Popen(
             [str(part) for part in command], env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
             preexec_fn=lambda: ctypes.CDLL(None).prctl(1, signal.SIGKILL),
         )
+        self.name = " ".join([pathlib.Path(str(command[0])).name, *map(str, command[1:])])
         self.output = Output(self._process.stdout)
         self.is_stopped = False
+        self.known.add(self)
 
     def is_running(self):
         return self._process.poll() is None
