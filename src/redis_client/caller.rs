@@ -1,16 +1,15 @@
 //! [`Caller`]: runs scripts for who is neither broker nor result backend.
 
-use redis::aio::MultiplexedConnection;
 use redis::{RedisError, Value};
 
-use super::{ConnectOptions, RedisUrl, Script, failure, is_refusal, refusal};
+use super::{ConnectOptions, RedisUrl, Script, SharedConnection, failure, is_refusal, refusal};
 use crate::Result;
 
 /// A connection that is opened when it is needed, and again after it was lost. Nothing is asked twice by itself.
 pub(crate) struct Caller {
     url: RedisUrl,
     options: ConnectOptions,
-    connection: Option<MultiplexedConnection>,
+    connection: Option<SharedConnection>,
 }
 
 /// What a script answers.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use redis::aio::{MultiplexedConnection, PubSub};
+use redis::aio::PubSub;
 use redis::io::tcp::TcpSettings;
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, PushInfo,
@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::failure::hinted;
 use super::url::Address;
-use super::{Endpoint, RedisUrl, failure, tls};
+use super::{Endpoint, RedisUrl, SharedConnection, failure, tls};
 use crate::{Error, Result};
 
 /// How to connect.
@@ -58,7 +58,7 @@ impl fmt::Debug for ConnectOptions {
 #[derive(Debug, Clone)]
 pub struct Opened {
     /// Requests may be sent from several tasks at a time; closed when the last clone drops.
-    pub connection: MultiplexedConnection,
+    pub connection: SharedConnection,
     /// Whether RESP3 was agreed on, without which there are no pushes.
     pub resp3: bool,
 }
@@ -137,7 +137,7 @@ impl Endpoint {
             Ok(client) => client.get_multiplexed_async_connection_with_config(&config).await,
             Err(error) => Err(error),
         };
-        Ok(opened.map(|connection| Opened { connection, resp3 }))
+        Ok(opened.map(|connection| Opened { connection: SharedConnection::new(connection), resp3 }))
     }
 
     fn information(&self, resp3: bool) -> Result<ConnectionInfo> {

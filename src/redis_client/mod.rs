@@ -10,6 +10,7 @@ mod caller;
 mod connect;
 mod failure;
 mod script;
+mod shared;
 mod tls;
 mod url;
 
@@ -18,4 +19,5 @@ pub(crate) use caller::{Answer, Caller};
 pub use connect::{ConnectOptions, Opened};
 pub(crate) use failure::{failure, is_passing, is_refusal, lost, refusal};
 pub(crate) use script::Script;
+pub use shared::SharedConnection;
 pub use url::{Endpoint, RedisUrl, UrlPolicy};

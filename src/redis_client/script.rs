@@ -1,7 +1,8 @@
 //! [`Script`]: Lua that the server keeps, run by its digest.
 
-use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, RedisError, ServerErrorKind, Value};
+
+use super::SharedConnection;
 
 /// A Lua script, sent whole only to a server that does not have it.
 #[derive(Debug)]
@@ -25,7 +26,7 @@ impl Script {
 
     /// Runs `call`, which [`Script::call`] began. A server that does not have the script gets it first: `NOSCRIPT`
     /// means that nothing of the call was run.
-    pub(crate) async fn run(&self, connection: &mut MultiplexedConnection, call: &Cmd) -> Result<Value, RedisError> {
+    pub(crate) async fn run(&self, connection: &mut SharedConnection, call: &Cmd) -> Result<Value, RedisError> {
         match checked(connection.send_packed_command(call).await) {
             Err(error) if is_missing(&error) => {
                 Script::load(&[self], connection).await?;
@@ -36,7 +37,7 @@ impl Script {
     }
 
     /// Gives scripts to the server, all at once, for use in pipelines.
-    pub(crate) async fn load(scripts: &[&Script], connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
+    pub(crate) async fn load(scripts: &[&Script], connection: &mut SharedConnection) -> Result<(), RedisError> {
         let mut loads = Pipeline::with_capacity(scripts.len());
         scripts.iter().for_each(|script| _ = loads.add_command(script.loading()));
         let answers = connection.send_packed_commands(&loads, 0, loads.len()).await?;

@@ -9,11 +9,11 @@ use std::time::Duration;
 use celeriac::App;
 use celeriac::beat::{Beat, Entry, Kept, RedisStore, RedisStoreOptions, Scheduler};
 use celeriac::protocol::{Signature, envelope};
+use celeriac::redis_client::SharedConnection;
 use celeriac::redis_client::{RedisUrl, UrlPolicy};
 use celeriac::schedule::{Interval, Rules};
 use celeriac::time::Clock;
 use jiff::SignedDuration;
-use redis::aio::MultiplexedConnection;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
@@ -188,7 +188,7 @@ async fn write_down(url: String, log: Log) {
 }
 
 /// Nothing is taken off: an answer that is lost would be a message that is missing.
-async fn read(mut connection: MultiplexedConnection, log: &Log) -> redis::RedisResult<()> {
+async fn read(mut connection: SharedConnection, log: &Log) -> redis::RedisResult<()> {
     loop {
         let seen = log.lock().unwrap().len();
         let last = -1 - i64::try_from(seen).expect("not that many");

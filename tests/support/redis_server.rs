@@ -4,8 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use celeriac::redis_client::SharedConnection;
 use celeriac::redis_client::{ConnectOptions, RedisUrl, UrlPolicy};
-use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
 
 use super::certificates::Certificates;
@@ -122,7 +122,7 @@ impl RedisServer {
     }
 
     /// A connection to look behind the scenes.
-    pub(crate) async fn connection(&self) -> MultiplexedConnection {
+    pub(crate) async fn connection(&self) -> SharedConnection {
         let opened = self.own_url().connect(&ConnectOptions::default()).await;
         opened.expect("the server is up").connection
     }

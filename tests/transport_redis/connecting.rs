@@ -103,3 +103,30 @@ async fn encrypted() {
     let plain = server.url(0).replace("rediss", "redis");
     assert!(transport(&plain).connect().await.is_err());
 }
+
+/// The client library can lose a request that is handed to it in the instant in which its connection ends, and would
+/// answer it never.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whoever_asks_in_the_instant_in_which_a_connection_ends_is_answered() {
+    let Some(server) = RedisServer::start().await else { return };
+    let mut killer = server.connection().await;
+    for round in 0..ROUNDS {
+        let asked = server.connection().await;
+        let askers: Vec<_> = (0..ASKERS).map(|_| tokio::spawn(ask_until_it_ends(asked.clone()))).collect();
+        tokio::time::sleep(Duration::from_micros(500)).await;
+        let killed: redis::RedisResult<u32> =
+            redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal").query_async(&mut killer).await;
+        assert_eq!(killed, Ok(1), "all but the killer's own");
+        for asker in askers {
+            let answered = tokio::time::timeout(Duration::from_secs(5), asker).await;
+            assert!(answered.is_ok(), "in round {round} somebody was not answered");
+        }
+    }
+}
+
+const ROUNDS: usize = 300;
+const ASKERS: usize = 16;
+
+async fn ask_until_it_ends(mut connection: impl redis::aio::ConnectionLike) {
+    while redis::cmd("PING").query_async::<()>(&mut connection).await.is_ok() {}
+}

@@ -63,7 +63,7 @@ async fn a_lease_keeps_others_from_restoring() {
     for _ in 0..5 {
         rig.clock.advance(VISIBILITY / 2);
         let (clock, redis) = (&rig.clock, &mut redis);
-        let renewed = async |redis: &mut redis::aio::MultiplexedConnection| {
+        let renewed = async |redis: &mut celeriac::redis_client::SharedConnection| {
             let times: Vec<(String, f64)> = redis::cmd("ZRANGE")
                 .arg("unacked_index")
                 .arg(0)

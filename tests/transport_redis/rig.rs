@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use celeriac::redis_client::SharedConnection;
 use celeriac::redis_client::{RedisUrl, UrlPolicy};
 use celeriac::time::Clock;
 use celeriac::transport::{RedisOptions, RedisTransport, Transport};
-use redis::aio::MultiplexedConnection;
 
 use crate::support::redis_server::RedisServer;
 
@@ -44,7 +44,7 @@ impl Rig {
     }
 
     /// A connection to look behind the scenes.
-    pub(crate) async fn redis(&self) -> MultiplexedConnection {
+    pub(crate) async fn redis(&self) -> SharedConnection {
         self.server.connection().await
     }
 

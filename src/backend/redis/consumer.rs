@@ -8,11 +8,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, Value};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-use crate::redis_client::{ConnectOptions, Opened, RedisUrl, failure};
+use crate::redis_client::{ConnectOptions, Opened, RedisUrl, SharedConnection, failure};
 use crate::{Error, ErrorKind, Result};
 
 /// The pause between tries to connect, and between looks where the server pushes nothing: Celery's polling interval.
@@ -157,7 +156,7 @@ impl Listening {
         End::Closed
     }
 
-    async fn listen(&mut self, mut connection: MultiplexedConnection, pushed: &mut UnboundedReceiver<PushInfo>) -> End {
+    async fn listen(&mut self, mut connection: SharedConnection, pushed: &mut UnboundedReceiver<PushInfo>) -> End {
         let all: Vec<Arc<str>> = self.waiting.keys().cloned().collect();
         if self.subscribe(&mut connection, all).await.is_err() {
             return End::Closed;
@@ -186,7 +185,7 @@ impl Listening {
     }
 
     /// Carries out what has gathered: one request subscribes to many channels.
-    async fn follow(&mut self, connection: &mut MultiplexedConnection, first: Order) -> Result<()> {
+    async fn follow(&mut self, connection: &mut SharedConnection, first: Order) -> Result<()> {
         let (mut new, mut old) = (Vec::new(), Vec::new());
         let mut next = Some(first);
         while let Some(order) = next {
@@ -205,7 +204,7 @@ impl Listening {
     }
 
     /// Subscribing to a channel twice is harmless, and tells a newcomer when to look.
-    async fn subscribe(&mut self, connection: &mut MultiplexedConnection, channels: Vec<Arc<str>>) -> Result<()> {
+    async fn subscribe(&mut self, connection: &mut SharedConnection, channels: Vec<Arc<str>>) -> Result<()> {
         for channels in channels.chunks(1000) {
             self.answered(connection.subscribe(names(channels)).await)?;
             self.is_lost = false;

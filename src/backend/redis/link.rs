@@ -2,13 +2,12 @@
 
 use std::fmt;
 
-use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, RedisError, Value};
 use tokio::sync::Mutex;
 
 use super::chords::{ADD, COMPLETE, EXTEND, PART, START};
 use super::store::{REPLACE, STORE};
-use crate::redis_client::{ConnectOptions, RedisUrl, Script, failure};
+use crate::redis_client::{ConnectOptions, RedisUrl, Script, SharedConnection, failure};
 use crate::{Error, ErrorKind, Result};
 
 /// The connection that all requests share.
@@ -35,14 +34,14 @@ pub(super) struct Link {
 
 #[derive(Debug, Default)]
 struct Open {
-    connection: Option<MultiplexedConnection>,
+    connection: Option<SharedConnection>,
     /// Counts connections, so that a failure discards the one that it happened on and no later one.
     number: u64,
 }
 
 /// The connection of one request.
 struct Lent {
-    connection: MultiplexedConnection,
+    connection: SharedConnection,
     number: u64,
     /// Opened for this request: if it fails, another one would fail as well.
     is_new: bool,
@@ -95,7 +94,7 @@ impl Link {
     /// A script that the server does not have was not run at all, and scripts that were may be run twice.
     async fn send(
         &self,
-        connection: &mut MultiplexedConnection,
+        connection: &mut SharedConnection,
         pipeline: &Pipeline,
     ) -> std::result::Result<Vec<Value>, RedisError> {
         let count = pipeline.len();

@@ -2,13 +2,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, RedisError};
 
 use super::Shared;
 use super::connection::Link;
 use super::flush::run;
-use crate::redis_client::is_refusal;
+use crate::redis_client::{SharedConnection, is_refusal};
 use crate::transport::binding::{Binding, bound, destinations};
 use crate::transport::{Bound, Queue};
 
@@ -26,7 +25,7 @@ impl Bindings {
     /// to show fails who asks for its queues, and nobody else.
     pub(super) async fn look_up(
         shared: &Shared,
-        connection: &mut MultiplexedConnection,
+        connection: &mut SharedConnection,
         exchanges: BTreeSet<String>,
     ) -> Result<Self, RedisError> {
         let mut pipeline = Pipeline::new();
@@ -98,7 +97,7 @@ pub(super) async fn list(link: &Link, queues: &[Queue]) -> crate::Result<Vec<Bou
 /// stand in one table alone, so that they can be swept.
 pub(super) async fn declare(
     shared: &Shared,
-    connection: &mut MultiplexedConnection,
+    connection: &mut SharedConnection,
     queues: &[Queue],
 ) -> Result<(), RedisError> {
     let mut pipeline = Pipeline::new();

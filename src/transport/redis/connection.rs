@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, RedisError};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -18,7 +17,7 @@ use super::fanout::{self, Announcer, RedisSubscription};
 use super::flush::{flush, run};
 use super::inbox::RedisInbox;
 use super::{Shared, Waiting, bindings, claimed, keeper, notes, publish, wake};
-use crate::redis_client::{ConnectOptions, Opened, failure, is_refusal, lost, refusal};
+use crate::redis_client::{ConnectOptions, Opened, SharedConnection, failure, is_refusal, lost, refusal};
 use crate::transport::{
     Bound, Browser, Claim, Connection, Consumer, ExchangeType, Note, Prefetch, Publication, Queue, QueueName,
     Settlement, Settler, Subscription,
@@ -45,7 +44,7 @@ pub(super) struct RedisConnection {
 /// The connection itself, as its background parts use it.
 pub(super) struct Link {
     pub(super) shared: Arc<Shared>,
-    pub(super) connection: MultiplexedConnection,
+    pub(super) connection: SharedConnection,
     /// Cancelled when the connection is of no further use, whoever noticed.
     pub(super) lost: CancellationToken,
     /// Told of changes to lists; absent where the server does not tell.
@@ -247,7 +246,7 @@ impl Link {
 
 /// Gives the server our scripts and turns tracking on if wanted, in one round trip, and registers what could not be
 /// registered before; says whether tracking is on.
-async fn prepare(shared: &Shared, connection: &mut MultiplexedConnection, track: bool) -> Result<bool, RedisError> {
+async fn prepare(shared: &Shared, connection: &mut SharedConnection, track: bool) -> Result<bool, RedisError> {
     let scripts = &shared.scripts;
     let mut preparing = Pipeline::new();
     for script in [&scripts.reserve, &scripts.moving, &scripts.wrap, &scripts.release] {
@@ -272,7 +271,7 @@ async fn prepare(shared: &Shared, connection: &mut MultiplexedConnection, track:
 /// Writes messages into `unacked` as the reserving script does.
 pub(super) async fn register(
     shared: &Shared,
-    connection: &mut MultiplexedConnection,
+    connection: &mut SharedConnection,
     messages: &[(crate::transport::Tag, Vec<u8>)],
 ) -> Result<(), RedisError> {
     let mut pipeline = Pipeline::new();
@@ -304,7 +303,7 @@ async fn run_flusher(link: Arc<Link>) {
 }
 
 /// Writes what is to be settled at this moment.
-async fn settle_pending(shared: &Shared, connection: &mut MultiplexedConnection) -> Result<()> {
+async fn settle_pending(shared: &Shared, connection: &mut SharedConnection) -> Result<()> {
     while let Some(batch) = shared.ledger.try_take(FLUSH) {
         let flushed = flush(shared, connection, batch.settlements()).await;
         flushed.map_err(|error| failure("cannot settle messages at", &shared.url, error))?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
-use redis::aio::{MultiplexedConnection, PubSubSink, PubSubStream};
+use redis::aio::{PubSubSink, PubSubStream};
 use redis::{Msg, Pipeline, RedisError, Value};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::connection::Link;
 use super::flush::run;
 use crate::protocol::envelope;
-use crate::redis_client::{failure, lost};
+use crate::redis_client::{SharedConnection, failure, lost};
 use crate::transport::{Broadcast, Publication, Queue, Subscription, Undecodable};
 use crate::{Error, Result};
 
@@ -37,7 +37,7 @@ fn publishes(link: &Link, batch: &[Publication]) -> Result<Pipeline> {
 /// Publishes on channels over a connection of its own, opened for the first announcement: however many there are, nothing
 /// else waits behind them, and an answer that does not come costs nothing else its connection.
 #[derive(Default)]
-pub(super) struct Announcer(Mutex<Option<MultiplexedConnection>>);
+pub(super) struct Announcer(Mutex<Option<SharedConnection>>);
 
 impl Announcer {
     pub(super) async fn announce(&self, link: &Link, batch: &[Publication]) -> Result<()> {
@@ -65,6 +65,8 @@ pub(super) struct RedisSubscription {
     link: Arc<Link>,
     sink: PubSubSink,
     stream: PubSubStream,
+    /// A broadcast that was as quick as the answer to the subscription.
+    first: Option<Msg>,
     /// After so long a silence the server is asked whether it is there.
     health_check: Option<Duration>,
 }
@@ -73,16 +75,26 @@ impl RedisSubscription {
     pub(super) async fn open(link: Arc<Link>, queue: &Queue) -> Result<Self> {
         let shared = &link.shared;
         let pubsub = shared.url.connect_pubsub(&shared.connect_options()).await?;
-        let (mut sink, stream) = pubsub.split();
+        let (mut sink, mut stream) = pubsub.split();
         let pattern = shared.keys.channel_pattern(&queue.exchange, &queue.routing_key);
-        let subscribed = answered(shared.options.socket_timeout, sink.psubscribe(&pattern)).await;
-        subscribed.map_err(|error| failure("cannot subscribe at", &shared.url, error))?;
+        let first = tokio::select! {
+            biased;
+            subscribed = answered(shared.options.socket_timeout, sink.psubscribe(&pattern)) => {
+                subscribed.map_err(|error| failure("cannot subscribe at", &shared.url, error))?;
+                None
+            }
+            // Where the connection ends in this instant, there may be no answer: see `SharedConnection`.
+            first = stream.next() => Some(first.ok_or_else(|| lost(&shared.url))?),
+        };
         let health_check = Some(shared.options.health_check_interval).filter(|interval| !interval.is_zero());
-        Ok(RedisSubscription { link, sink, stream, health_check })
+        Ok(RedisSubscription { link, sink, stream, first, health_check })
     }
 
     /// The next broadcast; `None` after a silence. An error is the end.
     async fn heard(&mut self) -> Result<Option<Msg>> {
+        if let Some(first) = self.first.take() {
+            return Ok(Some(first));
+        }
         tokio::select! {
             biased;
             () = self.link.lost.cancelled() => Err(self.link.is_lost()),
@@ -93,11 +105,17 @@ impl RedisSubscription {
         }
     }
 
-    /// Asks whether the connection still carries anything.
-    async fn prove(&mut self) -> Result<()> {
+    /// Asks whether the connection still carries anything. A broadcast that comes meanwhile shows that it does.
+    async fn prove(&mut self) -> Result<Option<Msg>> {
         let limit = self.link.shared.options.socket_timeout;
-        let answer = answered(limit, self.sink.ping::<Value>()).await;
-        answer.map(drop).map_err(|error| failure("nothing is heard from", &self.link.shared.url, error))
+        tokio::select! {
+            biased;
+            answer = answered(limit, self.sink.ping::<Value>()) => match answer {
+                Ok(_) => Ok(None),
+                Err(error) => Err(failure("nothing is heard from", &self.link.shared.url, error)),
+            },
+            heard = self.stream.next() => heard.map(Some).ok_or_else(|| self.lost()),
+        }
     }
 
     fn lost(&self) -> Error {
@@ -109,9 +127,12 @@ impl RedisSubscription {
 impl Subscription for RedisSubscription {
     async fn next(&mut self) -> Result<Broadcast> {
         loop {
-            match self.heard().await? {
-                Some(message) => return Ok(read(message.get_payload_bytes())),
+            let heard = match self.heard().await? {
                 None => self.prove().await?,
+                heard => heard,
+            };
+            if let Some(message) = heard {
+                return Ok(read(message.get_payload_bytes()));
             }
         }
     }

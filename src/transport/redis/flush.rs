@@ -1,6 +1,5 @@
 //! [`flush`]: writes a batch of settlements to Redis.
 
-use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, RedisError, ServerErrorKind, Value};
 use uuid::Uuid;
 
@@ -8,7 +7,7 @@ use super::Shared;
 use super::bindings::{Bindings, exchanges};
 use super::unacked::Entry;
 use crate::protocol::envelope;
-use crate::redis_client::{is_passing, refusal};
+use crate::redis_client::{SharedConnection, is_passing, refusal};
 use crate::transport::{Publication, Settlement, Tag};
 
 /// Where a message goes when it is moved out of `unacked`.
@@ -26,7 +25,7 @@ pub(super) enum End {
 /// The connection failed; all may be written again, since each is without effect the second time.
 pub(super) async fn flush(
     shared: &Shared,
-    connection: &mut MultiplexedConnection,
+    connection: &mut SharedConnection,
     settlements: &[(Tag, Settlement)],
 ) -> Result<(), RedisError> {
     let sorted = Sorted::from(settlements);
@@ -65,7 +64,7 @@ impl<'a> From<&'a [(Tag, Settlement)]> for Sorted<'a> {
 }
 
 impl Sorted<'_> {
-    async fn remove(&self, shared: &Shared, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
+    async fn remove(&self, shared: &Shared, connection: &mut SharedConnection) -> Result<(), RedisError> {
         if self.removed.is_empty() {
             return Ok(());
         }
@@ -89,7 +88,7 @@ impl Sorted<'_> {
         removal
     }
 
-    async fn give_back(&self, shared: &Shared, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
+    async fn give_back(&self, shared: &Shared, connection: &mut SharedConnection) -> Result<(), RedisError> {
         let fields: Vec<_> = self.returned.iter().map(|(tag, _)| shared.ledger.field(*tag)).collect();
         for (returned, fields) in self.returned.chunks(MOVES).zip(fields.chunks(MOVES)) {
             let moves = returned.iter().zip(fields).map(|((_, end), field)| Move { field, end: *end, ceiling: None });
@@ -99,7 +98,7 @@ impl Sorted<'_> {
         Ok(())
     }
 
-    async fn replace(&self, shared: &Shared, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
+    async fn replace(&self, shared: &Shared, connection: &mut SharedConnection) -> Result<(), RedisError> {
         if self.replaced.is_empty() {
             return Ok(());
         }
@@ -136,7 +135,7 @@ pub(super) struct Move<'a> {
 /// Gives messages back to the queues that they came from, in this order; answers how many there still were.
 pub(super) async fn give_back(
     shared: &Shared,
-    connection: &mut MultiplexedConnection,
+    connection: &mut SharedConnection,
     moves: &[Move<'_>],
 ) -> Result<usize, RedisError> {
     if moves.is_empty() {
@@ -206,7 +205,7 @@ fn letter_lists(shared: &Shared, bindings: &Bindings, letter: &Publication) -> c
 }
 
 /// Runs a pipeline; answers may be refusals.
-pub(super) async fn run(connection: &mut MultiplexedConnection, pipeline: &Pipeline) -> Result<Vec<Value>, RedisError> {
+pub(super) async fn run(connection: &mut SharedConnection, pipeline: &Pipeline) -> Result<Vec<Value>, RedisError> {
     if pipeline.is_empty() {
         return Ok(Vec::new());
     }
@@ -215,7 +214,7 @@ pub(super) async fn run(connection: &mut MultiplexedConnection, pipeline: &Pipel
 
 /// Runs a pipeline of moves and counts those that were made. What Redis refuses for one message must not hold up the
 /// others: it is logged, and the message comes back after the visibility timeout.
-async fn run_moves(connection: &mut MultiplexedConnection, pipeline: &Pipeline) -> Result<usize, RedisError> {
+async fn run_moves(connection: &mut SharedConnection, pipeline: &Pipeline) -> Result<usize, RedisError> {
     let mut moved = 0;
     for answer in run(connection, pipeline).await? {
         match answer.extract_error() {

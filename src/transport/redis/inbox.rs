@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::RedisError;
-use redis::aio::MultiplexedConnection;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -14,7 +13,7 @@ use super::bindings;
 use super::connection::Link;
 use super::fanout::read;
 use super::flush::run;
-use crate::redis_client::{ConnectOptions, failure, lost};
+use crate::redis_client::{ConnectOptions, SharedConnection, failure, lost};
 use crate::transport::binding::Binding;
 use crate::transport::{Broadcast, Queue, Subscription};
 use crate::{Error, Result};
@@ -77,7 +76,7 @@ impl Subscription for RedisInbox {
 /// stop waiting in any moment without losing what was just popped.
 async fn pop_all(
     link: Arc<Link>,
-    mut connection: MultiplexedConnection,
+    mut connection: SharedConnection,
     list: String,
     heard: mpsc::UnboundedSender<Result<Broadcast>>,
 ) {
@@ -96,7 +95,7 @@ async fn pop_all(
     }
 }
 
-async fn pop(connection: &mut MultiplexedConnection, list: &str) -> Result<Option<Vec<u8>>, RedisError> {
+async fn pop(connection: &mut SharedConnection, list: &str) -> Result<Option<Vec<u8>>, RedisError> {
     let mut pop = redis::cmd("BRPOP");
     let popped: Option<(Vec<u8>, Vec<u8>)> = pop.arg(list).arg(BLOCK.as_secs()).query_async(connection).await?;
     Ok(popped.map(|(_, payload)| payload))

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::RedisError;
-use redis::aio::MultiplexedConnection;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use uuid::Uuid;
@@ -12,6 +11,7 @@ use uuid::Uuid;
 use super::connection::Link;
 use super::flush::{End, MOVES, Move, give_back};
 use super::{RedisOptions, Shared};
+use crate::redis_client::SharedConnection;
 use crate::transport::Tag;
 
 /// How many leases one command renews.
@@ -50,7 +50,7 @@ pub(super) async fn run_leases(link: Arc<Link>) {
 /// that the server has time for others; always in the same order, so that no lease waits for two rounds of it.
 pub(super) async fn renew(
     shared: &Shared,
-    connection: &mut MultiplexedConnection,
+    connection: &mut SharedConnection,
     within: Duration,
 ) -> Result<(), RedisError> {
     let mut held: Vec<Tag> = shared.ledger.held();
@@ -106,7 +106,7 @@ fn pause(options: &RedisOptions) -> Duration {
 }
 
 /// Restores expired messages while nobody else does; answers how many.
-async fn restore(shared: &Shared, connection: &mut MultiplexedConnection) -> Result<usize, RedisError> {
+async fn restore(shared: &Shared, connection: &mut SharedConnection) -> Result<usize, RedisError> {
     let token = Uuid::new_v4().simple().to_string();
     let mut lock = redis::cmd("SET");
     lock.arg(&shared.keys.unacked_mutex).arg(&token).arg("NX").arg("PX");
@@ -121,7 +121,7 @@ async fn restore(shared: &Shared, connection: &mut MultiplexedConnection) -> Res
     restored
 }
 
-async fn restore_expired(shared: &Shared, connection: &mut MultiplexedConnection) -> Result<usize, RedisError> {
+async fn restore_expired(shared: &Shared, connection: &mut SharedConnection) -> Result<usize, RedisError> {
     let ceiling = shared.clock.epoch_seconds() - shared.options.visibility_timeout.as_secs_f64();
     let most = shared.options.unacked_restore_limit.map_or(RESTORES, |limit| limit as usize);
     let mut find = redis::cmd("ZRANGEBYSCORE");

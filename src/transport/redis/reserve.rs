@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, RedisError, Value};
 use tokio::time::Instant;
 
@@ -11,14 +10,14 @@ use super::Shared;
 use super::misfits::Misfits;
 use super::unacked::{suffix, unwrapped};
 use crate::Result;
-use crate::redis_client::failure;
+use crate::redis_client::{SharedConnection, failure};
 use crate::transport::cycle::Cycle;
 use crate::transport::{Delivery, Prefetch, QueueName, Tag, Undecodable};
 
 /// Reserves messages for one consumer.
 pub(super) struct Reserver {
     shared: Arc<Shared>,
-    connection: MultiplexedConnection,
+    connection: SharedConnection,
     prefetch: Arc<Prefetch>,
     cycle: Cycle,
     /// Whether the server is to tell of changes to empty lists.
@@ -43,7 +42,7 @@ struct Popped {
 impl Reserver {
     pub(super) fn new(
         shared: Arc<Shared>,
-        connection: MultiplexedConnection,
+        connection: SharedConnection,
         prefetch: Arc<Prefetch>,
         cycle: Cycle,
         tracking: bool,

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, RedisError, Value};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
-use crate::redis_client::{ConnectOptions, failure};
+use crate::redis_client::{ConnectOptions, SharedConnection, failure};
 use crate::transport::redis::options::Waiting;
 use crate::{Error, ErrorKind, Result};
 
@@ -87,7 +86,7 @@ impl Wake {
     /// Waits until it is worth looking again, or until `stop`. Not cancel safe: only `stop` ends it.
     pub(super) async fn wait(
         &mut self,
-        connection: &MultiplexedConnection,
+        connection: &SharedConnection,
         lists: Vec<String>,
         stop: &CancellationToken,
     ) -> Result<Woken, RedisError> {
@@ -154,7 +153,7 @@ impl Tracking {
 
 /// Waiting in a pop, on a connection of its own.
 pub(super) struct Blocking {
-    connection: MultiplexedConnection,
+    connection: SharedConnection,
     /// The connection's id, by which the pop is ended early.
     id: i64,
     answer_timeout: Duration,
@@ -171,7 +170,7 @@ impl Blocking {
 
     async fn wait(
         &mut self,
-        other: &MultiplexedConnection,
+        other: &SharedConnection,
         lists: Vec<String>,
         stop: &CancellationToken,
     ) -> Result<Woken, RedisError> {
