@@ -10,7 +10,9 @@ const LONG_CAP: Duration = Duration::from_secs(5);
 /// What a [`Backoff::patient`] comes to.
 const PATIENT_CAP: Duration = Duration::from_secs(60);
 /// How many tries count as fresh: about a minute of them.
-const FRESH_TRIES: u32 = 60;
+const FRESH_TRIES: u32 = 80;
+/// After how many tries the pauses are at their first cap.
+const GROWING_TRIES: u32 = 5;
 
 /// Pauses between tries to connect: they double, end at a cap, and are shortened at random by up to a half, so that a
 /// fleet that lost its broker in one moment does not come back in one moment.
@@ -47,6 +49,11 @@ impl Backoff {
         full.mul_f64(0.5 + self.rng.f64() / 2.0)
     }
 
+    /// A try succeeded, and not for long: the loss is fresh again, and the pauses are no shorter.
+    pub fn freshen(&mut self) {
+        self.tries = self.tries.min(GROWING_TRIES);
+    }
+
     /// Begins again with the shortest pause: a try succeeded.
     pub fn reset(&mut self) {
         self.tries = 0;
@@ -60,12 +67,14 @@ mod tests {
     #[test]
     fn pauses_grow_to_their_cap_and_start_again() {
         let mut backoff = Backoff::new(7);
-        let rows = [(0, 25, 50), (1, 50, 100), (2, 100, 200), (4, 400, 800), (5, 500, 1000), (59, 500, 1000)];
-        let pauses: Vec<_> = (0..70).map(|_| backoff.next_pause().as_millis()).collect();
+        let rows = [(0, 25, 50), (1, 50, 100), (2, 100, 200), (4, 400, 800), (5, 500, 1000), (79, 500, 1000)];
+        let pauses: Vec<_> = (0..100).map(|_| backoff.next_pause().as_millis()).collect();
         for (nth, least, most) in rows {
             assert!((least..=most).contains(&pauses[nth]), "pause {nth} is {}", pauses[nth]);
         }
-        assert!((2500..=5000).contains(&pauses[65]));
+        assert!((2500..=5000).contains(&pauses[85]));
+        backoff.freshen();
+        assert!((500..=1000).contains(&backoff.next_pause().as_millis()));
         backoff.reset();
         assert!(backoff.next_pause() <= FIRST);
     }

@@ -168,6 +168,7 @@ impl Link {
             } else {
                 // A broker that answers and cannot be consumed from, such as a replica, is not asked without pause.
                 warn!("consumer: {lost}");
+                connector.backoff.freshen();
             }
             tokio::time::sleep(connector.backoff.next_pause()).await;
         }
