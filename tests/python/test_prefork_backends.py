@@ -119,7 +119,8 @@ from shelf import tasks
 sent = [
     tasks.add.apply_async((2, 3), task_id="value"),
     tasks.fail.apply_async(("bad",), task_id="error"),
-    tasks.flaky.apply_async((1,), {"pause": 0.1}, task_id="retried"),
+    # A stock worker sends the retry before it has written that there is one.
+    tasks.flaky.apply_async((1,), {"pause": 0.7}, task_id="retried"),
     tasks.die.apply_async(task_id="lost"),
 ]
 for result in sent:

@@ -59,10 +59,17 @@ pub(super) async fn serve(
         Ok(stream) => talk(&desk, generation, stream, &mut asked).await,
         Err(error) => Err(error),
     };
-    if let Err(error) = ended {
+    if let Err(error) = ended
+        && !is_gone(&error)
+    {
         error!("the process that forks the others is not heard any more: {error}");
     }
     desk.orphaned(generation);
+}
+
+/// Whether an error is how the end of the other side is told that has left something unread.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
 }
 
 fn stream(socket: StdStream) -> io::Result<UnixStream> {
