@@ -25,7 +25,7 @@ from support import EXAMPLE_WORKER, ROOT, Process
 HERE = pathlib.Path(__file__).resolve().parent
 PYTHON_5_5 = pathlib.Path(os.environ.get("CELERIAC_STOCK_5_5") or ROOT / ".build" / "venv-5.5" / "bin" / "python")
 PYTHON_5_7 = pathlib.Path(os.environ.get("CELERIAC_STOCK_5_7") or sys.executable)
-DEADLINE = 60  # Seconds, for what is only waited for and not measured: the machine may be busy.
+DEADLINE = 180  # Seconds, for what is only waited for and not measured: the machine may be busy.
 ERRORS = (redis.exceptions.RedisError, OSError)
 
 

@@ -13,6 +13,9 @@ import time
 from celery import Celery
 from celery.exceptions import Ignore, Reject
 
+if os.environ["STOCK_BROKER"].startswith("filesystem"):
+    import whole_files  # noqa: F401
+
 app = Celery("stock", broker=os.environ["STOCK_BROKER"], backend=os.environ["STOCK_BACKEND"])
 app.conf.update(
     broker_transport_options=json.loads(os.environ["STOCK_TRANSPORT_OPTIONS"]), task_track_started=True,
