@@ -16,6 +16,9 @@ use crate::transport::{Publication, Refused, Settlement, Settler, Tag};
 /// out of order: an acknowledgement for each costs the server more than handing out the message does, and a little later one
 /// says it for many.
 const GATHERS: Duration = Duration::from_millis(1);
+/// After how many that go at once it is tried again whether more gather, at most. What is under way may be messages that are
+/// held for long, while those who work wait for ours to be told.
+const AT_ONCE: u32 = 64;
 
 /// The account of one channel: each delivery is owed from its arrival until the broker was told what became of it.
 #[derive(Debug, Default)]
@@ -42,6 +45,10 @@ struct State {
     writing: usize,
     /// How many wait for the broker to be told everything.
     hurrying: usize,
+    /// How many more go at once, since nothing had gathered.
+    at_once: u32,
+    /// How many went at once the last time.
+    in_vain: u32,
     /// The channel is gone.
     closed: bool,
 }
@@ -105,7 +112,11 @@ impl Ledger {
             while self.state().pending.is_empty() {
                 self.work.notified().await;
             }
-            _ = tokio::time::timeout(GATHERS, until(&self.work, || self.state().is_due())).await;
+            if self.state().is_worth_waiting() {
+                let before = self.state().pending.len();
+                let gathered = tokio::time::timeout(GATHERS, until(&self.work, || self.state().is_due())).await;
+                self.state().waited(before, gathered.is_err());
+            }
             let frames = self.try_take();
             if !frames.is_empty() {
                 return frames;
@@ -242,6 +253,23 @@ impl State {
         self.hurrying > 0
             || self.pending.len() >= under_way
             || self.pending.last().is_some_and(|(_, settlement)| *settlement != Settlement::Ack)
+    }
+
+    /// Whether more is likely to gather.
+    fn is_worth_waiting(&mut self) -> bool {
+        let is_worth = self.at_once == 0;
+        self.at_once = self.at_once.saturating_sub(1);
+        is_worth
+    }
+
+    /// It was waited for more than there was before, for the whole time or until it was due.
+    fn waited(&mut self, before: usize, whole: bool) {
+        if self.pending.len() > before {
+            self.in_vain = 0;
+        } else if whole {
+            self.in_vain = (self.in_vain * 2).clamp(1, AT_ONCE);
+            self.at_once = self.in_vain;
+        }
     }
 
     /// Its consumer is no longer owed for it.
@@ -448,5 +476,23 @@ mod tests {
         };
         assert_eq!(tokio::join!(take, closing.settled()), (vec![ack(1)], ()), "who closes the connection waits for it");
         assert_eq!(began.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_gathers_for_long_where_nothing_has_gathered() {
+        let (ledger, began) = (ledger(2000), tokio::time::Instant::now());
+        for tag in 1..=1000 {
+            settle(&ledger, &[tag], &Settlement::Ack);
+            assert_eq!(ledger.take().await, [ack(tag)]);
+        }
+        let waited = began.elapsed();
+        assert!(waited >= GATHERS && waited < 25 * GATHERS, "{waited:?} for a thousand");
+        // Where more gathers again, that is found out.
+        ledger.receive(0, 2001..=5000);
+        for tag in 1001..=1064 {
+            settle(&ledger, &[tag], &Settlement::Ack);
+            tokio::join!(ledger.take(), async { settle(&ledger, &[tag + 1000], &Settlement::Ack) });
+        }
+        assert_eq!(ledger.state().in_vain, 0);
     }
 }
