@@ -258,25 +258,39 @@ def test_a_worker_that_begins_again_has_one_beat(project):
     assert worker.stop() == 0
 
 
+def test_a_workers_beat_that_is_killed_is_followed_by_another(project):
+    """And a keeper that is killed leaves it to go on, and to end with the worker."""
+    given = project(tick=note("second", "tick"))
+    worker = given.worker("-B", "-s", str(given.folder / FILE))
+    worker.output.wait_for("Sending due task tick")
+    former, since = child(worker.pid), worker.output.mark()
+    os.kill(former, signal.SIGKILL)
+    ended = rf"The process {former} ended though nobody stopped it \(signal 9 \(SIGKILL\)\): another one begins in 1.00 second"
+    worker.output.wait_for(rf"(?s){ended}.*signal beat_embedded_init.*Sending due task tick", since=since)
+    beat = child(worker.pid)
+    assert beat != former
+    since = worker.output.mark()
+    os.kill(keeper(worker.pid), signal.SIGKILL)
+    worker.output.wait_for("(?s)(Sending due task tick.*){2}", since=since)
+    assert worker.stop() == 0
+    assert not is_alive(beat)
+    assert len({run["id"] for run in given.noted()}) == len(given.noted()) <= given.kept()["tick"]["total_run_count"]
+
+
+def keeper(pid):
+    """The process that keeps the beat of a worker: the first that the worker forked."""
+    return children(pid)[0]
+
+
 def child(pid):
     """The process of the beat of a worker."""
-    def named():
-        children = open(f"/proc/{pid}/task/{pid}/children").read().split()
-        return [int(one) for one in children if b"celery beat" in open(f"/proc/{one}/cmdline", "rb").read()]
-
-    titled = named() if has_titles() else []
-    if titled:
-        return titled[0]
-    # Without setproctitle the beat is the first that the worker forked.
-    return int(open(f"/proc/{pid}/task/{pid}/children").read().split()[0])
+    mine = keeper(pid)
+    eventually(lambda: children(mine), "there is a beat")
+    return children(mine)[0]
 
 
-def has_titles():
-    try:
-        import setproctitle  # noqa: F401
-    except ImportError:
-        return False
-    return True
+def children(pid):
+    return [int(one) for one in open(f"/proc/{pid}/task/{pid}/children").read().split()]
 
 
 def is_alive(pid):
@@ -378,3 +392,15 @@ def test_a_worker_in_rust_has_one_too(server, tmp_path):
     eventually((tmp_path / "log").exists, "the task ran")
     assert worker.stop() == 0
     assert json.loads((tmp_path / OURS).read_text())["entries"]["tick"]["total_run_count"] >= 1
+
+
+def test_a_beat_in_a_worker_in_rust_that_fails_is_followed_by_another(server, tmp_path):
+    quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "-Q", "rust-c", "task.default_queue=rust-c"]
+    folder = tmp_path / "not yet"
+    worker = rust(server, tmp_path, "worker", "-B", "-s", folder / FILE, "-l", "info", *quiet)
+    worker.output.wait_for(r"beat raised exception: lock the schedule file .*")
+    worker.output.wait_for(r"It ended though nobody stopped it: another one begins in 1.00 second")
+    folder.mkdir()
+    worker.output.wait_for(r"Scheduler: Sending due task tick \(rust.append\)")
+    assert worker.stop() == 0
+    assert (folder / OURS).exists()
