@@ -198,6 +198,10 @@ def test_no_run_is_doubled_when_beat_is_killed(project):
         # The last of these may have been sent or not.
         beat.output.wait_for(f"(?s)(Sending due task.*){{{turn + 2}}}", timeout=2 * SECONDS)
         beat.kill()
+    # What the last one kept and did not begin to send is due again.
+    beat = given.beat(level="info")
+    beat.output.wait_for("Sending due task")
+    assert beat.stop() == 0
     eventually(lambda: given.server.length(given.queue) == 0, "the queue is empty")
     assert worker.stop() == 0
     runs = given.counts()
