@@ -408,3 +408,39 @@ def test_a_beat_in_a_worker_in_rust_that_fails_is_followed_by_another(server, tm
     worker.output.wait_for(r"Scheduler: Sending due task tick \(rust.append\)")
     assert worker.stop() == 0
     assert (folder / OURS).exists()
+
+
+SCHEDULE = """
+broker_url = "{url}"
+[beat_schedule.tick]
+task = "rust.append"
+schedule = 1.0
+args = ["{log}"]
+kwargs = {{ line = "from the file" }}
+options = {{ queue = "rust-d", headers = {{ mine = 1 }} }}
+[beat_schedule."every night"]
+task = "shop.other"
+schedule = {{ crontab = {{ minute = 30, hour = "{hour}" }} }}
+"""
+
+
+def test_a_settings_file_has_periodic_tasks(server, tmp_path):
+    settings = tmp_path / "celeriac.toml"
+
+    def words(*given, hour="4"):
+        settings.write_text(SCHEDULE.format(url=server.broker_url, log=tmp_path / "log", hour=hour))
+        return [EXAMPLE_WORKER, "--config", settings, *given, "-s", tmp_path / FILE]
+
+    def line(*given, **more):
+        return subprocess.run(words(*given, **more), capture_output=True, text=True, timeout=SECONDS)
+
+    dry = line("beat", "--dry-run", "--until", "1d")
+    assert dry.stdout.count(" 04:30:00+00:00  every night (shop.other)") == 1, dry
+    refused = line("beat", hour="25")
+    assert refused.returncode == 1 and "beat_schedule.every night.schedule: " in refused.stderr, refused
+    quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "info", "-Q", "rust-d"]
+    worker = Process(words("worker", "-B", *quiet))
+    worker.output.wait_for(r"Scheduler: Sending due task tick \(rust.append\)")
+    eventually((tmp_path / "log").exists, "the task ran")
+    assert worker.stop() == 0
+    assert "from the file" in (tmp_path / "log").read_text()
