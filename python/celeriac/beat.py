@@ -15,7 +15,7 @@ from celery import beat, platforms, schedules, signals
 from celery.utils.log import LOG_LEVELS, get_logger
 from kombu.exceptions import OperationalError
 
-from celeriac import _celeriac, stores
+from celeriac import _celeriac, shelved, stores
 from celeriac.options import Options
 
 logger = get_logger("celery.beat")
@@ -166,6 +166,7 @@ class Preparation:
             if self.embedded:
                 signals.beat_embedded_init.send(sender=service)
             platforms.set_process_title("celery beat", info=" ".join(sys.argv[1:]))
+            shelved.take_over(self.app, full, start["schedule_filename"])
         store = make(self.app, start["dry_run"], start["max_interval"]) if make else None
         self.beating = Beating(self.app, full, service, store)
         return self.beating

@@ -4,6 +4,7 @@ import collections
 import datetime
 import json
 import os
+import shelve
 import signal
 import socket
 import subprocess
@@ -187,6 +188,43 @@ def test_a_broken_file_is_put_aside_and_another_zone_begins_anew(project, server
     beat.output.wait_for("beat: Starting")
     assert beat.stop() == 0
     assert given.kept()["nightly"]["last_run_at"] > before["last_run_at"]
+
+
+def test_what_celerys_beat_wrote_down_is_taken_over_once(project, server):
+    """A file of stock's beat: what ran two hours ago is due, and what ran just now is not."""
+    given = project(hourly=note("hour", "hourly"), other=note("hour", "other"))
+    beat = given.beat(run=stock)
+    beat.output.wait_for("beat: Waking up in")
+    assert beat.stop() == 0
+    with shelve.open(str(given.folder / FILE)) as theirs:
+        entries = theirs["entries"]
+        entries["hourly"].last_run_at -= datetime.timedelta(hours=2)
+        entries["other"].total_run_count, other = 7, entries["other"].last_run_at
+        theirs["entries"] = entries
+    beat = given.beat()
+    beat.output.wait_for(rf"Took over when \d entries ran last from Celery's schedule file .*{FILE}")
+    beat.output.wait_for("Sending due task hourly")
+    assert beat.stop() == 0
+    assert "Sending due task other" not in beat.output.text()
+    kept = given.kept()["other"]
+    assert datetime.datetime.fromisoformat(kept["last_run_at"].replace("Z", "+00:00")) == other
+    assert kept["total_run_count"] == 7
+    # The next start goes on from our own.
+    beat = given.beat()
+    beat.output.wait_for("beat: Waking up in")
+    assert beat.stop() == 0
+    assert "Took over" not in beat.output.text() and "Sending due task" not in beat.output.text()
+    server.broker.delete(given.queue)
+
+
+def test_what_celerys_beat_wrote_down_and_nobody_can_read_is_told_of(project):
+    given = project(hourly=note("hour", "hourly"))
+    with shelve.open(str(given.folder / FILE)) as theirs:
+        theirs["entries"] = {"hourly": "no entry"}
+    beat = given.beat()
+    beat.output.wait_for("Celery's schedule file .* cannot be read: all entries count as run just now")
+    beat.output.wait_for("beat: Waking up in")
+    assert beat.stop() == 0
 
 
 def test_no_run_is_doubled_when_beat_is_killed(project):
