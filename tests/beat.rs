@@ -5,6 +5,8 @@
 
 #[path = "beat/claims.rs"]
 mod claims;
+#[path = "beat/crowd.rs"]
+mod crowd;
 #[path = "beat/fleet.rs"]
 mod fleet;
 mod support;

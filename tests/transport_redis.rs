@@ -4,6 +4,8 @@
 
 mod support;
 
+#[path = "transport_redis/claimed.rs"]
+mod claimed;
 #[path = "transport_redis/connecting.rs"]
 mod connecting;
 #[path = "transport_redis/faults.rs"]

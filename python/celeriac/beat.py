@@ -8,8 +8,6 @@ import json
 import os
 import signal
 import sys
-import threading
-import time
 from datetime import datetime, timedelta, timezone
 from typing import Any, Optional
 
@@ -17,13 +15,10 @@ from celery import beat, platforms, schedules, signals
 from celery.utils.log import LOG_LEVELS, get_logger
 from kombu.exceptions import OperationalError
 
-from celeriac import _celeriac, stores
+from celeriac import _celeriac, shelved, stores
 from celeriac.options import Options
 
 logger = get_logger("celery.beat")
-
-#: For how many seconds the beat of a worker may go on when the worker has ended.
-PARTING = 5.0
 
 
 class Scheduler(beat.Scheduler):
@@ -171,6 +166,7 @@ class Preparation:
             if self.embedded:
                 signals.beat_embedded_init.send(sender=service)
             platforms.set_process_title("celery beat", info=" ".join(sys.argv[1:]))
+            shelved.take_over(self.app, full, start["schedule_filename"])
         store = make(self.app, start["dry_run"], start["max_interval"]) if make else None
         self.beating = Beating(self.app, full, service, store)
         return self.beating
@@ -211,63 +207,8 @@ class Preparation:
         return 0
 
 
-class Embedded:
-    """The beat of a worker: a process that ends with it."""
-
-    def __init__(self, pid: int, line: int):
-        self.pid = pid
-        #: Its other end closes when the worker is gone, or another program runs in its place.
-        self.line = line
-
-    def end(self) -> None:
-        """Has it keep what ran last, and end; waits for that."""
-        try:
-            os.kill(self.pid, signal.SIGTERM)
-            deadline = time.monotonic() + PARTING
-            while os.waitpid(self.pid, os.WNOHANG) == (0, 0):
-                if time.monotonic() > deadline:
-                    os.kill(self.pid, signal.SIGKILL)
-                    os.waitpid(self.pid, 0)
-                    return
-                time.sleep(0.01)
-        except (ChildProcessError, ProcessLookupError):
-            # It ended by itself.
-            pass
-
-
-def embed(app, options: Options, loglevel: str, logfile: Optional[str], no_color: bool) -> Embedded:
-    """Begins a worker's beat, before the worker has any thread."""
-    (end, line), parent = os.pipe(), os.getpid()
-    pid = os.fork()
-    if pid:
-        os.close(end)
-        return Embedded(pid, line)
-    code = 1
-    try:
-        os.close(line)
-        platforms.set_pdeathsig("SIGKILL")
-        if os.getppid() != parent:
-            # The worker died before this could be tied to it.
-            os._exit(code)
-        threading.Thread(target=leave, args=(end,), daemon=True).start()
-        code = serve(app, options, loglevel, logfile, no_color)
-    except BaseException:
-        logger.critical("beat raised exception", exc_info=True)
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-
-def leave(end: int) -> None:
-    """Ends this process when nobody has the other end any more."""
-    while os.read(end, 1):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
 def serve(app, options: Options, loglevel: str, logfile: Optional[str], no_color: bool) -> int:
-    """Is that process."""
+    """Is the beat of a worker, in a process of its own; returns its exit code."""
     from celeriac import settings, worker
 
     for name in ("SIGQUIT", "SIGHUP", "SIGUSR1", "SIGCHLD"):

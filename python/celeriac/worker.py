@@ -13,7 +13,7 @@ from celery.app import trace
 from celery.utils.log import get_logger
 
 from celeriac import (
-    backend, beat, coroutines, nursery, panel, parent, queues, renewal, rust_tasks, settings, steps, threads,
+    backend, beat, coroutines, embedded, nursery, panel, parent, queues, renewal, rust_tasks, settings, steps, threads,
 )  # fmt: skip
 from celeriac.limits import Limits
 from celeriac.options import Options, pool, split
@@ -50,8 +50,8 @@ class Preparation:
         self.nursery: Optional[int] = None
         self.threads: Optional[threads.Threads] = None
         self.signals: Optional[parent.Signals] = None
-        #: The process that sends periodic tasks, if this worker has one.
-        self.beat: Optional[beat.Embedded] = None
+        #: What sends periodic tasks, and goes on doing so, if this worker has one.
+        self.beat: Optional[embedded.Embedded] = None
         #: What has the pool's processes replaced, if there are some.
         self.renewal: Optional[renewal.Renewal] = None
         #: The project's commands, once the worker can have some.
@@ -84,7 +84,7 @@ class Preparation:
         worker = self.worker
         self.set_up(worker, no_color)
         if self.options.beat:
-            self.beat = beat.embed(app, self.options, loglevel, logfile, no_color)
+            self.beat = embedded.embed(lambda: beat.serve(app, self.options, loglevel, logfile, no_color))
         boot = steps.Steps(worker)
         consumed = queues.Consumed(app, self.options.queues, self.options.exclude_queues)
         signals.celeryd_after_setup.send(sender=hostname, instance=worker, conf=app.conf)

@@ -74,6 +74,7 @@ mod orders;
 mod outbox;
 mod panel;
 pub(crate) mod parts;
+mod periodic;
 mod producer;
 mod result;
 mod result_error;
@@ -158,7 +159,8 @@ impl App {
         self
     }
 
-    /// Adds periodic tasks: what `beat`, or a worker with `-B`, sends when it is due.
+    /// Adds periodic tasks: what `beat`, or a worker with `-B`, sends when it is due. The setting `beat_schedule` may add others,
+    /// and those of a name that is given here stand in its place.
     ///
     /// ```
     /// use celeriac::schedule::{Crontab, Interval};
@@ -181,9 +183,13 @@ impl App {
         self
     }
 
-    /// The periodic tasks.
-    pub(crate) fn periodic_tasks(&self) -> &[Entry] {
-        &self.beat_schedule
+    /// The periodic tasks: those of the program, and over them those of the setting `beat_schedule`.
+    pub(crate) fn periodic_tasks(&self) -> Result<Vec<Entry>> {
+        let given = periodic::entries(&self.config)?;
+        let replaced = |entry: &&Entry| given.iter().any(|other| other.name == entry.name);
+        let mut entries: Vec<Entry> = self.beat_schedule.iter().filter(|entry| !replaced(entry)).cloned().collect();
+        entries.extend(given);
+        Ok(entries)
     }
 
     /// Replaces the settings.

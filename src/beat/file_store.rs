@@ -4,10 +4,20 @@
 //! replaced as a whole: the new one is written and flushed to the disk under another name, takes the name, and the folder
 //! is flushed as well, so that whoever reads it, whenever, finds the old runs or the new ones.
 //!
+//! Flushing takes milliseconds, so runs that are due at one instant are flushed together, before any of them is sent. The file
+//! says of them which have begun: a byte of it is changed in its place right before each is sent, and not flushed. So
+//!
+//! - a beat that is killed leaves out the one run that it was about to send, if it had not sent it, and no other: the next
+//!   beat finds which of the runs did not begin, and they are due again;
+//! - a machine that crashes or loses its power may have lost such bytes, and as no run is to be sent twice, all runs of that
+//!   instant count as sent: what had not begun is left out, [`TOGETHER`] runs at most. Which of the two it was the system's
+//!   `boot_id` says. Where there is none, each run is flushed for itself.
+//!
 //! Beats of one machine may share it: one has the lock beside it and the others wait, until that one ends, however it does.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,28 +25,22 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rustix::fs::{FlockOperation, flock};
 
-use super::entry::{Kept, Run};
+use super::entry::Kept;
 use super::run::Store;
-use crate::protocol::{Map, Value, json};
+use super::schedule_file::{BEGUN, Content, Setting, Together};
+use super::scheduler::Sending;
 use crate::{Error, ErrorKind, Result};
 
-/// The key that says whose file it is; its value is the version of the format.
-const MARK: &str = "celeriac-beat";
 /// What the file's name ends in: Celery's own has the name without it, or one of its own suffixes.
 const SUFFIX: &str = ".celeriac.json";
 /// The end of the name of the file that is locked: the other one is replaced time and again.
 const LOCK: &str = ".lock";
 /// How often a beat that waits looks whether the lock is free.
 const PATIENCE: Duration = Duration::from_millis(500);
-
-/// The settings that the runs were made with. With others they are forgotten, as with Celery.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Setting {
-    /// `timezone`.
-    pub timezone: Option<String>,
-    /// `enable_utc`.
-    pub enable_utc: bool,
-}
+/// How many runs are flushed at once at most.
+pub(super) const TOGETHER: usize = 1000;
+/// Where Linux says which start of the machine this is.
+const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 
 /// A file of last runs.
 #[derive(Debug, Clone)]
@@ -45,6 +49,17 @@ pub struct FileStore {
     setting: Setting,
     /// Held from the first load on.
     lock: Option<Arc<File>>,
+    /// Which start of the machine this is, if it says so.
+    boot: Option<String>,
+    /// Where it is noted which of the runs that were kept together last have begun.
+    marks: Option<Arc<Marks>>,
+}
+
+/// The file as it was written, and the place in it at which the first mark stands.
+#[derive(Debug)]
+struct Marks {
+    file: File,
+    offset: u64,
 }
 
 impl FileStore {
@@ -52,7 +67,8 @@ impl FileStore {
     pub fn new(beat_schedule_filename: &Path, setting: Setting) -> Self {
         let mut path = beat_schedule_filename.as_os_str().to_owned();
         path.push(SUFFIX);
-        FileStore { path: path.into(), setting, lock: None }
+        let boot = fs::read_to_string(BOOT).ok().map(|text| text.trim().to_owned());
+        FileStore { path: path.into(), setting, lock: None, boot, marks: None }
     }
 
     /// Where the file is.
@@ -90,9 +106,9 @@ impl FileStore {
     /// What the file holds for these settings; nothing, if there is none or it cannot be understood.
     fn look(&self) -> Result<Kept> {
         match fs::read(&self.path) {
-            Ok(bytes) => Ok(parse(&bytes)
-                .filter(|(setting, _)| *setting == self.setting)
-                .map(|(_, kept)| kept)
+            Ok(bytes) => Ok(Content::parse(&bytes)
+                .filter(|content| content.setting == self.setting)
+                .map(|content| content.runs(self.boot.as_deref()).0)
                 .unwrap_or_default()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Kept::new()),
             Err(error) => Err(self.failed("read", error)),
@@ -107,7 +123,7 @@ impl FileStore {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Kept::new()),
             Err(error) => return Err(self.failed("read", error)),
         };
-        let Some((setting, kept)) = parse(&bytes) else {
+        let Some(content) = Content::parse(&bytes) else {
             let aside = with_suffix(&self.path, ".corrupt");
             tracing::error!(
                 "Removing corrupted schedule file '{}': it is kept as {}",
@@ -117,28 +133,39 @@ impl FileStore {
             fs::rename(&self.path, &aside).map_err(|error| self.failed("put aside", error))?;
             return Ok(Kept::new());
         };
-        if setting.timezone != self.setting.timezone {
-            let (old, new) = (zone(&setting), zone(&self.setting));
+        if content.setting.timezone != self.setting.timezone {
+            let (old, new) = (content.setting.zone(), self.setting.zone());
             tracing::warn!("Reset: Timezone changed from {old} to {new}");
             return Ok(Kept::new());
         }
-        if setting.enable_utc != self.setting.enable_utc {
-            let (old, new) = (utc(&setting), utc(&self.setting));
+        if content.setting.enable_utc != self.setting.enable_utc {
+            let (old, new) = (content.setting.utc(), self.setting.utc());
             tracing::warn!("Reset: UTC changed from {old} to {new}");
             return Ok(Kept::new());
+        }
+        let (kept, unsent) = content.runs(self.boot.as_deref());
+        if unsent > 0 {
+            tracing::warn!("beat: {unsent} tasks were due when a beat ended that had not begun to send them");
         }
         Ok(kept)
     }
 
-    fn write(&self, kept: &Kept) -> Result<()> {
-        let text = json::to_vec(&to_value(&self.setting, kept))?;
+    /// Replaces the file; gives it as it is then, and the place of the first mark.
+    fn write(&self, kept: Kept, together: Option<Together>) -> Result<(File, usize)> {
+        let (text, offset) = Content { setting: self.setting.clone(), kept, together }.to_bytes()?;
         let temporary = with_suffix(&self.path, &format!(".{}.new", std::process::id()));
         let written = replace(&temporary, &self.path, &text);
         if written.is_err() {
             // It may never have come to be.
             let _ = fs::remove_file(&temporary);
         }
-        written.map_err(|error| self.failed("write", error))
+        Ok((written.map_err(|error| self.failed("write", error))?, offset))
+    }
+
+    fn mark(&self, index: usize) -> Result<()> {
+        let Some(marks) = &self.marks else { return Ok(()) };
+        let marked = marks.file.write_all_at(&[BEGUN], marks.offset + index as u64);
+        marked.map_err(|error| self.failed("write", error))
     }
 
     fn failed(&self, tried: &str, error: io::Error) -> Error {
@@ -170,7 +197,29 @@ impl Store for FileStore {
 
     async fn save(&mut self, kept: &Kept) -> Result<()> {
         let kept = kept.clone();
-        self.aside(move |store| store.write(&kept)).await
+        self.marks = None;
+        self.aside(move |store| store.write(kept, None)).await.map(drop)
+    }
+
+    fn most_together(&self) -> usize {
+        if self.boot.is_some() { TOGETHER } else { 1 }
+    }
+
+    async fn claim_together(&mut self, batch: &[Sending], kept: &Kept) -> Result<()> {
+        let Some(boot) = self.boot.clone() else { return self.save(kept).await };
+        let before = batch.iter().map(|sending| (sending.name.clone(), sending.before)).collect();
+        let (kept, together) = (kept.clone(), Together { boot, before, begun: 0 });
+        self.marks = None;
+        let (file, offset) = self.aside(move |store| store.write(kept, Some(together))).await?;
+        self.marks = Some(Arc::new(Marks { file, offset: offset as u64 }));
+        Ok(())
+    }
+
+    async fn begin(&mut self, index: usize) -> Result<()> {
+        if self.marks.is_none() {
+            return Ok(());
+        }
+        self.aside(move |store| store.mark(index)).await
     }
 }
 
@@ -180,59 +229,21 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-fn replace(temporary: &Path, path: &Path, text: &[u8]) -> io::Result<()> {
+fn replace(temporary: &Path, path: &Path, text: &[u8]) -> io::Result<File> {
     let mut file = File::create(temporary)?;
     file.write_all(text)?;
     file.sync_all()?;
-    drop(file);
     fs::rename(temporary, path)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
-}
-
-/// As Python shows it.
-fn zone(setting: &Setting) -> String {
-    setting.timezone.as_ref().map_or("None".to_owned(), |name| format!("'{name}'"))
-}
-
-fn utc(setting: &Setting) -> &'static str {
-    if setting.enable_utc { "enabled" } else { "disabled" }
-}
-
-fn to_value(setting: &Setting, kept: &Kept) -> Value {
-    let run = |run: &Run| {
-        let last_run_at = Value::from(run.last_run_at.to_string());
-        Value::Map(Map::from([("last_run_at", last_run_at), ("total_run_count", run.total_run_count.into())]))
-    };
-    let entries: Map = kept.iter().map(|(name, kept)| (name.clone(), run(kept))).collect();
-    Value::Map(Map::from([
-        (MARK, Value::from(1)),
-        ("timezone", setting.timezone.clone().map_or(Value::Null, Value::from)),
-        ("enable_utc", setting.enable_utc.into()),
-        ("entries", Value::Map(entries)),
-    ]))
-}
-
-fn parse(bytes: &[u8]) -> Option<(Setting, Kept)> {
-    let value = json::parse(bytes).ok()?;
-    let map = value.as_map().filter(|map| map.get(MARK).and_then(Value::as_u64) == Some(1))?;
-    let timezone = match map.get("timezone")? {
-        Value::Null => None,
-        name => Some(name.as_str()?.to_owned()),
-    };
-    let setting = Setting { timezone, enable_utc: map.get("enable_utc")?.as_bool()? };
-    let run = |(name, run): (&str, &Value)| {
-        let run = run.as_map()?;
-        let last_run_at = run.get("last_run_at")?.as_str()?.parse().ok()?;
-        Some((name.to_owned(), Run { last_run_at, total_run_count: run.get("total_run_count")?.as_u64()? }))
-    };
-    let kept: Option<Kept> = map.get("entries")?.as_map()?.iter().map(run).collect();
-    Some((setting, kept?))
+    File::open(folder)?.sync_all()?;
+    Ok(file)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::entry::Run;
     use super::*;
+    use crate::protocol::Signature;
 
     fn berlin() -> Setting {
         Setting { timezone: Some("Europe/Berlin".to_owned()), enable_utc: true }
@@ -277,6 +288,50 @@ mod tests {
         ];
         for setting in others {
             assert_eq!(store(&folder, setting.clone()).load().await.unwrap(), Kept::new(), "{setting:?}");
+        }
+    }
+
+    /// Of three runs that were kept together two have begun when the beat is killed.
+    async fn killed_with_two_of_three_begun(folder: &tempfile::TempDir) -> (Kept, Kept) {
+        let (before, after) = (kept(1)["b"], kept(2)["b"]);
+        let names = ["a", "b", "c"].map(str::to_owned);
+        let sending =
+            |name: &String| Sending { name: name.clone(), signature: Signature::new("tasks.t"), run: after, before };
+        let batch: Vec<Sending> = names.iter().map(sending).collect();
+        let of = |run: Run| names.iter().map(|name| (name.clone(), run)).collect::<Kept>();
+        let mut killed = store(folder, berlin());
+        killed.load().await.unwrap();
+        assert_eq!(killed.most_together(), TOGETHER);
+        killed.claim_together(&batch, &of(after)).await.unwrap();
+        assert_eq!(store(folder, berlin()).peek().await.unwrap(), of(before), "none has begun");
+        killed.begin(0).await.unwrap();
+        killed.begin(1).await.unwrap();
+        (of(before), of(after))
+    }
+
+    #[tokio::test]
+    async fn what_did_not_begin_before_a_beat_was_killed_is_due_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (before, after) = killed_with_two_of_three_begun(&folder).await;
+        let mut expected = after.clone();
+        expected.insert("c".to_owned(), before["c"]);
+        let mut next = store(&folder, berlin());
+        assert_eq!(next.peek().await.unwrap(), expected);
+        assert_eq!(next.load().await.unwrap(), expected);
+        // What is kept later says nothing of it any more.
+        next.save(&after).await.unwrap();
+        next.begin(0).await.unwrap();
+        assert_eq!(next.load().await.unwrap(), after);
+    }
+
+    /// Marks may be lost then.
+    #[tokio::test]
+    async fn what_was_kept_before_the_machine_crashed_counts_as_sent() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, after) = killed_with_two_of_three_begun(&folder).await;
+        for boot in [Some("another".to_owned()), None] {
+            let mut next = FileStore { boot: boot.clone(), ..store(&folder, berlin()) };
+            assert_eq!(next.load().await.unwrap(), after, "{boot:?}");
         }
     }
 

@@ -45,6 +45,33 @@ pub trait Store: Send {
         true
     }
 
+    /// How many runs that are due at one instant may be kept together, which [`Store::claim_together`] does then. With 1, each
+    /// is claimed for itself.
+    fn most_together(&self) -> usize {
+        1
+    }
+
+    /// Keeps runs before any of them is sent; `kept` is all that is to be kept, these runs among it. They are sent in this
+    /// order, and each is [begun](Store::begin) first.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::save`]. They are sent nevertheless, as in [`Store::claim`].
+    async fn claim_together(&mut self, batch: &[Sending], kept: &Kept) -> Result<()> {
+        let _ = batch;
+        self.save(kept).await
+    }
+
+    /// Notes that the next of the runs that were claimed together is about to be sent: `index` counts them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::save`]. It is sent nevertheless.
+    async fn begin(&mut self, index: usize) -> Result<()> {
+        let _ = index;
+        Ok(())
+    }
+
     /// What was kept, for who only wants to know: nothing is taken over or changed.
     ///
     /// # Errors
@@ -94,6 +121,18 @@ impl Store for Box<dyn Store> {
 
     async fn claim(&mut self, sending: &Sending, kept: &Kept) -> bool {
         (**self).claim(sending, kept).await
+    }
+
+    fn most_together(&self) -> usize {
+        (**self).most_together()
+    }
+
+    async fn claim_together(&mut self, batch: &[Sending], kept: &Kept) -> Result<()> {
+        (**self).claim_together(batch, kept).await
+    }
+
+    async fn begin(&mut self, index: usize) -> Result<()> {
+        (**self).begin(index).await
     }
 
     async fn peek(&mut self) -> Result<Kept> {
@@ -199,8 +238,12 @@ impl<S: Store, P: Sender> Beat<S, P> {
         }
         while !stop.is_cancelled() {
             self.look().await;
-            match self.scheduler.tick(self.clock.now()) {
-                Step::Send(sending) => self.send(*sending).await,
+            let now = self.clock.now();
+            match self.scheduler.tick(now) {
+                Step::Send(sending) => {
+                    let batch = self.scheduler.together(*sending, now, self.store.most_together());
+                    self.send_together(batch, &stop).await;
+                }
                 Step::Wait(wait) if wait.is_zero() => {}
                 Step::Wait(wait) => {
                     tracing::debug!("beat: Waking up in {}.", humanize_seconds(wait.as_secs_f64()));
@@ -221,11 +264,37 @@ impl<S: Store, P: Sender> Beat<S, P> {
         }
     }
 
-    /// Keeps the run, and then sends. What cannot be sent is due again when its schedule says.
-    async fn send(&mut self, sending: Sending) {
+    /// Keeps the runs, and then sends them one after the other. When beat is to stop, those that have not begun are due again.
+    async fn send_together(&mut self, mut batch: Vec<Sending>, stop: &CancellationToken) {
+        if batch.len() == 1 {
+            return self.send_alone(batch.remove(0)).await;
+        }
+        if let Err(error) = self.store.claim_together(&batch, self.scheduler.kept()).await {
+            tracing::error!("beat: Cannot keep that {} tasks that are due were sent: {error}", batch.len());
+        }
+        let (mut rest, mut index) = (batch.into_iter(), 0);
+        while !stop.is_cancelled()
+            && let Some(sending) = rest.next()
+        {
+            if let Err(error) = self.store.begin(index).await {
+                tracing::error!("beat: Cannot keep that {} was sent: {error}", sending.name);
+            }
+            index += 1;
+            self.send(sending).await;
+        }
+        self.scheduler.take_back(rest.collect());
+    }
+
+    /// Keeps the run, and then sends.
+    async fn send_alone(&mut self, sending: Sending) {
         if !self.store.claim(&sending, self.scheduler.kept()).await {
             return tracing::debug!("beat: {} is another's to send.", sending.name);
         }
+        self.send(sending).await;
+    }
+
+    /// Sends. What cannot be sent is due again when its schedule says.
+    async fn send(&mut self, sending: Sending) {
         let Sending { name, signature, .. } = sending;
         let task = signature.task.clone();
         let logs = self.sender.logs();
@@ -310,6 +379,55 @@ mod tests {
         let (log, ended) = log(false).await;
         assert_eq!(log, ["kept 1", "sent tasks.a", "kept 2", "sent tasks.a", "kept 2"]);
         ended.unwrap();
+    }
+
+    /// Keeps what is due together, and stops beat when the second of it has begun.
+    struct Crowd {
+        log: Log,
+        stop: CancellationToken,
+    }
+
+    #[async_trait]
+    impl Store for Crowd {
+        async fn load(&mut self) -> Result<Kept> {
+            Ok(Kept::new())
+        }
+
+        async fn save(&mut self, kept: &Kept) -> Result<()> {
+            let counts: Vec<_> = kept.values().map(|run| run.total_run_count).collect();
+            self.log.lock().unwrap().push(format!("kept {counts:?}"));
+            Ok(())
+        }
+
+        fn most_together(&self) -> usize {
+            10
+        }
+
+        async fn begin(&mut self, index: usize) -> Result<()> {
+            self.log.lock().unwrap().push(format!("begins {index}"));
+            if index == 1 {
+                self.stop.cancel();
+            }
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_due_together_is_kept_together_and_what_did_not_begin_is_due_again() {
+        let start: jiff::Timestamp = "2026-11-28T12:00:00Z".parse().unwrap();
+        let (clock, log, stop) = (Clock::manual(start), Log::default(), CancellationToken::new());
+        let entry = |name: &str| {
+            let schedule = Interval::new(SignedDuration::from_secs(10)).into();
+            Entry { name: name.to_owned(), schedule, signature: Signature::new(name) }
+        };
+        let entries = ["a", "b", "c", "d"].map(entry).into();
+        let scheduler = Scheduler::new(entries, Kept::new(), Rules::default(), Duration::from_secs(300), clock.now());
+        clock.advance(Duration::from_secs(10));
+        let store = Crowd { log: Arc::clone(&log), stop: stop.clone() };
+        let sender = Witness { log: Arc::clone(&log), fails: false };
+        Beat::new(scheduler, store, sender, clock).run(stop).await.unwrap();
+        let expected = ["kept [1, 1, 1, 1]", "begins 0", "sent a", "begins 1", "sent b", "kept [1, 1, 0, 0]"];
+        assert_eq!(*log.lock().unwrap(), expected);
     }
 
     #[tokio::test(start_paused = true)]

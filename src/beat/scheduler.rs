@@ -52,6 +52,8 @@ pub struct Sending {
     pub signature: Signature,
     /// The run as it is to be kept.
     pub run: Run,
+    /// The one before it.
+    pub before: Run,
 }
 
 impl Scheduler {
@@ -127,10 +129,34 @@ impl Scheduler {
 
     /// `reserve`: the run counts before anything is sent.
     fn send(&mut self, name: String, now: Timestamp) -> Step {
-        let run = self.runs.get(&name).copied().unwrap_or(Run::new(now)).next(now);
+        let before = self.runs.get(&name).copied().unwrap_or(Run::new(now));
+        let run = before.next(now);
         self.runs.insert(name.clone(), run);
         let signature = self.entries.get(&name).map(Entry::marked).unwrap_or_default();
-        Step::Send(Box::new(Sending { name, signature, run }))
+        Step::Send(Box::new(Sending { name, signature, run, before }))
+    }
+
+    /// The first that is due at `now`, and those behind it that are due then, too: so many at most.
+    pub(super) fn together(&mut self, first: Sending, now: Timestamp, most: usize) -> Vec<Sending> {
+        let mut batch = vec![first];
+        while batch.len() < most {
+            let Step::Send(sending) = self.tick(now) else { break };
+            // One that is always due would be due for ever at this instant.
+            let is_again = sending.before.last_run_at == now;
+            batch.push(*sending);
+            if is_again {
+                break;
+            }
+        }
+        batch
+    }
+
+    /// Runs that were decided on and are not sent do not count.
+    pub(super) fn take_back(&mut self, unsent: Vec<Sending>) {
+        // The last first: what stands twice gets the run before both.
+        for Sending { name, before, .. } in unsent.into_iter().rev() {
+            self.runs.insert(name, before);
+        }
     }
 
     /// `populate_heap`.
@@ -250,6 +276,35 @@ mod tests {
         assert_eq!(named(&sent(&mut scheduler, 70)), [("a", 0.0), ("b", 60.0), ("a", 60.0)]);
         assert_eq!(scheduler.kept()["a"].total_run_count, 9);
         assert!(!scheduler.kept().contains_key("gone"));
+    }
+
+    #[test]
+    fn what_is_due_together_is_told_together_and_may_be_taken_back() {
+        let entries = vec![entry("a", every(10)), entry("b", every(10)), entry("c", every(10)), entry("d", every(20))];
+        let mut scheduler = scheduler(entries, Kept::new());
+        let now = start() + SignedDuration::from_secs(10);
+        let mut batch = |most| {
+            let Step::Send(first) = scheduler.tick(now) else { panic!("it is due") };
+            let batch = scheduler.together(*first, now, most);
+            (batch.iter().map(|sending| sending.name.clone()).collect::<Vec<_>>(), batch)
+        };
+        assert_eq!(batch(2).0, ["a", "b"]);
+        let (names, unsent) = batch(2);
+        assert_eq!(names, ["c"]);
+        scheduler.take_back(unsent);
+        let counts = scheduler.kept().values().map(|run| run.total_run_count).collect::<Vec<_>>();
+        assert_eq!(counts, [1, 1, 0, 0]);
+        assert_eq!(scheduler.kept()["c"], Run::new(start()));
+    }
+
+    #[test]
+    fn what_is_always_due_is_no_endless_batch() {
+        let mut scheduler = scheduler(vec![entry("a", every(0))], Kept::new());
+        let Step::Send(first) = scheduler.tick(start()) else { panic!("it is due") };
+        let batch = scheduler.together(*first, start(), 1000);
+        assert_eq!(batch.len(), 2);
+        scheduler.take_back(batch);
+        assert_eq!(scheduler.kept()["a"], Run::new(start()));
     }
 
     #[test]

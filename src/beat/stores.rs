@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 
 use super::entry::Kept;
-use super::file_store::{FileStore, Setting};
+use super::file_store::FileStore;
 use super::redis_store::{RedisStore, RedisStoreOptions};
 use super::run::Store;
+use super::schedule_file::Setting;
 use crate::app::parts;
 use crate::config::Config;
 use crate::{Error, ErrorKind, Result};

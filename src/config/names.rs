@@ -113,7 +113,6 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("beat_executable", ""),
     ("beat_gid", ""),
     ("beat_remote_control_max_tick_age", ""),
-    ("beat_schedule", "{}"),
     ("beat_sync_every", "0"),
     ("beat_uid", ""),
     ("beat_umask", ""),

@@ -14,6 +14,7 @@ use super::parser::{
     BOOL, COUNT, Kind, LIMIT, MILLISECONDS, OPTIONAL_BOOL, OPTIONAL_SECONDS, OPTIONAL_TEXT, OPTIONAL_TEXTS, Parser,
     SECONDS, SECONDS_OR_OFF, TEXT, TEXTS, URLS,
 };
+use super::periodic::{PERIODIC_TASKS, PeriodicTask};
 use super::queues::{EXCHANGE_TYPE, OPTIONAL_EXCHANGE_TYPE, QUEUE_TYPE, QUEUES, QueueDefinition};
 use super::routes::{ROUTES, RouteMap};
 
@@ -36,6 +37,8 @@ settings! {
         /// The name of the time zone in which times are shown; `None`: UTC.
         timezone: Option<String> = None, OPTIONAL_TEXT;
 
+        /// What beat sends, by name; a Python app has its own.
+        beat_schedule: Vec<PeriodicTask> = Vec::new(), PERIODIC_TASKS;
         /// Where beat keeps what ran last; `-S`.
         beat_scheduler: String = "celery.beat:PersistentScheduler".to_owned(), TEXT;
         /// The file in which it does, where it is one; `-s`.

@@ -8,6 +8,7 @@ use toml::{Table, Value};
 use super::annotations::{Annotation, TaskAttributes};
 use super::options::{BrokerTransportOptions, ResultTransportOptions, RetryPolicy};
 use super::parser::Settings;
+use super::periodic::{PeriodicTask, ScheduleDefinition};
 use super::routes::RouteDefinition;
 use super::settings::{Config, LogLines, UnknownTasks};
 use super::{QueueDefinition, names};
@@ -168,6 +169,45 @@ impl Show for Annotation {
     }
 }
 
+/// An entry by its name, as `beat_schedule` has it.
+impl Show for PeriodicTask {
+    fn show(&self) -> Option<Value> {
+        let (schedule, relative) = match &self.schedule {
+            ScheduleDefinition::Interval { seconds, relative } => (number(*seconds), *relative),
+            ScheduleDefinition::CrontabText(text) => (of_kind("crontab", Value::from(text.as_str())), false),
+            ScheduleDefinition::Crontab(fields) => (of_kind("crontab", Value::Table(fields.clone())), false),
+            ScheduleDefinition::Solar { event, latitude, longitude } => {
+                let (event, lat, lon) = (Value::from(event.as_str()), number(*latitude), number(*longitude));
+                (
+                    of_kind(
+                        "solar",
+                        Table::from_iter([("event", event), ("lat", lat), ("lon", lon)].map(named)).into(),
+                    ),
+                    false,
+                )
+            }
+        };
+        let fields = [
+            ("task", Some(Value::from(self.task.as_str()))),
+            ("schedule", Some(schedule)),
+            ("args", (!self.args.is_empty()).then(|| self.args.clone().into())),
+            ("kwargs", (!self.kwargs.is_empty()).then(|| self.kwargs.clone().into())),
+            ("options", (!self.options.is_empty()).then(|| self.options.clone().into())),
+            ("relative", relative.then_some(Value::from(true))),
+        ];
+        let fields: Table = fields.into_iter().filter_map(|(name, value)| Some(named((name, value?)))).collect();
+        Some(Value::Table(Table::from_iter([(self.name.clone(), Value::Table(fields))])))
+    }
+}
+
+fn of_kind(kind: &str, value: Value) -> Value {
+    Value::Table(Table::from_iter([(kind.to_owned(), value)]))
+}
+
+fn named((name, value): (&str, Value)) -> (String, Value) {
+    (name.to_owned(), value)
+}
+
 /// A pair of name and route.
 impl Show for RouteDefinition {
     fn show(&self) -> Option<Value> {
@@ -208,6 +248,9 @@ mod tests {
     #[test]
     fn settings_are_shown_as_they_are_written() {
         let written = "accept_content = [\"json\", \"yaml\"]\n\
+             beat_schedule = [{ a = { task = \"t\", schedule = 2.5, args = [1], relative = true } }, \
+             { b = { task = \"t\", schedule = { crontab = { hour = [4, 5] } }, options = { queue = \"q\" } } }, \
+             { c = { task = \"t\", schedule = { solar = { event = \"dusk_civil\", lat = 1, lon = 2.5 } } } }]\n\
              broker_url = \"redis://h/1\"\n\
              result_backend_base_sleep_between_retries_ms = 25\n\
              result_expires = 1.5\n\
@@ -231,7 +274,7 @@ mod tests {
         assert_eq!(table["result_backend_base_sleep_between_retries_ms"], Value::Integer(25));
         assert_eq!(table["result_expires"], Value::Float(1.5));
         assert_eq!(table["broker_transport_options"].as_table().unwrap()["sentinel"], Value::Integer(1));
-        assert_eq!(table.len(), 11);
+        assert_eq!(table.len(), 12);
         let all = config.table(true);
         assert_eq!(all.len(), Config::NAMES.len());
         assert!(

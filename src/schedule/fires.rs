@@ -2,11 +2,12 @@
 
 use jiff::Timestamp;
 
-use super::{Clocked, Rules, Schedule};
+use super::{Rules, Schedule};
 use crate::error::Result;
 
 /// The instants at which a schedule runs, each found from the one before: what beat does when it is never late. Nothing is
-/// made up for, as nothing is missed. It ends after an error, and a [`Clocked`] after its one run.
+/// made up for, as nothing is missed. It ends after an error, and a [`Clocked`](super::Clocked) after its one
+/// run.
 ///
 /// What is always due (an [`Interval`](super::Interval) that is not above zero) gives the same instant for ever.
 ///
@@ -42,12 +43,9 @@ impl Iterator for Fires<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let last_run_at = self.last_run_at.take()?;
-        if let Schedule::Clocked(Clocked { clocked_time }) = self.schedule {
-            return Some(Ok(last_run_at.max(*clocked_time)));
-        }
         // What is due already runs at once.
         let next = self.schedule.next_run(last_run_at, self.rules).map(|next| next.max(last_run_at));
-        self.last_run_at = next.as_ref().ok().copied();
+        self.last_run_at = next.as_ref().ok().copied().filter(|_| !self.schedule.runs_once());
         Some(next)
     }
 }

@@ -27,6 +27,7 @@ mod fires;
 mod interval;
 mod python;
 mod solar;
+mod starting;
 mod wall;
 
 use std::fmt;
@@ -44,6 +45,7 @@ pub use fires::Fires;
 pub use interval::Interval;
 pub(crate) use python::humanize_seconds;
 pub use solar::{Event, Solar};
+pub use starting::Starting;
 
 use crate::error::Result;
 
@@ -58,6 +60,8 @@ pub enum Schedule {
     Solar(Solar),
     /// Once.
     Clocked(Clocked),
+    /// As another schedule, but not before a certain time.
+    Starting(Box<Starting>),
     /// When somebody else says so.
     Asked(Asked),
 }
@@ -109,6 +113,7 @@ impl Schedule {
             Schedule::Crontab(crontab) => crontab.is_due(last_run_at, now, rules),
             Schedule::Solar(solar) => solar.is_due(last_run_at, now),
             Schedule::Clocked(clocked) => Ok(clocked.is_due(now)),
+            Schedule::Starting(starting) => starting.is_due(last_run_at, now, rules),
             Schedule::Asked(asked) => asked.0.is_due(last_run_at),
         }
     }
@@ -124,6 +129,7 @@ impl Schedule {
             Schedule::Crontab(crontab) => crontab.next_run(last_run_at, rules),
             Schedule::Solar(solar) => solar.next_run(last_run_at),
             Schedule::Clocked(clocked) => Ok(clocked.clocked_time),
+            Schedule::Starting(starting) => starting.next_run(last_run_at, rules),
             Schedule::Asked(asked) => Err(fault::failed(format!("look ahead for {asked}"), unknown())),
         }
     }
@@ -141,6 +147,24 @@ impl Schedule {
     pub fn fires<'s>(&'s self, start: Timestamp, rules: &'s Rules) -> Fires<'s> {
         Fires::new(self, start, rules)
     }
+
+    /// Whether it is known before when it is due: see [`Asked`].
+    pub fn is_foreseeable(&self) -> bool {
+        match self {
+            Schedule::Starting(starting) => starting.schedule.is_foreseeable(),
+            Schedule::Asked(_) => false,
+            _ => true,
+        }
+    }
+
+    /// Whether one run is all.
+    fn runs_once(&self) -> bool {
+        match self {
+            Schedule::Starting(starting) => starting.schedule.runs_once(),
+            Schedule::Clocked(_) => true,
+            _ => false,
+        }
+    }
 }
 
 fn unknown() -> fault::Fault {
@@ -155,6 +179,7 @@ impl fmt::Display for Schedule {
             Schedule::Crontab(crontab) => crontab.fmt(f),
             Schedule::Solar(solar) => solar.fmt(f),
             Schedule::Clocked(clocked) => clocked.fmt(f),
+            Schedule::Starting(starting) => starting.fmt(f),
             Schedule::Asked(asked) => asked.fmt(f),
         }
     }
@@ -181,6 +206,12 @@ impl From<Solar> for Schedule {
 impl From<Clocked> for Schedule {
     fn from(clocked: Clocked) -> Self {
         Schedule::Clocked(clocked)
+    }
+}
+
+impl From<Starting> for Schedule {
+    fn from(starting: Starting) -> Self {
+        Schedule::Starting(Box::new(starting))
     }
 }
 

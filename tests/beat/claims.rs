@@ -34,7 +34,7 @@ fn signature() -> Signature {
 fn decided() -> (Sending, Unsent) {
     let (name, signature, run) = ("bill".to_owned(), signature(), Run { last_run_at: now(), total_run_count: 7 });
     let unsent = Unsent { id: "a-claim".to_owned(), name: name.clone(), signature: signature.clone() };
-    (Sending { name, signature, run }, unsent)
+    (Sending { name, signature, run, before: run }, unsent)
 }
 
 fn now() -> jiff::Timestamp {

@@ -4,6 +4,7 @@ import collections
 import datetime
 import json
 import os
+import shelve
 import signal
 import socket
 import subprocess
@@ -189,6 +190,43 @@ def test_a_broken_file_is_put_aside_and_another_zone_begins_anew(project, server
     assert given.kept()["nightly"]["last_run_at"] > before["last_run_at"]
 
 
+def test_what_celerys_beat_wrote_down_is_taken_over_once(project, server):
+    """A file of stock's beat: what ran two hours ago is due, and what ran just now is not."""
+    given = project(hourly=note("hour", "hourly"), other=note("hour", "other"))
+    beat = given.beat(run=stock)
+    beat.output.wait_for("beat: Waking up in")
+    assert beat.stop() == 0
+    with shelve.open(str(given.folder / FILE)) as theirs:
+        entries = theirs["entries"]
+        entries["hourly"].last_run_at -= datetime.timedelta(hours=2)
+        entries["other"].total_run_count, other = 7, entries["other"].last_run_at
+        theirs["entries"] = entries
+    beat = given.beat()
+    beat.output.wait_for(rf"Took over when \d entries ran last from Celery's schedule file .*{FILE}")
+    beat.output.wait_for("Sending due task hourly")
+    assert beat.stop() == 0
+    assert "Sending due task other" not in beat.output.text()
+    kept = given.kept()["other"]
+    assert datetime.datetime.fromisoformat(kept["last_run_at"].replace("Z", "+00:00")) == other
+    assert kept["total_run_count"] == 7
+    # The next start goes on from our own.
+    beat = given.beat()
+    beat.output.wait_for("beat: Waking up in")
+    assert beat.stop() == 0
+    assert "Took over" not in beat.output.text() and "Sending due task" not in beat.output.text()
+    server.broker.delete(given.queue)
+
+
+def test_what_celerys_beat_wrote_down_and_nobody_can_read_is_told_of(project):
+    given = project(hourly=note("hour", "hourly"))
+    with shelve.open(str(given.folder / FILE)) as theirs:
+        theirs["entries"] = {"hourly": "no entry"}
+    beat = given.beat()
+    beat.output.wait_for("Celery's schedule file .* cannot be read: all entries count as run just now")
+    beat.output.wait_for("beat: Waking up in")
+    assert beat.stop() == 0
+
+
 def test_no_run_is_doubled_when_beat_is_killed(project):
     """In the midst of its ticks, each time at another one: the runs are told apart by a log outside of the broker."""
     given = project(**{f"e{i}": note("second", f"e{i}") for i in range(5)})
@@ -198,6 +236,10 @@ def test_no_run_is_doubled_when_beat_is_killed(project):
         # The last of these may have been sent or not.
         beat.output.wait_for(f"(?s)(Sending due task.*){{{turn + 2}}}", timeout=2 * SECONDS)
         beat.kill()
+    # What the last one kept and did not begin to send is due again.
+    beat = given.beat(level="info")
+    beat.output.wait_for("Sending due task")
+    assert beat.stop() == 0
     eventually(lambda: given.server.length(given.queue) == 0, "the queue is empty")
     assert worker.stop() == 0
     runs = given.counts()
@@ -258,25 +300,39 @@ def test_a_worker_that_begins_again_has_one_beat(project):
     assert worker.stop() == 0
 
 
+def test_a_workers_beat_that_is_killed_is_followed_by_another(project):
+    """And a keeper that is killed leaves it to go on, and to end with the worker."""
+    given = project(tick=note("second", "tick"))
+    worker = given.worker("-B", "-s", str(given.folder / FILE))
+    worker.output.wait_for("Sending due task tick")
+    former, since = child(worker.pid), worker.output.mark()
+    os.kill(former, signal.SIGKILL)
+    ended = rf"The process {former} ended though nobody stopped it \(signal 9 \(SIGKILL\)\): another one begins in 1.00 second"
+    worker.output.wait_for(rf"(?s){ended}.*signal beat_embedded_init.*Sending due task tick", since=since)
+    beat = child(worker.pid)
+    assert beat != former
+    since = worker.output.mark()
+    os.kill(keeper(worker.pid), signal.SIGKILL)
+    worker.output.wait_for("(?s)(Sending due task tick.*){2}", since=since)
+    assert worker.stop() == 0
+    assert not is_alive(beat)
+    assert len({run["id"] for run in given.noted()}) == len(given.noted()) <= given.kept()["tick"]["total_run_count"]
+
+
+def keeper(pid):
+    """The process that keeps the beat of a worker: the first that the worker forked."""
+    return children(pid)[0]
+
+
 def child(pid):
     """The process of the beat of a worker."""
-    def named():
-        children = open(f"/proc/{pid}/task/{pid}/children").read().split()
-        return [int(one) for one in children if b"celery beat" in open(f"/proc/{one}/cmdline", "rb").read()]
-
-    titled = named() if has_titles() else []
-    if titled:
-        return titled[0]
-    # Without setproctitle the beat is the first that the worker forked.
-    return int(open(f"/proc/{pid}/task/{pid}/children").read().split()[0])
+    mine = keeper(pid)
+    eventually(lambda: children(mine), "there is a beat")
+    return children(mine)[0]
 
 
-def has_titles():
-    try:
-        import setproctitle  # noqa: F401
-    except ImportError:
-        return False
-    return True
+def children(pid):
+    return [int(one) for one in open(f"/proc/{pid}/task/{pid}/children").read().split()]
 
 
 def is_alive(pid):
@@ -378,3 +434,51 @@ def test_a_worker_in_rust_has_one_too(server, tmp_path):
     eventually((tmp_path / "log").exists, "the task ran")
     assert worker.stop() == 0
     assert json.loads((tmp_path / OURS).read_text())["entries"]["tick"]["total_run_count"] >= 1
+
+
+def test_a_beat_in_a_worker_in_rust_that_fails_is_followed_by_another(server, tmp_path):
+    quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "-Q", "rust-c", "task.default_queue=rust-c"]
+    folder = tmp_path / "not yet"
+    worker = rust(server, tmp_path, "worker", "-B", "-s", folder / FILE, "-l", "info", *quiet)
+    worker.output.wait_for(r"beat raised exception: lock the schedule file .*")
+    worker.output.wait_for(r"It ended though nobody stopped it: another one begins in 1.00 second")
+    folder.mkdir()
+    worker.output.wait_for(r"Scheduler: Sending due task tick \(rust.append\)")
+    assert worker.stop() == 0
+    assert (folder / OURS).exists()
+
+
+SCHEDULE = """
+broker_url = "{url}"
+[beat_schedule.tick]
+task = "rust.append"
+schedule = 1.0
+args = ["{log}"]
+kwargs = {{ line = "from the file" }}
+options = {{ queue = "rust-d", headers = {{ mine = 1 }} }}
+[beat_schedule."every night"]
+task = "shop.other"
+schedule = {{ crontab = {{ minute = 30, hour = "{hour}" }} }}
+"""
+
+
+def test_a_settings_file_has_periodic_tasks(server, tmp_path):
+    settings = tmp_path / "celeriac.toml"
+
+    def words(*given, hour="4"):
+        settings.write_text(SCHEDULE.format(url=server.broker_url, log=tmp_path / "log", hour=hour))
+        return [EXAMPLE_WORKER, "--config", settings, *given, "-s", tmp_path / FILE]
+
+    def line(*given, **more):
+        return subprocess.run(words(*given, **more), capture_output=True, text=True, timeout=SECONDS)
+
+    dry = line("beat", "--dry-run", "--until", "1d")
+    assert dry.stdout.count(" 04:30:00+00:00  every night (shop.other)") == 1, dry
+    refused = line("beat", hour="25")
+    assert refused.returncode == 1 and "beat_schedule.every night.schedule: " in refused.stderr, refused
+    quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "info", "-Q", "rust-d"]
+    worker = Process(words("worker", "-B", *quiet))
+    worker.output.wait_for(r"Scheduler: Sending due task tick \(rust.append\)")
+    eventually((tmp_path / "log").exists, "the task ran")
+    assert worker.stop() == 0
+    assert "from the file" in (tmp_path / "log").read_text()

@@ -139,6 +139,16 @@ PeriodicTask.objects.create(name="clocked", task="t", clocked=clock, one_off=Tru
     assert beat.stop() == 0
 
 
+def test_a_dry_run_foresees_what_has_a_start_time(tables):
+    start = (datetime.now(timezone.utc) + timedelta(hours=1)).replace(microsecond=0)
+    tables.run(f"tabled.interval('later', 1800000000, start_time=datetime.fromisoformat({start.isoformat()!r}))")
+    words = ["-A", "tabled", "beat", "--dry-run", "--until", "100m"]
+    ended = subprocess.run([PYTHON, "-m", "celeriac", *words], env={**os.environ, **tables.env}, capture_output=True, text=True)
+    runs = [line.split("  ")[0] for line in ended.stdout.splitlines() if "  later (" in line]
+    assert [datetime.fromisoformat(run) for run in runs] == [start, start + timedelta(minutes=30)], ended
+    assert tables.count("later") == 0
+
+
 def test_of_several_beats_one_sends_a_run_though_they_are_killed(tables):
     every = 0.2
     tables.run("tabled.interval('often', 200000)\ntabled.interval('other', 250000)")

@@ -6,10 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use celeriac::Entry;
 use celeriac::beat::{Changed, Kept, Run, Sending, Store};
-use celeriac::schedule::{Ask, Asked, Due, Rules, Schedule};
-use celeriac::time::Clock;
+use celeriac::schedule::Starting;
 use celeriac::{Error, ErrorKind, Result};
-use jiff::Timestamp;
 use pyo3::prelude::*;
 
 use super::beat::{entry_of, instant};
@@ -101,29 +99,7 @@ fn row_of(told: &Bound<'_, PyAny>, beating: &Arc<Py<PyAny>>) -> PyResult<(Entry,
     let (entry, last_run_at, total_run_count, start): Told<'_> = told.extract()?;
     let mut entry = entry_of(&entry, beating)?;
     if let Some(start) = start {
-        let start = Start { schedule: entry.schedule, start: instant(start)?, clock: Clock::system() };
-        entry.schedule = Asked(Arc::new(start)).into();
+        entry.schedule = Starting { schedule: entry.schedule, start_time: instant(start)? }.into();
     }
     Ok((entry, Run { last_run_at: instant(last_run_at)?, total_run_count }))
-}
-
-/// A schedule that is not due before its start (`start_time`).
-struct Start {
-    schedule: Schedule,
-    start: Timestamp,
-    clock: Clock,
-}
-
-impl Ask for Start {
-    fn is_due(&self, last_run_at: Timestamp) -> Result<Due> {
-        let now = self.clock.now();
-        match Duration::try_from(now.duration_until(self.start)) {
-            Ok(wait) if !wait.is_zero() => Ok(Due { is_due: false, next: wait }),
-            _ => self.schedule.is_due(last_run_at, now, &Rules::default()),
-        }
-    }
-
-    fn name(&self) -> String {
-        format!("{} from {} on", self.schedule, self.start)
-    }
 }

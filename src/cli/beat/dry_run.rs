@@ -8,7 +8,6 @@ use jiff::{SignedDuration, Span, Timestamp};
 
 use super::super::failure::{Failure, say};
 use crate::beat::{Scheduler, Step};
-use crate::schedule::Schedule;
 
 /// The time that `--until` names: an instant, a time of that zone, or how long from `now` on.
 pub(super) fn until(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Timestamp, Failure> {
@@ -30,8 +29,8 @@ pub(super) fn until(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Times
 
 /// Prints it. Beat is never late here: each run is at the instant at which it is due.
 pub(super) fn print(mut scheduler: Scheduler, start: Timestamp, until: Timestamp, zone: &TimeZone) {
-    let asked = |schedule: &Schedule| matches!(schedule, Schedule::Asked(_));
-    let (unknown, known): (Vec<_>, Vec<_>) = scheduler.entries().cloned().partition(|entry| asked(&entry.schedule));
+    let (known, unknown): (Vec<_>, Vec<_>) =
+        scheduler.entries().cloned().partition(|entry| entry.schedule.is_foreseeable());
     let tasks: BTreeMap<String, String> =
         known.iter().map(|entry| (entry.name.clone(), entry.signature.task.clone())).collect();
     scheduler.replace(known, start);

@@ -60,6 +60,7 @@ pub(super) fn run(
         max_interval: options.max_interval,
     };
     let log_options = log_options(&app, global, arguments)?;
+    let has_own_entries = host.is_some();
     let beating = match host {
         None => Beating::of(&app)?,
         Some(host) => match hosted(host, &app, &plan, &log_options, global, arguments)? {
@@ -78,6 +79,9 @@ pub(super) fn run(
     }
     let log = log::install(&log_options, app.config())?;
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    if has_own_entries && !app.config().beat_schedule.is_empty() {
+        tracing::warn!("beat: The settings file's beat_schedule has no effect: the app has one of its own");
+    }
     let pidfile = pidfile(&app, arguments)?;
     if !is_quiet {
         let colored = !global.no_color && log_options.file.is_none() && io::stdout().is_terminal();

@@ -52,7 +52,7 @@ impl Beating {
     pub(in crate::cli) fn of(app: &App) -> Result<Self> {
         app.check()?;
         let sender = Box::new(app.producer()?);
-        Ok(Beating { entries: app.periodic_tasks().to_vec(), sender, store: None, scheduler: None })
+        Ok(Beating { entries: app.periodic_tasks()?, sender, store: None, scheduler: None })
     }
 }
 

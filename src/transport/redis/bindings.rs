@@ -15,6 +15,21 @@ use crate::transport::{Bound, Queue};
 #[derive(Debug, Default)]
 pub(super) struct Bindings(HashMap<String, Result<Vec<Binding>, RedisError>>);
 
+/// An exchange's table, and the digest by which `claimed.lua` knows it.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) digest: Vec<u8>,
+    pub(super) table: Vec<Binding>,
+}
+
+impl Known {
+    /// Reads what the script answers: the digest, and then the table's members.
+    pub(super) fn read(shared: &Shared, mut answer: Vec<Vec<u8>>) -> Self {
+        let members = answer.split_off(answer.len().min(1));
+        Known { digest: answer.pop().unwrap_or_default(), table: table(shared, members) }
+    }
+}
+
 /// The exchanges among these that have a table: all but the default one, each once.
 pub(super) fn exchanges<'a>(names: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
     names.filter(|name| !name.is_empty()).map(str::to_owned).collect()

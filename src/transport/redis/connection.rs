@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::browse::RedisBrowser;
+use super::claimed::Tables;
 use super::consumer::{RedisConsumer, consumable, start};
 use super::fanout::{self, Announcer, RedisSubscription};
 use super::flush::{flush, run};
@@ -49,6 +50,8 @@ pub(super) struct Link {
     pub(super) lost: CancellationToken,
     /// Told of changes to lists; absent where the server does not tell.
     pub(super) changes: Option<watch::Receiver<u64>>,
+    /// Where the last messages that were published against a claim went.
+    pub(super) tables: Tables,
 }
 
 impl Shared {
@@ -223,7 +226,7 @@ impl Link {
         shared.ledger.resolve_doubts();
         // What comes from before is settled before anything is reserved: what goes back is then the next to come.
         settle_pending(&shared, &mut connection).await?;
-        Ok(Link { shared, connection, lost, changes: tracking.then_some(changes) })
+        Ok(Link { shared, connection, lost, changes: tracking.then_some(changes), tables: Tables::default() })
     }
 
     /// What a request's failure is to the caller; the connection is given up.

@@ -1,0 +1,77 @@
+"""What Celery's own beat wrote down in its file (``PersistentScheduler``), taken over once, where ours is not there yet.
+
+Celery's is a ``shelve`` of pickled entries, in any of the forms that ``dbm`` has, and stays as it is: who goes back to
+Celery's beat finds it as it was left. Ours is written here as ``src/beat/schedule_file.rs`` reads it.
+"""
+
+import json
+import os
+import shelve
+from dbm import whichdb
+from datetime import timezone
+from typing import Any
+
+from celery.utils.log import get_logger
+from celery.utils.time import maybe_make_aware
+
+logger = get_logger("celery.beat")
+
+#: The class whose file it is, with a dot for the colon.
+SCHEDULER = "celery.beat.PersistentScheduler"
+#: What the name of our file ends in.
+SUFFIX = ".celeriac.json"
+
+
+def take_over(app, scheduler: str, filename: str) -> None:
+    """Has the entries go on from their last runs under Celery's beat. What cannot be read is told of, and they count as run
+    just now."""
+    ours = filename + SUFFIX
+    if scheduler.replace(":", ".", 1) != SCHEDULER or os.path.exists(ours) or whichdb(filename) is None:
+        return
+    try:
+        with shelve.open(filename, flag="r") as theirs:
+            stored = {name: theirs.get(name) for name in ("entries", "tz", "utc_enabled")}
+        entries = {name: run(entry) for name, entry in (stored["entries"] or {}).items()}
+    except Exception as error:
+        return logger.warning(
+            "beat: Celery's schedule file %s cannot be read: all entries count as run just now. %r", filename, error
+        )
+    conf = app.conf
+    for name, setting in (("tz", conf.timezone), ("utc_enabled", conf.enable_utc)):
+        # As Celery has it.
+        if stored[name] is not None and stored[name] != setting:
+            return logger.warning(
+                "beat: Celery's schedule file %s is of other settings (%s %r, now %r): all entries count as run just now",
+                filename, name, stored[name], setting,
+            )  # fmt: skip
+    zone = conf.timezone if isinstance(conf.timezone, str) and conf.timezone else None
+    try:
+        write(ours, {"celeriac-beat": 1, "timezone": zone, "enable_utc": bool(conf.enable_utc), "entries": entries})
+    except FileExistsError:
+        # Another beat was faster.
+        return
+    except OSError as error:
+        return logger.error("beat: Cannot take over what is kept in %s: %s", filename, error)
+    logger.info("beat: Took over when %d entries ran last from Celery's schedule file %s", len(entries), filename)
+
+
+def run(entry) -> dict[str, Any]:
+    """An entry's last run."""
+    # What has no zone is in UTC.
+    last = maybe_make_aware(entry.last_run_at).astimezone(timezone.utc)
+    return {"last_run_at": f"{last:%Y-%m-%dT%H:%M:%S.%fZ}", "total_run_count": int(entry.total_run_count or 0)}
+
+
+def write(name: str, content: dict[str, Any]) -> None:
+    """Writes a new file, which is there as a whole or not at all."""
+    temporary = f"{name}.{os.getpid()}.new"
+    try:
+        with open(temporary, "w") as file:
+            json.dump(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        # Unlike a rename it replaces nothing.
+        os.link(temporary, name)
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
