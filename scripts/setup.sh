@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Puts in place what the other commands need, and nothing that is there already.
 #
-#   scripts/setup.sh [compiler] [lint] [redis] [rabbitmq] [postgres] [python] [old-client] [old-worker] [flower] [beat] [peers]
-#                    [wheelhouse]
+#   scripts/setup.sh [compiler] [lint] [redis] [rabbitmq] [postgres] [memcached] [python] [old-client] [old-worker] [flower] [beat]
+#                    [peers] [wheelhouse]
 #
 # compiler    a C compiler and pkg-config, for the compression and TLS libraries
 # lint        rustfmt and clippy
 # redis       the redis-server and openssl programs; no service is started and none is left running
 # rabbitmq    the rabbitmq-server program; no node is started and none is left running
 # postgres    the programs of PostgreSQL; no server is started and none is left running
+# memcached   the memcached program; no service is started and none is left running
 # python      .build/venv: Celery 5.7, Django and pytest, with pinned versions
 # old-client  .build/venv-5.3: an older Celery, to prove that its messages and results work too
 # old-worker  .build/venv-5.5: an older Celery, whose workers stand beside ours in mixed fleets
@@ -108,6 +109,12 @@ postgres() {
         die "postgresql was installed but is not in /usr/lib/postgresql"
 }
 
+memcached() {
+    command -v memcached >/dev/null && return
+    without_service memcached
+    command -v memcached >/dev/null || die "memcached was installed but is not on the PATH"
+}
+
 # The first interpreter of at least 3.10 that can make virtual environments.
 interpreter() {
     local candidate
@@ -186,7 +193,7 @@ peers() {
 
 for part in "$@"; do
     case $part in
-        compiler | lint | redis | rabbitmq | postgres | python | flower | beat | peers | wheelhouse) "$part" ;;
+        compiler | lint | redis | rabbitmq | postgres | memcached | python | flower | beat | peers | wheelhouse) "$part" ;;
         old-client) old_client ;;
         old-worker) old_worker ;;
         *) die "no part is called $part" ;;

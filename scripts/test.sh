@@ -3,7 +3,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 started=$SECONDS
-scripts/setup.sh compiler redis rabbitmq postgres python old-client old-worker flower beat wheelhouse || exit
+scripts/setup.sh compiler redis rabbitmq postgres memcached python old-client old-worker flower beat wheelhouse || exit
 mkdir -p .build
 
 printf '\n== cargo test --workspace (units, promises, documentation)\n'

@@ -28,7 +28,7 @@ pub enum ErrorKind {
     Authentication,
     /// Bytes do not have the form that the protocol gives them.
     Decode,
-    /// A value cannot be written in the serializer asked for.
+    /// A value cannot be written in the serializer asked for, or is larger than who is to keep it takes.
     Encode,
     /// The content type is known, and the configuration does not accept it (or nobody should: pickle, auth).
     Refused,

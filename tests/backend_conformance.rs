@@ -1,6 +1,6 @@
 //! What every result backend promises, asked of each of them, and what Redis promises beside it.
 //!
-//! The tests with Redis start a private `redis-server` or `postgres` each, those with RabbitMQ share a private node; they say so and
+//! The tests with Redis start a private `redis-server`, `memcached` or `postgres` each, those with RabbitMQ share a private node; they say so and
 //! pass where it is not installed.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -19,6 +19,8 @@ mod file_promises;
 mod fleet;
 #[path = "backend_conformance/large.rs"]
 mod large;
+#[path = "backend_conformance/memcached.rs"]
+mod memcached_promises;
 #[path = "backend_conformance/peer.rs"]
 mod peer;
 #[path = "backend_conformance/python.rs"]
@@ -34,7 +36,8 @@ mod values;
 use std::sync::Arc;
 
 use celeriac::ErrorKind;
-use celeriac::backend::{BackendOptions, ResultBackend, RpcOptions, from_url};
+use celeriac::backend::{BackendOptions, CacheOptions, ResultBackend, RpcOptions, from_url};
+use support::memcached_server::MemcachedServer;
 use support::postgres_server::PostgresServer;
 use support::rabbitmq_server::RabbitServer;
 use support::redis_server::RedisServer;
@@ -56,6 +59,7 @@ macro_rules! every_backend_keeps {
         keeps! { memory, on_memory: $($promises)* }
         keeps! { redis, on_redis: $($promises)* }
         keeps! { rpc, on_rpc: $($promises)* }
+        keeps! { memcached, on_memcached: $($promises)* }
         keeps! { file, on_file: $($promises)* }
         keeps! { sqlite, on_sqlite: $($promises)* }
         keeps! { postgres, on_postgres: $($promises)* }
@@ -69,6 +73,7 @@ macro_rules! backends_that_save_keep {
     ($($promises:tt)*) => {
         keeps! { memory_groups, on_memory: $($promises)* }
         keeps! { redis_groups, on_redis: $($promises)* }
+        keeps! { memcached_groups, on_memcached: $($promises)* }
         keeps! { file_groups, on_file: $($promises)* }
         keeps! { sqlite_groups, on_sqlite: $($promises)* }
         keeps! { postgres_groups, on_postgres: $($promises)* }
@@ -129,6 +134,14 @@ async fn on_redis<F: Future<Output = ()>>(promise: fn(Arc<dyn ResultBackend>) ->
     for options in forms() {
         promise(open(&server.url(0), &options)).await;
         redis_promises::flush(&server);
+    }
+}
+
+async fn on_memcached<F: Future<Output = ()>>(promise: fn(Arc<dyn ResultBackend>) -> F) {
+    let Some(server) = MemcachedServer::start_with("8m").await else { return };
+    for options in forms() {
+        promise(open(&server.url(), &options)).await;
+        assert_eq!(server.asked("flush_all"), "OK\r\n");
     }
 }
 
@@ -212,10 +225,13 @@ fn settings_name_a_backend() {
         (Some("disabled"), "disabled://"),
         (Some("disabled://"), "disabled://"),
         (Some("memory://"), "memory://"),
-        (Some("cache+memory://"), "memory://"),
         (Some("rpc"), "rpc://"),
         (Some("rpc://"), "rpc://"),
         (Some("rpc://u:secret@h/v"), "rpc://"),
+        (Some("cache+memory://"), "memory://"),
+        (Some("cache+memcached://h:1/"), "memcached://h:1/"),
+        (Some("cache+memcache://h"), "memcache://h/"),
+        (Some("cache+pymemcache:///run/m.sock"), "pymemcache:///run/m.sock/"),
         (Some("file:///var/results"), "file:///var/results"),
         (Some("file://localhost/var/results"), "file:///var/results"),
         (Some("db+sqlite:///results.sqlite"), "sqlite:///results.sqlite"),
@@ -240,6 +256,14 @@ fn settings_name_a_backend() {
 }
 
 #[test]
+fn a_memcached_may_stand_in_a_setting_of_its_own() {
+    for (backend, shown) in [("memcached://h:1/", "memcached://h:1/"), ("memory://", "memory://")] {
+        let cache = CacheOptions { backend: Some(backend.into()), ..CacheOptions::default() };
+        assert_eq!(open("cache", &BackendOptions { cache, ..BackendOptions::default() }).uri(), shown);
+    }
+}
+
+#[test]
 fn settings_that_name_none_are_refused_with_what_is_supported() {
     let rows = [
         ("amqp://u:secret@h", "`amqp` is not supported: use one of redis://"),
@@ -252,6 +276,13 @@ fn settings_that_name_none_are_refused_with_what_is_supported() {
         ("django-db", "`django-db` alone says not where the tables are: django-db+sqlite:///"),
         ("django-db+mysql://u:secret@h/db", "the database django-db+mysql is not supported"),
         ("django-db+sqlite:////d?time_zone=Mars", "there is no time_zone \"Mars\""),
+        ("cache+memcached://", "result_backend: no memcached is named: cache+memcached://host:11211/"),
+        ("cache", "result_backend: no memcached is named"),
+        ("cache+memcached://a:1;b:2/", "several memcached servers are not supported by Rust workers"),
+        ("cache+memcached://u:secret@h:1/", "a memcached takes no user and no password"),
+        ("cache+memcached://h:port/", "a memcached is named as in"),
+        ("cache+memcached://h/secret", "a memcached is named as in"),
+        ("cache+odd://h", "`cache+odd` is not supported: use one of redis://"),
         ("file://", "result_backend: a folder is named as in file:///"),
         ("u:secret@h", "is not supported: use one of"),
         ("://secret", "is not supported"),

@@ -6,19 +6,20 @@ from typing import Optional
 
 from celery.app import backends
 from celery.backends.base import DisabledBackend
+from celery.backends.cache import CacheBackend
 from celery.backends.filesystem import FilesystemBackend
 from celery.backends.rpc import RPCBackend
 from kombu.serialization import dumps
 from kombu.utils.encoding import bytes_to_str, str_to_bytes
 
-from celeriac import orm, rows
+from celeriac import cached, orm, rows
 from celeriac._celeriac import Channel
 
 #: What names the backends that the worker has too. Others are not even imported: some must not be before the project is.
 NAMES = (
     "redis", "rediss", "rpc", "file", "db", "database", "django-db", "celery.backends.redis", "celery.backends.rpc",
     "celery.backends.filesystem", "celery.backends.database", "django_celery_results.backends",
-    "django_celery_results.backends.database",
+    "django_celery_results.backends.database", "cache", "celery.backends.cache",
 )  # fmt: skip
 #: The serializers that the worker has too.
 SERIALIZERS = ("json", "msgpack", "yaml", "application/json", "application/x-msgpack", "application/x-yaml")
@@ -38,7 +39,7 @@ def known(app):
         return backend
     if backend is FilesystemBackend:
         return backend if url and url.startswith("file://") else None
-    if rows.address(app, backend, url):
+    if rows.address(app, backend, url) or cached.address(app, backend, url):
         return backend
     # Celery's works with every broker.
     is_amqp = backend is RPCBackend and app.connection_for_write().transport.driver_type == "amqp"
@@ -48,15 +49,20 @@ def known(app):
 def address(app) -> Optional[str]:
     """What the worker is given for the setting ``result_backend`` where its form is another than Celery's."""
     backend = known(app)
-    if not rows.has(backend):
+    if not (rows.has(backend) or is_memcached(backend)):
         return None
     _, url = backends.by_url(app.backend_cls or app.conf.result_backend, app.loader)
-    return rows.address(app, backend, url)
+    return rows.address(app, backend, url) or cached.address(app, backend, url)
 
 
 def is_redis(kind) -> bool:
     """Whether a class is Celery's for Redis, which is not imported for that: its client need not be installed."""
     return kind is not None and (kind.__module__, kind.__name__) == ("celery.backends.redis", "RedisBackend")
+
+
+def is_memcached(kind) -> bool:
+    """Whether a class is Celery's for a memcached, if it is one that the worker has."""
+    return kind is CacheBackend
 
 
 def celerys(app) -> Optional[str]:
@@ -77,7 +83,7 @@ def hand_over(app, channel: Channel) -> None:
     kind = known(app)
     channels.own, channels.app = channel, app
     with _patching:
-        if (is_redis(kind) or kind is FilesystemBackend) and not hasattr(kind._store_result, "theirs"):
+        if (is_redis(kind) or is_memcached(kind) or kind is FilesystemBackend) and not hasattr(kind._store_result, "theirs"):
             kind._store_result = _storing(kind)
         elif rows.has(kind) and not hasattr(kind._store_result, "theirs"):
             kind._store_result = _listing(kind)
@@ -89,7 +95,8 @@ def make(app) -> None:
     """Makes the app's backend, if the worker has that too, before anything is forked: all processes share its pages, and none
     has to make one before its first task. It connects when it is asked something, and is ready to be forked: stock's main
     process makes one, too, and its later processes have it from there."""
-    if is_redis(known(app)):
+    kind = known(app)
+    if is_redis(kind) or is_memcached(kind):
         app.backend  # Asking makes it.
 
 

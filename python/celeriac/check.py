@@ -7,7 +7,7 @@ from celeriac import _celeriac, settings, steps
 
 #: What belongs to another program than the worker, or to a backend that Celery itself writes to.
 OTHERS = (
-    "arangodb_", "azureblockblob_", "beat_", "cache_", "cassandra_", "cosmosdbsql_", "couchbase_", "database_",
+    "arangodb_", "azureblockblob_", "beat_", "cassandra_", "cosmosdbsql_", "couchbase_", "database_",
     "dynamodb_", "elasticsearch_", "events_", "gcs_", "mongodb_", "s3_",
 )  # fmt: skip
 REASONS = {

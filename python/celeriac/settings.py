@@ -9,7 +9,7 @@ from celery.app.defaults import DEFAULTS
 from celery.utils.serialization import jsonify
 from kombu.utils.encoding import safe_repr
 
-from celeriac import _celeriac, backend, queues
+from celeriac import _celeriac, backend, cached, queues
 
 #: Settings that Celery does not have, or has no default for.
 OURS = tuple(name for name in _celeriac.known_settings() if name not in DEFAULTS)
@@ -43,6 +43,10 @@ def of(app) -> dict[str, Any]:
         found.pop("result_serializer", None)
     else:
         found.update({"result_backend": address} if (address := backend.address(app)) else {})
+    # Where it is stands in the address; without one it is Python's alone.
+    found.pop("cache_backend", None)
+    if found.pop("cache_backend_options", None) and backend.is_memcached(backend.known(app)):
+        found["cache_backend_options"] = cached.options(app)
     if found.get("task_serializer") not in backend.SERIALIZERS:
         # What tasks send is sent in their processes.
         found.pop("task_serializer", None)

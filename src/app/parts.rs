@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use crate::amqp_client::{AmqpConnectOptions, AmqpUrl, AmqpUrls, Failover, LoginMethod};
-use crate::backend::{self, BackendOptions, ResultBackend, RpcOptions};
+use crate::backend::{self, BackendOptions, CacheOptions, ResultBackend, RpcOptions};
 use crate::config::{Config, QueueDefinition};
 use crate::protocol::{Map, Value, to_value};
 use crate::redis_client::{RedisUrl, UrlPolicy};
@@ -49,6 +49,11 @@ pub(crate) fn backend(config: &Config) -> Result<Arc<dyn ResultBackend>> {
         chord_join_timeout: Some(config.result_chord_join_timeout),
         chord_ordered: config.result_backend_transport_options.result_chord_ordered,
         extended: config.result_extended,
+        cache: CacheOptions {
+            backend: config.cache_backend.clone(),
+            connect_timeout: config.cache_backend_options.connect_timeout,
+            timeout: config.cache_backend_options.timeout,
+        },
         rpc: rpc(config)?,
     };
     backend::from_url(config.result_backend.as_deref(), &options)

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use super::memcached::SCHEMES;
 use super::{
-    BackendOptions, DatabaseBackend, DisabledBackend, DjangoBackend, FileBackend, MemoryBackend, RedisBackend,
-    ResultBackend, RpcBackend,
+    BackendOptions, DatabaseBackend, DisabledBackend, DjangoBackend, FileBackend, MemcachedBackend, MemoryBackend,
+    RedisBackend, ResultBackend, RpcBackend,
 };
 use crate::{Error, ErrorKind, Result};
 
@@ -15,6 +16,7 @@ use crate::{Error, ErrorKind, Result};
 /// | `None`, `disabled`, `disabled://` | [`DisabledBackend`] |
 /// | `redis`, `redis://`, `rediss://`, `redis+socket://`, `socket://` | [`RedisBackend`] |
 /// | `memory://`, `cache+memory://` | [`MemoryBackend`] |
+/// | `cache+memcached://`, `cache+memcache://`, `cache+pymemcache://`, `cache+pylibmc://`; `cache` with `cache_backend` | [`MemcachedBackend`] |
 /// | `file://` | [`FileBackend`] |
 /// | `db+sqlite://`, `db+postgresql://` | [`DatabaseBackend`] |
 /// | `django-db+sqlite://`, `django-db+postgresql://` | [`DjangoBackend`] |
@@ -32,9 +34,16 @@ pub fn from_url(url: Option<&str>, options: &BackendOptions) -> Result<Arc<dyn R
     if let Some(url) = url.strip_prefix("django-db+") {
         return Ok(Arc::new(DjangoBackend::new(url, options)?));
     }
+    if let Some(url) = cache(url, options) {
+        return match scheme(url) {
+            "memory" => Ok(Arc::new(MemoryBackend::new(options.clone())?)),
+            name if SCHEMES.contains(&name) => Ok(Arc::new(MemcachedBackend::new(url, options)?)),
+            other => Err(unsupported(&format!("cache+{other}"))),
+        };
+    }
     Ok(match scheme(url) {
         "disabled" => Arc::new(DisabledBackend),
-        "memory" | "cache+memory" => Arc::new(MemoryBackend::new(options.clone())?),
+        "memory" => Arc::new(MemoryBackend::new(options.clone())?),
         "redis" if !url.contains("://") => Arc::new(RedisBackend::new("redis://", options)?),
         "redis" | "rediss" | "redis+socket" | "socket" => Arc::new(RedisBackend::new(url, options)?),
         "file" => Arc::new(FileBackend::new(url, options)?),
@@ -43,6 +52,14 @@ pub fn from_url(url: Option<&str>, options: &BackendOptions) -> Result<Arc<dyn R
         "django-db" => return Err(unplaced()),
         other => return Err(unsupported(other)),
     })
+}
+
+/// What Celery's `CacheBackend` is told, where it is the one that is named: the rest of the URL, or `cache_backend`.
+fn cache<'a>(url: &'a str, options: &'a BackendOptions) -> Option<&'a str> {
+    match url {
+        "cache" => Some(options.cache.backend.as_deref().unwrap_or("memcached")),
+        _ => url.strip_prefix("cache+"),
+    }
 }
 
 fn scheme(url: &str) -> &str {
@@ -60,8 +77,8 @@ fn unplaced() -> Error {
 fn unsupported(scheme: &str) -> Error {
     let known = !scheme.is_empty() && scheme.len() <= 64 && !scheme.contains(['@', '/']);
     let name = if known { format!("`{scheme}`") } else { "this one".to_owned() };
-    let supported = "redis://, rediss://, redis+socket://, rpc://, file://, db+sqlite://, \
-                     db+postgresql://, django-db+sqlite://, django-db+postgresql://, memory://, disabled://";
+    let supported = "redis://, rediss://, redis+socket://, rpc://, cache+memcached://, file://, \
+                     db+sqlite://, db+postgresql://, django-db+sqlite://, django-db+postgresql://, memory://, disabled://";
     let message = format!("the result backend {name} is not supported: use one of {supported}");
     Error::new(ErrorKind::Configuration, message)
 }

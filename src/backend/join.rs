@@ -69,7 +69,13 @@ pub async fn poll_chord(
     if !is_ready(backend, header).await? {
         return Ok(None);
     }
-    Ok(Some(match join(backend, header, join_timeout).await? {
+    Ok(Some(outcome(join(backend, header, join_timeout).await?)))
+}
+
+/// What a chord comes to whose members were joined (celery/app/builtins.py `unlock_chord`, celery/backends/base.py
+/// `BaseKeyValueStoreBackend.on_chord_part_return`).
+pub(super) fn outcome(joined: Joined) -> ChordOutcome {
+    match joined {
         Joined::Values(values) => ChordOutcome::Results(values),
         Joined::Raised { task_id: Some(task_id), exception } => {
             ChordOutcome::Failed(ChordFailure::dependency(&task_id, Some(exception)))
@@ -81,7 +87,7 @@ pub async fn poll_chord(
             let exception = timed_out();
             ChordOutcome::Failed(ChordFailure { message: exception.to_string(), cause: Some(exception) })
         }
-    }))
+    }
 }
 
 /// The outcome of a claimed chord whose header was saved (celery/backends/redis.py `on_chord_part_return`).
@@ -102,7 +108,8 @@ fn timed_out() -> Exception {
     Exception::celery("TimeoutError", "The operation timed out.")
 }
 
-fn leaves(members: &[ResultTuple]) -> Vec<&str> {
+/// The ids of the tasks that groups within groups come to.
+pub(super) fn leaves(members: &[ResultTuple]) -> Vec<&str> {
     fn gather<'a>(members: &'a [ResultTuple], ids: &mut Vec<&'a str>) {
         for member in members {
             match &member.children {

@@ -3,7 +3,7 @@
 //! A result is encoded where it came to be ([`ResultBackend::encode`]), gathered by the [`ResultWriter`], and stored in
 //! batches ([`ResultBackend::store_encoded`]). A chord's members are counted where the results are ([`NativeChords`]), in
 //! the same round trip; for backends that cannot count, [`poll_chord`] looks. Implementations are [`MemoryBackend`],
-//! [`DisabledBackend`], [`RedisBackend`], [`RpcBackend`], [`FileBackend`] and
+//! [`DisabledBackend`], [`RedisBackend`], [`RpcBackend`], [`MemcachedBackend`], [`FileBackend`],
 //! [`DatabaseBackend`] and [`DjangoBackend`]; [`from_url`] chooses. All pass what of
 //! `tests/backend_conformance.rs` their nature allows: `rpc://` keeps nothing, it sends.
 //!
@@ -19,6 +19,7 @@ mod django;
 mod file;
 mod gathering;
 mod join;
+mod memcached;
 mod memory;
 mod options;
 mod polling;
@@ -45,8 +46,9 @@ pub use disabled::DisabledBackend;
 pub use django::DjangoBackend;
 pub use file::FileBackend;
 pub use join::{Joined, is_ready, join, poll_chord};
+pub use memcached::MemcachedBackend;
 pub use memory::MemoryBackend;
-pub use options::{BackendOptions, RpcOptions};
+pub use options::{BackendOptions, CacheOptions, RpcOptions};
 pub use redis::RedisBackend;
 pub use rpc::RpcBackend;
 pub use writer::{ResultWriter, WriterOptions};

@@ -43,8 +43,28 @@ pub struct BackendOptions {
     pub client_name: Option<String>,
     /// `result_extended`: whether Celery's tables of results have the columns for it.
     pub extended: bool,
+    /// What a memcached needs beside these.
+    pub cache: CacheOptions,
     /// What `rpc://` needs beside these.
     pub rpc: RpcOptions,
+}
+
+/// Which memcached, and how long it is waited for (celery/backends/cache.py `DEFAULT_CLIENT_OPTIONS`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheOptions {
+    /// `cache_backend`: the server where `result_backend` is only `cache`: `memcached://host:11211/`.
+    pub backend: Option<String>,
+    /// `cache_backend_options["connect_timeout"]`: how long connecting may take; `None`: for ever.
+    pub connect_timeout: Option<Duration>,
+    /// `cache_backend_options["timeout"]`: how long the server may be silent; `None`: for ever.
+    pub timeout: Option<Duration>,
+}
+
+impl Default for CacheOptions {
+    fn default() -> Self {
+        let five = Some(Duration::from_secs(5));
+        CacheOptions { backend: None, connect_timeout: five, timeout: five }
+    }
 }
 
 /// Where `rpc://` sends results, and how: the application's own broker, which the URL does not say again.
@@ -100,6 +120,7 @@ impl Default for BackendOptions {
             health_check_interval: Duration::from_secs(25),
             client_name: None,
             extended: false,
+            cache: CacheOptions::default(),
             rpc: RpcOptions::default(),
         }
     }
@@ -152,6 +173,11 @@ impl BackendOptions {
     /// What the keys of a group begin with.
     pub(super) fn group_keyprefix(&self) -> String {
         self.keyprefix("celery-taskset-meta-")
+    }
+
+    /// What the key of the number begins with in which a memcached counts a chord's members.
+    pub(super) fn chord_keyprefix(&self) -> String {
+        self.keyprefix("chord-unlock-")
     }
 
     /// How many milliseconds a queue of results is kept that nobody uses; `None`: for ever. RabbitMQ counts to ten years

@@ -94,6 +94,7 @@ impl Config {
         let (known, nearest) = match table {
             BROKER_OPTIONS => put(&mut self.broker_transport_options, key, text),
             RESULT_OPTIONS => put(&mut self.result_backend_transport_options, key, text),
+            CACHE_OPTIONS => put(&mut self.cache_backend_options, key, text),
             _ => put(&mut self.task_publish_retry_policy, key, text),
         }
         .map_err(|mismatch| mismatched(COMMAND_LINE, table, &mismatch.within(key)))?;
@@ -129,9 +130,10 @@ const COMMAND_LINE: &str = "command line";
 
 const BROKER_OPTIONS: &str = "broker_transport_options";
 const RESULT_OPTIONS: &str = "result_backend_transport_options";
+const CACHE_OPTIONS: &str = "cache_backend_options";
 
 /// The settings that are tables with keys of their own.
-const TABLES: [&str; 3] = [BROKER_OPTIONS, RESULT_OPTIONS, "task_publish_retry_policy"];
+const TABLES: [&str; 4] = [BROKER_OPTIONS, RESULT_OPTIONS, CACHE_OPTIONS, "task_publish_retry_policy"];
 
 /// Which table's which key a name is, once its dots are underscores.
 fn in_table(name: &str) -> Option<(&'static str, &str)> {
@@ -311,20 +313,23 @@ mod tests {
     fn settings_that_are_read_and_not_heeded_are_named() {
         let text = "task_protocol = 1\nworker_direct = true\nworker_eta_task_limit = 0\n\
                     [broker_transport_options]\n\
-                    fanout_prefix = true\nmax_connections = 3\nmaster_name = 'm'";
+                    fanout_prefix = true\nmax_connections = 3\nmaster_name = 'm'\n\
+                    [cache_backend_options]\n\
+                    timeout = 1\nkey_prefix = 'p'";
         let mut config = Config::default();
         assert_eq!(config.merge_toml(text, "test.toml").unwrap(), []);
         let named: Vec<String> = config.without_effect().into_iter().map(|warning| warning.name).collect();
         let expected = ["task_protocol", "worker_direct"].map(str::to_owned);
         let options = ["max_connections", "master_name"].map(|name| format!("broker_transport_options.{name}"));
-        assert_eq!(named, [expected, options].concat());
+        let cache = vec!["cache_backend_options.key_prefix".to_owned()];
+        assert_eq!(named, [&expected[..], &options, &cache].concat());
         assert_eq!(Config::default().without_effect(), []);
         let said: Vec<String> = config.without_effect().iter().skip(2).map(ToString::to_string).collect();
         let said_of = |option: &str, why: &str| {
             format!("configuration: the setting broker_transport_options.{option} is {why} and has no effect")
         };
         let known = said_of("max_connections", "not supported yet");
-        assert_eq!(said, [known, said_of("master_name", "none that this worker knows,")]);
+        assert_eq!(said[..2], [known, said_of("master_name", "none that this worker knows,")]);
     }
 
     #[test]

@@ -21,7 +21,7 @@ mod shown;
 
 pub use annotations::{Annotation, TaskAttributes};
 pub use merge::Warning;
-pub use options::{BrokerTransportOptions, ResultTransportOptions, RetryPolicy};
+pub use options::{BrokerTransportOptions, CacheBackendOptions, ResultTransportOptions, RetryPolicy};
 pub use periodic::{PeriodicTask, ScheduleDefinition};
 pub use queues::QueueDefinition;
 pub(crate) use queues::QueueNotFound;

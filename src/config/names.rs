@@ -29,7 +29,8 @@ pub(super) fn without_effect(config: &Config) -> Vec<String> {
     let broker_options = broker_options.chain(broker.other.keys().map(String::as_str));
     let broker_options = broker_options.map(|name| format!("broker_transport_options.{name}"));
     let result_options = result.other.keys().map(|name| format!("result_backend_transport_options.{name}"));
-    changed.chain(broker_options).chain(result_options).collect()
+    let cache_options = config.cache_backend_options.other.keys().map(|name| format!("cache_backend_options.{name}"));
+    changed.chain(broker_options).chain(result_options).chain(cache_options).collect()
 }
 
 /// Read for the sake of what comes next: a name leaves this list when something heeds it.
@@ -126,8 +127,6 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("broker_transport", ""),
     ("broker_user", ""),
     ("broker_vhost", ""),
-    ("cache_backend", ""),
-    ("cache_backend_options", "{}"),
     ("cassandra_auth_kwargs", ""),
     ("cassandra_auth_provider", ""),
     ("cassandra_bundle_path", ""),

@@ -93,6 +93,19 @@ settings! {
 }
 
 settings! {
+    /// `cache_backend_options`: those of pymemcache's client that are not Python's alone (celery/backends/cache.py
+    /// `DEFAULT_CLIENT_OPTIONS`).
+    pub struct CacheBackendOptions {
+        /// How long connecting to a memcached may take.
+        connect_timeout: Option<Duration> = Some(Duration::from_secs(5)), SECONDS_OR_OFF;
+        /// How long it may be silent.
+        timeout: Option<Duration> = Some(Duration::from_secs(5)), SECONDS_OR_OFF;
+        /// Keys that are not listed here.
+        other: Table = Table::new(), TABLE;
+    }
+}
+
+settings! {
     /// How often and after which pauses something is tried again (kombu/utils/functional.py `retry_over_time`).
     pub struct RetryPolicy {
         /// How often at most; `None`: for ever.
@@ -119,6 +132,13 @@ pub(super) const RESULT_OPTIONS: super::parser::NestedParser<ResultTransportOpti
     super::parser::NestedParser::new(Kind::Table, |value| {
         let mut options = ResultTransportOptions::default();
         options.other = others::<ResultTransportOptions>(fill(&mut options, value)?)?;
+        Ok(options)
+    });
+
+pub(super) const CACHE_OPTIONS: super::parser::NestedParser<CacheBackendOptions> =
+    super::parser::NestedParser::new(Kind::Table, |value| {
+        let mut options = CacheBackendOptions::default();
+        options.other = others::<CacheBackendOptions>(fill(&mut options, value)?)?;
         Ok(options)
     });
 

@@ -8,7 +8,8 @@ use toml::Value;
 use super::annotations::{ANNOTATIONS, Annotation};
 use super::fields::settings;
 use super::options::{
-    BROKER_OPTIONS, BrokerTransportOptions, RESULT_OPTIONS, RETRY_POLICY, ResultTransportOptions, RetryPolicy,
+    BROKER_OPTIONS, BrokerTransportOptions, CACHE_OPTIONS, CacheBackendOptions, RESULT_OPTIONS, RETRY_POLICY,
+    ResultTransportOptions, RetryPolicy,
 };
 use super::parser::{
     BOOL, COUNT, Kind, LIMIT, MILLISECONDS, OPTIONAL_BOOL, OPTIONAL_SECONDS, OPTIONAL_TEXT, OPTIONAL_TEXTS, Parser,
@@ -113,6 +114,10 @@ settings! {
         result_chord_join_timeout: Duration = Duration::from_secs(3), SECONDS;
         /// How often `celery.chord_unlock` looks, where the backend cannot count.
         result_chord_retry_interval: Duration = Duration::from_secs(1), SECONDS;
+        /// Where the results are when `result_backend` is only `cache`: `memcached://host:11211/`.
+        cache_backend: Option<String> = None, OPTIONAL_TEXT;
+        /// How long a memcached is waited for.
+        cache_backend_options: CacheBackendOptions = CacheBackendOptions::default(), CACHE_OPTIONS;
         /// How long a command to a Redis backend may take.
         redis_socket_timeout: Option<Duration> = Some(Duration::from_secs(120)), SECONDS_OR_OFF;
         /// How long connecting to it may take.

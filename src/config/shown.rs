@@ -6,7 +6,7 @@ use std::time::Duration;
 use toml::{Table, Value};
 
 use super::annotations::{Annotation, TaskAttributes};
-use super::options::{BrokerTransportOptions, ResultTransportOptions, RetryPolicy};
+use super::options::{BrokerTransportOptions, CacheBackendOptions, ResultTransportOptions, RetryPolicy};
 use super::parser::Settings;
 use super::periodic::{PeriodicTask, ScheduleDefinition};
 use super::routes::RouteDefinition;
@@ -145,6 +145,12 @@ impl Show for BrokerTransportOptions {
 }
 
 impl Show for ResultTransportOptions {
+    fn show(&self) -> Option<Value> {
+        Some(changed(self).into())
+    }
+}
+
+impl Show for CacheBackendOptions {
     fn show(&self) -> Option<Value> {
         Some(changed(self).into())
     }

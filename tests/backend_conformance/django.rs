@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use crate::chords::{chords, claim, part, results};
 use crate::open;
 use crate::suite::{meta, success};
+use crate::support::memcached_server::MemcachedServer;
 use crate::support::postgres_server::PostgresServer;
 
 const LONG: Duration = Duration::from_secs(30);
@@ -157,36 +158,40 @@ async fn what_has_expired_is_deleted_when_that_is_asked_for() {
 
 type Backend = Arc<dyn ResultBackend>;
 
-/// Runs a promise on both databases.
-async fn on_both<F: Future<Output = ()>>(promise: impl Fn(Backend, Backend) -> F) {
+/// Runs a promise wherever a chord is announced with its header: on both databases, and on a memcached.
+async fn on_each<F: Future<Output = ()>>(promise: impl Fn(Backend, Backend) -> F) {
     let two = |url: &str| (open(url, &BackendOptions::default()), open(url, &BackendOptions::default()));
     let (_folder, url) = sqlite();
     let (ours, theirs) = two(&url);
     promise(ours, theirs).await;
-    let Some((_server, url)) = postgres().await else { return };
-    let (ours, theirs) = two(&url);
+    if let Some((_server, url)) = postgres().await {
+        let (ours, theirs) = two(&url);
+        promise(ours, theirs).await;
+    }
+    let Some(server) = MemcachedServer::start().await else { return };
+    let (ours, theirs) = two(&server.url());
     promise(ours, theirs).await;
 }
 
-fn header(count: usize) -> ResultTuple {
+pub(crate) fn header(count: usize) -> ResultTuple {
     ResultTuple::group("g", (0..count).map(|index| ResultTuple::task(format!("m{index}"))).collect())
 }
 
 /// Stores a member's result and counts it, as a delivery of its own.
-async fn report(backend: &Backend, request: StoreRequest, index: i64) -> ChordProgress {
+pub(crate) async fn report(backend: &Backend, request: StoreRequest, index: i64) -> ChordProgress {
     let encoded = backend.encode(&request).unwrap();
     let part = ChordPart { state: request.meta.status, ..part("g", index) };
     let part = chords(backend).encode_part(&part).unwrap();
     chords(backend).store_with_parts(&[encoded], &[part]).await.unwrap().remove(0).unwrap()
 }
 
-async fn succeed(backend: &Backend, index: i64) -> ChordProgress {
+pub(crate) async fn succeed(backend: &Backend, index: i64) -> ChordProgress {
     report(backend, success(&format!("m{index}"), index * 10), index).await
 }
 
 #[tokio::test]
 async fn a_chord_completes_once_whoever_counts_and_a_copy_counts_not() {
-    on_both(|ours, theirs| async move {
+    on_each(|ours, theirs| async move {
         chords(&ours).save_header(&header(3)).await.unwrap();
         chords(&ours).save_header(&header(3)).await.unwrap();
         for (backend, index) in [(&ours, 2), (&theirs, 2), (&ours, 0), (&ours, 0)] {
@@ -206,7 +211,7 @@ async fn a_chord_completes_once_whoever_counts_and_a_copy_counts_not() {
 
 #[tokio::test]
 async fn a_body_is_not_lost_with_the_worker_that_claimed_it() {
-    on_both(|ours, theirs| async move {
+    on_each(|ours, theirs| async move {
         chords(&ours).save_header(&header(1)).await.unwrap();
         let dead = claim(succeed(&theirs, 0).await);
         assert!(chords(&theirs).extend_claim(&dead, Duration::from_secs(1)).await.unwrap());
@@ -224,7 +229,7 @@ async fn a_body_is_not_lost_with_the_worker_that_claimed_it() {
 /// A stock worker stores first and counts then.
 #[tokio::test]
 async fn a_member_that_a_dead_worker_stored_and_did_not_count_completes_its_chord_when_it_comes_again() {
-    on_both(|ours, _| async move {
+    on_each(|ours, _| async move {
         chords(&ours).save_header(&header(2)).await.unwrap();
         ours.store(&[success("m1", 10)]).await.unwrap();
         assert_eq!(succeed(&ours, 0).await, ChordProgress::Waiting);
@@ -236,7 +241,7 @@ async fn a_member_that_a_dead_worker_stored_and_did_not_count_completes_its_chor
 
 #[tokio::test]
 async fn a_failed_member_fails_the_chord_and_one_that_is_added_is_waited_for() {
-    on_both(|ours, _| async move {
+    on_each(|ours, _| async move {
         chords(&ours).save_header(&header(2)).await.unwrap();
         for _ in 0..2 {
             chords(&ours).add_to_chord("g", "m2", None).await.unwrap();
@@ -257,7 +262,7 @@ async fn a_failed_member_fails_the_chord_and_one_that_is_added_is_waited_for() {
 #[tokio::test]
 async fn many_workers_count_one_chord() {
     const MEMBERS: i64 = 60;
-    on_both(|ours, theirs| async move {
+    on_each(|ours, theirs| async move {
         chords(&ours).save_header(&header(MEMBERS as usize)).await.unwrap();
         let writers = [&ours, &theirs].map(|one| ResultWriter::start(one.clone(), WriterOptions::default()));
         // Each member comes to both workers.

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
+from memcached import Memcached
 from postgres import Postgres
 from support import SECONDS, Process
 from test_prefork import HERE, Celeriac, environment
@@ -54,11 +55,11 @@ def run(env, *command):
     return done.stdout
 
 
-def outcomes(server, backend, kind, folder):
+def outcomes(server, backend, kind, folder, given=None):
     """What a client is told by a worker of that kind."""
     folder.mkdir()
     queue = f"{kind}-{backend}"
-    env = environment(server, CELERY_TASK_DEFAULT_QUEUE=queue, **settings(backend, folder))
+    env = environment(server, CELERY_TASK_DEFAULT_QUEUE=queue, **(given or settings(backend, folder)))
     path = os.pathsep.join([HERE, os.path.join(HERE, "..", "..", "python")])
     if kind == "stock":
         # Of their own: a stock worker tells of tasks that others have that they are revoked.
@@ -108,6 +109,17 @@ EXPECTED = {
 def test_a_client_is_told_what_a_stock_worker_tells(told, backend):
     ours, stock = told(backend)
     assert {name: ours[name] for name in EXPECTED} == EXPECTED
+    assert {name: [told, stock.get(name)] for name, told in ours.items() if told != stock.get(name)} == {}
+    assert ours.keys() == stock.keys()
+
+
+def test_a_client_is_told_the_same_from_a_memcached(server, told, tmp_path):
+    """Not that a stock worker beside one would do: its later processes share the socket that its main process has used, and
+    time out. Its results in files are those that it means."""
+    with contextlib.closing(Memcached()) as memcached:
+        given = {"CELERY_RESULT_BACKEND": memcached.url}
+        ours = outcomes(server, "memcached", "ours", tmp_path / "ours", given)
+    stock = told("file")[1]
     assert {name: [told, stock.get(name)] for name, told in ours.items() if told != stock.get(name)} == {}
     assert ours.keys() == stock.keys()
 

@@ -1,4 +1,4 @@
-"""Results in files and in Celery's own tables: the example worker writes them, and a stock client reads them."""
+"""Results in files, in Celery's own tables and in a memcached: the example worker writes them, and a stock client reads them."""
 
 import contextlib
 from datetime import datetime, timezone
@@ -8,6 +8,7 @@ from celery import Celery, chord, group, signature
 from celery.result import GroupResult
 
 from client import CustomError
+from memcached import Memcached
 from postgres import Postgres
 from support import SECONDS, Worker
 
@@ -21,12 +22,19 @@ def postgres():
     server.stop()
 
 
+@pytest.fixture(scope="module")
+def memcached():
+    server = Memcached()
+    yield server
+    server.stop()
+
+
 class Server:
     def __init__(self, broker_url, result_url):
         self.broker_url, self.result_url = broker_url, result_url
 
 
-@pytest.fixture(scope="module", params=["file", "db+sqlite", "db+postgresql", "database, extended"])
+@pytest.fixture(scope="module", params=["file", "db+sqlite", "db+postgresql", "database, extended", "memcached"])
 def app(request, server, tmp_path_factory):
     """A client, whose worker is there."""
     folder = tmp_path_factory.mktemp("results")
@@ -34,6 +42,7 @@ def app(request, server, tmp_path_factory):
         "file": lambda: f"file://{folder}",
         "db+sqlite": lambda: f"db+sqlite:///{folder}/results.sqlite?timeout=30",
         "db+postgresql": lambda: f"db+{request.getfixturevalue('postgres').url}",
+        "memcached": lambda: request.getfixturevalue("memcached").url,
         "database, extended": lambda: f"db+sqlite:///{folder}/extended.sqlite?timeout=30",
     }[request.param]()
     extended = "extended" in request.param

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 pub(crate) mod certificates;
+pub(crate) mod memcached_server;
 pub(crate) mod postgres_server;
 pub(crate) mod proxy;
 pub(crate) mod rabbitmq_server;

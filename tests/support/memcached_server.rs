@@ -1,0 +1,89 @@
+//! [`MemcachedServer`]: a memcached of the test's own, gone with it.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use super::{eventually, free_port, skipped};
+
+/// A running `memcached` on a free port. A restart leaves nothing of what it held.
+pub(crate) struct MemcachedServer {
+    process: Option<Child>,
+    port: u16,
+    /// How large a value may be.
+    largest: &'static str,
+}
+
+impl MemcachedServer {
+    /// Starts a server that takes values of a megabyte; `None`, and a word about it, where none is installed.
+    pub(crate) async fn start() -> Option<Self> {
+        Self::start_with("1m").await
+    }
+
+    /// Starts a server that takes values of this size.
+    pub(crate) async fn start_with(largest: &'static str) -> Option<Self> {
+        let mut server = MemcachedServer { process: None, port: free_port(), largest };
+        match server.spawn() {
+            Ok(()) => {}
+            Err(error) => return skipped("memcached", &error),
+        }
+        server.ready().await;
+        Some(server)
+    }
+
+    fn spawn(&mut self) -> io::Result<()> {
+        let mut command = Command::new("memcached");
+        // It refuses to be root, and has no need of a user elsewhere.
+        command.args(["-I", self.largest, "-u", "nobody", "-l", "127.0.0.1", "-U", "0", "-p", &self.port.to_string()]);
+        self.process = Some(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
+        Ok(())
+    }
+
+    async fn ready(&self) {
+        eventually("memcached answers", || async { TcpStream::connect(("127.0.0.1", self.port)).is_ok() }).await;
+    }
+
+    /// The URL of results there.
+    pub(crate) fn url(&self) -> String {
+        format!("cache+memcached://127.0.0.1:{}/", self.port)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn process_id(&self) -> u32 {
+        self.process.as_ref().expect("it runs").id()
+    }
+
+    /// What the server says to one line, to look behind the scenes.
+    pub(crate) fn asked(&self, line: &str) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("the server is up");
+        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+        write!(stream, "{line}\r\nquit\r\n").expect("it listens");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        answer
+    }
+
+    /// Kills the server, and with it all that it held.
+    pub(crate) fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+
+    /// Starts it again.
+    pub(crate) async fn start_again(&mut self) {
+        self.spawn().expect("it has started before");
+        self.ready().await;
+    }
+}
+
+impl Drop for MemcachedServer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
