@@ -1,7 +1,7 @@
 //! What is published against a claim: where it goes, and how many round trips that takes.
 
+use celeriac::redis_client::SharedConnection;
 use celeriac::transport::{Claim, Connection, Publication, Queue, RedisOptions};
-use redis::aio::MultiplexedConnection;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
@@ -13,7 +13,7 @@ fn bound(queue: &'static str) -> Queue {
     Queue { exchange: "shop".to_owned(), routing_key: "bills".to_owned(), ..Queue::direct(queue) }
 }
 
-async fn publish(connection: &dyn Connection, redis: &mut MultiplexedConnection, exchange: &str, name: &str) -> bool {
+async fn publish(connection: &dyn Connection, redis: &mut SharedConnection, exchange: &str, name: &str) -> bool {
     let claim = Claim { hash: "claims".to_owned(), field: name.to_owned() };
     let _: () = redis::cmd("HSET").arg("claims").arg(name).arg("unsent").query_async(redis).await.unwrap();
     let (exchange, routing_key) = (exchange.to_owned(), "bills".to_owned());
