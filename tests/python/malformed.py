@@ -177,10 +177,24 @@ def corpus(template):
     return bad
 
 
+def unmarked(raw):
+    """An object that was no message is marked, too, where it can be."""
+    try:
+        message = json.loads(raw)
+        marked = [message["headers"], message["properties"]["delivery_info"]]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return raw
+    if not all(isinstance(each, dict) and "redelivered" in each for each in marked):
+        return raw
+    for each in marked:
+        del each["redelivered"]
+    return json.dumps(message).encode()
+
+
 def original(letter):
     """What a dead letter was made of: the bytes that were no message, or the parts of one. Kombu's mark of what was
     delivered before is left out: it may have been in the hands of a worker that died."""
     if letter.get("content-type") == "application/data":
-        return base64.b64decode(letter["body"])
+        return unmarked(base64.b64decode(letter["body"]))
     headers = {name: value for name, value in letter["headers"].items() if name not in [DEATH, "redelivered"]}
     return json.dumps([headers, letter["body"], letter.get("content-type")])
