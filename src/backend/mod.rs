@@ -103,8 +103,10 @@ pub trait ResultBackend: Send + Sync + fmt::Debug {
     async fn fetch_many(&self, task_ids: &[&str]) -> Result<Vec<Option<TaskMeta>>>;
 
     /// Waits until the task is ready and returns its meta; `None` when `timeout` has passed. Lost connections are made
-    /// again meanwhile.
-    async fn wait(&self, task_id: &str, timeout: Option<Duration>) -> Result<Option<TaskMeta>>;
+    /// again meanwhile. Where nobody says that a result is there, it is looked for again and again.
+    async fn wait(&self, task_id: &str, timeout: Option<Duration>) -> Result<Option<TaskMeta>> {
+        polling::wait(self, task_id, timeout).await
+    }
 
     /// Waits for many tasks at once, as [`wait`](Self::wait) does for one, and returns the metas of those that are ready,
     /// in the order of `task_ids`; an id that stands there twice has its meta twice.
@@ -113,7 +115,9 @@ pub trait ResultBackend: Send + Sync + fmt::Debug {
         task_ids: &[&str],
         until: Until,
         timeout: Option<Duration>,
-    ) -> Result<Vec<Option<TaskMeta>>>;
+    ) -> Result<Vec<Option<TaskMeta>>> {
+        polling::wait_many(self, task_ids, until, timeout).await
+    }
 
     /// Deletes the result.
     async fn forget(&self, task_id: &str) -> Result<()>;
@@ -153,7 +157,7 @@ pub trait ResultBackend: Send + Sync + fmt::Debug {
 
     /// Whether `extended` of a meta is to hold `argsrepr`, `kwargsrepr`, `periodic_task_name` and `request_meta`, the headers
     /// of a message that only django-celery-results stores.
-    fn wants_texts(&self) -> bool {
+    fn stores_reprs(&self) -> bool {
         false
     }
 

@@ -205,7 +205,7 @@ impl Worker {
             clock: clock.clone(),
             timezone: parts::timezone(app.config())?,
             extended: app.config().result_extended,
-            texts: backend.wants_texts(),
+            texts: backend.stores_reprs(),
         };
         let (events, receiver) = mpsc::unbounded_channel();
         let handle = WorkerHandle { events, ready: watch::Sender::new(false), relief: Relief::default() };

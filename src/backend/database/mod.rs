@@ -16,7 +16,7 @@ use jiff::tz::Offset;
 use self::tables::{DATE_DONE, groups, tasks};
 use super::codec::Codec;
 use super::sql::{Cell, Database, DatabaseUrl, Table};
-use super::{BackendOptions, EncodedResult, ResultBackend, StoreRequest, Until, polling};
+use super::{BackendOptions, EncodedResult, ResultBackend, StoreRequest, polling};
 use crate::protocol::{DateTime, Map, MetaResult, ResultTuple, Serializer, State, TaskMeta, Value, json};
 use crate::time::Clock;
 use crate::{Error, ErrorKind, Result};
@@ -157,19 +157,6 @@ impl ResultBackend for DatabaseBackend {
         let rows = self.database.read(&self.tasks, task_ids).await?;
         let metas = rows.into_iter().map(|row| self.meta(self.tasks.map(row))).collect::<Result<Vec<_>>>()?;
         Ok(polling::in_order(task_ids, metas))
-    }
-
-    async fn wait(&self, task_id: &str, timeout: Option<Duration>) -> Result<Option<TaskMeta>> {
-        polling::wait(self, task_id, timeout).await
-    }
-
-    async fn wait_many(
-        &self,
-        task_ids: &[&str],
-        until: Until,
-        timeout: Option<Duration>,
-    ) -> Result<Vec<Option<TaskMeta>>> {
-        polling::wait_many(self, task_ids, until, timeout).await
     }
 
     async fn forget(&self, task_id: &str) -> Result<()> {

@@ -11,7 +11,6 @@ mod tables;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -23,7 +22,7 @@ use self::counting::Own;
 use self::tables::{DATE_DONE, groups, tasks};
 use super::codec::Codec;
 use super::sql::{Cell, Database, DatabaseUrl, Row, Table};
-use super::{BackendOptions, EncodedResult, NativeChords, ResultBackend, StoreRequest, Until, polling};
+use super::{BackendOptions, EncodedResult, NativeChords, ResultBackend, StoreRequest, polling};
 use crate::protocol::{DateTime, Map, ResultTuple, State, TaskMeta, Value, json};
 use crate::time::Clock;
 use crate::{Error, ErrorKind, Result};
@@ -114,9 +113,7 @@ fn zone_of(url: &str) -> Result<(String, TimeZone)> {
 fn told<T>(answer: Result<T>) -> Result<T> {
     answer.map_err(|error| {
         let text = error.to_string();
-        let is_missing = text.contains("django_celery_results_")
-            && (text.contains("no such table") || text.contains("does not exist"));
-        if !is_missing {
+        if !(text.contains("no such table") && text.contains("django_celery_results_")) {
             return error;
         }
         Error::new(error.kind(), format!("{text} (run: python manage.py migrate django_celery_results)"))
@@ -139,7 +136,7 @@ impl ResultBackend for DjangoBackend {
         }
     }
 
-    fn wants_texts(&self) -> bool {
+    fn stores_reprs(&self) -> bool {
         true
     }
 
@@ -174,19 +171,6 @@ impl ResultBackend for DjangoBackend {
             Ok(meta)
         });
         Ok(polling::in_order(task_ids, metas.collect::<Result<Vec<_>>>()?))
-    }
-
-    async fn wait(&self, task_id: &str, timeout: Option<Duration>) -> Result<Option<TaskMeta>> {
-        polling::wait(self, task_id, timeout).await
-    }
-
-    async fn wait_many(
-        &self,
-        task_ids: &[&str],
-        until: Until,
-        timeout: Option<Duration>,
-    ) -> Result<Vec<Option<TaskMeta>>> {
-        polling::wait_many(self, task_ids, until, timeout).await
     }
 
     async fn forget(&self, task_id: &str) -> Result<()> {

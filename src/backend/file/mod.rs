@@ -17,7 +17,7 @@ use jiff::Timestamp;
 
 use self::folder::Folder;
 use super::codec::Codec;
-use super::{BackendOptions, EncodedResult, ResultBackend, StoreRequest, Until, polling};
+use super::{BackendOptions, EncodedResult, ResultBackend, StoreRequest};
 use crate::protocol::{ResultTuple, State, TaskMeta};
 use crate::{Error, ErrorKind, Result};
 
@@ -114,19 +114,6 @@ impl ResultBackend for FileBackend {
         let read = move |folder: &Folder| names.iter().map(|name| folder.read(name)).collect::<Result<Vec<_>>>();
         let payloads = self.on_disk(read).await?;
         payloads.into_iter().map(|payload| payload.map(|payload| self.codec.decode(&payload)).transpose()).collect()
-    }
-
-    async fn wait(&self, task_id: &str, timeout: Option<Duration>) -> Result<Option<TaskMeta>> {
-        polling::wait(self, task_id, timeout).await
-    }
-
-    async fn wait_many(
-        &self,
-        task_ids: &[&str],
-        until: Until,
-        timeout: Option<Duration>,
-    ) -> Result<Vec<Option<TaskMeta>>> {
-        polling::wait_many(self, task_ids, until, timeout).await
     }
 
     async fn forget(&self, task_id: &str) -> Result<()> {

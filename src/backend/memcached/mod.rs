@@ -23,7 +23,7 @@ use self::counting::Memory;
 use self::link::{Link, Patience};
 use self::wire::{Answer, Item, Request, expiry, is_key};
 use super::codec::Codec;
-use super::{BackendOptions, EncodedResult, NativeChords, ResultBackend, StoreRequest, Until, polling};
+use super::{BackendOptions, EncodedResult, NativeChords, ResultBackend, StoreRequest};
 use crate::protocol::{ResultTuple, State, TaskMeta};
 use crate::time::Clock;
 use crate::{Error, ErrorKind, Result};
@@ -171,19 +171,6 @@ impl ResultBackend for MemcachedBackend {
         let possible: Vec<String> = keys.iter().filter(|key| is_key(key)).cloned().collect();
         let found = self.read(&possible).await?;
         keys.iter().map(|key| self.decode(found.get(key))).collect()
-    }
-
-    async fn wait(&self, task_id: &str, timeout: Option<Duration>) -> Result<Option<TaskMeta>> {
-        polling::wait(self, task_id, timeout).await
-    }
-
-    async fn wait_many(
-        &self,
-        task_ids: &[&str],
-        until: Until,
-        timeout: Option<Duration>,
-    ) -> Result<Vec<Option<TaskMeta>>> {
-        polling::wait_many(self, task_ids, until, timeout).await
     }
 
     async fn forget(&self, task_id: &str) -> Result<()> {

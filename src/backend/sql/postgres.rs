@@ -172,7 +172,9 @@ impl Postgres {
             Some(_) => ErrorKind::Backend,
             None => ErrorKind::Connection,
         };
-        Error::new(kind, format!("{}: {}", self.shown, text(error)))
+        // In its words for SQLite, whatever language the server speaks.
+        let missing = if error.code() == Some(&SqlState::UNDEFINED_TABLE) { "no such table: " } else { "" };
+        Error::new(kind, format!("{}: {missing}{}", self.shown, text(error)))
     }
 }
 
