@@ -28,6 +28,11 @@ impl Config {
     }
 
     fn shown_as(&self, name: &str) -> Option<Value> {
+        if name == "beat_schedule" {
+            let entries = self.beat_schedule.iter().filter_map(PeriodicTask::show);
+            let entries = entries.filter_map(|entry| if let Value::Table(entry) = entry { Some(entry) } else { None });
+            return Some(Value::Table(entries.flatten().collect()));
+        }
         let value = self.shown(name)?;
         match value.as_float().or(value.as_integer().map(|seconds| seconds as f64)) {
             Some(seconds) if names::is_in_milliseconds(name) => Some(number(seconds * 1e3)),
@@ -254,9 +259,9 @@ mod tests {
     #[test]
     fn settings_are_shown_as_they_are_written() {
         let written = "accept_content = [\"json\", \"yaml\"]\n\
-             beat_schedule = [{ a = { task = \"t\", schedule = 2.5, args = [1], relative = true } }, \
-             { b = { task = \"t\", schedule = { crontab = { hour = [4, 5] } }, options = { queue = \"q\" } } }, \
-             { c = { task = \"t\", schedule = { solar = { event = \"dusk_civil\", lat = 1, lon = 2.5 } } } }]\n\
+             beat_schedule = { a = { task = \"t\", schedule = 2.5, args = [1], relative = true }, \
+             b = { task = \"t\", schedule = { crontab = { hour = [4, 5] } }, options = { queue = \"q\" } }, \
+             c = { task = \"t\", schedule = { solar = { event = \"dusk_civil\", lat = 1, lon = 2.5 } } } }\n\
              broker_url = \"redis://h/1\"\n\
              result_backend_base_sleep_between_retries_ms = 25\n\
              result_expires = 1.5\n\
