@@ -58,8 +58,10 @@ class Embedded:
             pass
         self.line.close()
         try:
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
+            # Where it has ended, its number may be another's.
+            if os.waitpid(self.pid, os.WNOHANG) == (0, 0):
+                os.kill(self.pid, signal.SIGKILL)
+                os.waitpid(self.pid, 0)
         except (ChildProcessError, ProcessLookupError):
             # A project that ignores SIGCHLD leaves nothing to wait for.
             pass
@@ -72,6 +74,8 @@ def embed(beat: Callable[[], int]) -> Embedded:
     parent, pid = os.getpid(), os.fork()
     if pid:
         theirs.close()
+        # What holds it keeps the beat alive: neither a child of the pool nor what a task forks is to.
+        os.register_at_fork(after_in_child=ours.close)
         return Embedded(pid, ours)
     try:
         ours.close()
@@ -111,6 +115,8 @@ class Keeper:
             pid = self.fork()
             status = self.wait(pid)
             if status is None:
+                if not self.is_left():
+                    logger.warning("beat: a signal has ended it. The worker sends nothing periodic any more")
                 return part(pid)
             if self.is_stopped(TOGETHER):
                 return
@@ -146,6 +152,7 @@ class Keeper:
 
     def leave_behind(self) -> None:
         """In a new beat: nothing of the keeper's is left."""
+        os.register_at_fork(after_in_child=self.line.close)
         signal.set_wakeup_fd(-1)
         os.close(self.woken)
         os.close(self.waker)
@@ -162,6 +169,10 @@ class Keeper:
                 return status
             if self.hears(None):
                 return None
+
+    def is_left(self) -> bool:
+        """Whether the worker has hung up."""
+        return bool(select.select([self.line], [], [], TOGETHER)[0])
 
     def is_stopped(self, seconds: float) -> bool:
         """Whether it is to end within so many seconds."""

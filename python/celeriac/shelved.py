@@ -20,13 +20,18 @@ logger = get_logger("celery.beat")
 SCHEDULER = "celery.beat.PersistentScheduler"
 #: What the name of our file ends in.
 SUFFIX = ".celeriac.json"
+#: What that of its lock adds.
+LOCK = ".lock"
 
 
 def take_over(app, scheduler: str, filename: str) -> None:
     """Has the entries go on from their last runs under Celery's beat. What cannot be read is told of, and they count as run
     just now."""
     ours = filename + SUFFIX
-    if scheduler.replace(":", ".", 1) != SCHEDULER or os.path.exists(ours) or whichdb(filename) is None:
+    # The lock stays where our file is removed: Celery's is out of date by then.
+    if scheduler.replace(":", ".", 1) != SCHEDULER or os.path.exists(ours) or os.path.exists(ours + LOCK):
+        return
+    if whichdb(filename) is None:
         return
     try:
         with shelve.open(filename, flag="r") as theirs:

@@ -150,8 +150,8 @@ impl FileStore {
         Ok(kept)
     }
 
-    /// Replaces the file; gives it as it is then, and the place of the first mark.
-    fn write(&self, kept: Kept, together: Option<Together>) -> Result<(File, usize)> {
+    /// Replaces the file; gives it as it is then, and the place of the first mark; and whether its folder was flushed, too.
+    fn write(&self, kept: Kept, together: Option<Together>) -> Result<(Marks, Result<()>)> {
         let (text, offset) = Content { setting: self.setting.clone(), kept, together }.to_bytes()?;
         let temporary = with_suffix(&self.path, &format!(".{}.new", std::process::id()));
         let written = replace(&temporary, &self.path, &text);
@@ -159,7 +159,8 @@ impl FileStore {
             // It may never have come to be.
             let _ = fs::remove_file(&temporary);
         }
-        Ok((written.map_err(|error| self.failed("write", error))?, offset))
+        let (file, flushed) = written.map_err(|error| self.failed("write", error))?;
+        Ok((Marks { file, offset: offset as u64 }, flushed.map_err(|error| self.failed("write", error))))
     }
 
     fn mark(&self, index: usize) -> Result<()> {
@@ -198,7 +199,7 @@ impl Store for FileStore {
     async fn save(&mut self, kept: &Kept) -> Result<()> {
         let kept = kept.clone();
         self.marks = None;
-        self.aside(move |store| store.write(kept, None)).await.map(drop)
+        self.aside(move |store| store.write(kept, None)).await?.1
     }
 
     fn most_together(&self) -> usize {
@@ -210,9 +211,10 @@ impl Store for FileStore {
         let before = batch.iter().map(|sending| (sending.name.clone(), sending.before)).collect();
         let (kept, together) = (kept.clone(), Together { boot, before, begun: 0 });
         self.marks = None;
-        let (file, offset) = self.aside(move |store| store.write(kept, Some(together))).await?;
-        self.marks = Some(Arc::new(Marks { file, offset: offset as u64 }));
-        Ok(())
+        let (marks, flushed) = self.aside(move |store| store.write(kept, Some(together))).await?;
+        // It has taken the name, whatever became of the folder: what is sent from now on is to be marked in it.
+        self.marks = Some(Arc::new(marks));
+        flushed
     }
 
     async fn begin(&mut self, index: usize) -> Result<()> {
@@ -229,14 +231,14 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-fn replace(temporary: &Path, path: &Path, text: &[u8]) -> io::Result<File> {
+/// The file, and how flushing its folder went.
+fn replace(temporary: &Path, path: &Path, text: &[u8]) -> io::Result<(File, io::Result<()>)> {
     let mut file = File::create(temporary)?;
     file.write_all(text)?;
     file.sync_all()?;
     fs::rename(temporary, path)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()?;
-    Ok(file)
+    Ok((file, File::open(folder).and_then(|folder| folder.sync_all())))
 }
 
 #[cfg(test)]

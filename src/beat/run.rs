@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use super::entry::{Entry, Kept};
@@ -14,6 +15,9 @@ use crate::protocol::Signature;
 use crate::schedule::humanize_seconds;
 use crate::time::Clock;
 use crate::transport::Claim;
+
+/// For how long runs that were decided on together are sent as of that instant.
+const ONE_INSTANT: SignedDuration = SignedDuration::from_secs(1);
 
 /// The entries and their runs.
 pub type Changed = (Vec<Entry>, Kept);
@@ -242,7 +246,7 @@ impl<S: Store, P: Sender> Beat<S, P> {
             match self.scheduler.tick(now) {
                 Step::Send(sending) => {
                     let batch = self.scheduler.together(*sending, now, self.store.most_together());
-                    self.send_together(batch, &stop).await;
+                    self.send_together(batch, now, &stop).await;
                 }
                 Step::Wait(wait) if wait.is_zero() => {}
                 Step::Wait(wait) => {
@@ -264,8 +268,9 @@ impl<S: Store, P: Sender> Beat<S, P> {
         }
     }
 
-    /// Keeps the runs, and then sends them one after the other. When beat is to stop, those that have not begun are due again.
-    async fn send_together(&mut self, mut batch: Vec<Sending>, stop: &CancellationToken) {
+    /// Keeps the runs, and then sends them one after the other. When beat is to stop, those that have not begun are due again;
+    /// and when it takes long, as where the broker is away, so that each counts as run when it was sent.
+    async fn send_together(&mut self, mut batch: Vec<Sending>, decided: Timestamp, stop: &CancellationToken) {
         if batch.len() == 1 {
             return self.send_alone(batch.remove(0)).await;
         }
@@ -274,6 +279,7 @@ impl<S: Store, P: Sender> Beat<S, P> {
         }
         let (mut rest, mut index) = (batch.into_iter(), 0);
         while !stop.is_cancelled()
+            && (index == 0 || is_now(decided, self.clock.now()))
             && let Some(sending) = rest.next()
         {
             if let Err(error) = self.store.begin(index).await {
@@ -309,11 +315,14 @@ impl<S: Store, P: Sender> Beat<S, P> {
     }
 }
 
+/// Whether what was decided on then is still to be sent as of then.
+fn is_now(decided: Timestamp, now: Timestamp) -> bool {
+    decided.duration_until(now).abs() < ONE_INSTANT
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
-
-    use jiff::SignedDuration;
 
     use super::*;
     use crate::schedule::{Interval, Rules};
@@ -414,7 +423,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_due_together_is_kept_together_and_what_did_not_begin_is_due_again() {
-        let start: jiff::Timestamp = "2026-11-28T12:00:00Z".parse().unwrap();
+        let start: Timestamp = "2026-11-28T12:00:00Z".parse().unwrap();
         let (clock, log, stop) = (Clock::manual(start), Log::default(), CancellationToken::new());
         let entry = |name: &str| {
             let schedule = Interval::new(SignedDuration::from_secs(10)).into();
@@ -428,6 +437,62 @@ mod tests {
         Beat::new(scheduler, store, sender, clock).run(stop).await.unwrap();
         let expected = ["kept [1, 1, 1, 1]", "begins 0", "sent a", "begins 1", "sent b", "kept [1, 1, 0, 0]"];
         assert_eq!(*log.lock().unwrap(), expected);
+    }
+
+    /// Takes ten minutes to send the first.
+    struct Slow {
+        log: Log,
+        clock: Clock,
+    }
+
+    #[async_trait]
+    impl Sender for Slow {
+        async fn send(&mut self, signature: Signature) -> Result<String> {
+            if self.log.lock().unwrap().is_empty() {
+                self.clock.advance(Duration::from_secs(600));
+            }
+            self.log.lock().unwrap().push(signature.task);
+            Ok("an id".to_owned())
+        }
+    }
+
+    struct Together;
+
+    #[async_trait]
+    impl Store for Together {
+        async fn load(&mut self) -> Result<Kept> {
+            Ok(Kept::new())
+        }
+
+        async fn save(&mut self, _: &Kept) -> Result<()> {
+            Ok(())
+        }
+
+        fn most_together(&self) -> usize {
+            10
+        }
+    }
+
+    /// As with Celery, whose beat counts a run when it sends it.
+    #[tokio::test(start_paused = true)]
+    async fn what_waited_for_the_broker_is_not_due_again_as_soon_as_it_is_sent() {
+        let start: Timestamp = "2026-11-28T12:00:00Z".parse().unwrap();
+        let (clock, log, stop) = (Clock::manual(start), Log::default(), CancellationToken::new());
+        let entry = |name: &str| {
+            let schedule = Interval::new(SignedDuration::from_secs(60)).into();
+            Entry { name: name.to_owned(), schedule, signature: Signature::new(name) }
+        };
+        let entries = ["a", "b", "c"].map(entry).into();
+        let scheduler = Scheduler::new(entries, Kept::new(), Rules::default(), Duration::from_secs(300), clock.now());
+        clock.advance(Duration::from_secs(60));
+        let sender = Slow { log: Arc::clone(&log), clock: clock.clone() };
+        let running = tokio::spawn(Beat::new(scheduler, Together, sender, clock).run(stop.clone()));
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        stop.cancel();
+        running.await.unwrap().unwrap();
+        let mut sent = log.lock().unwrap().clone();
+        sent.sort();
+        assert_eq!(sent, ["a", "a", "b", "c"], "the one that took so long is due once more, and the others once");
     }
 
     #[tokio::test(start_paused = true)]

@@ -128,7 +128,8 @@ impl Together {
         let map = value.as_map()?;
         let before = map.get("before")?.as_list()?.iter();
         let before = before.map(|run| Some((run.as_map()?.get("name")?.as_str()?.to_owned(), to_run(run)?)));
-        let begun = map.get("begun")?.as_str()?.bytes().take_while(|mark| *mark == BEGUN).count();
+        // They begin in their order: one that could not be marked has begun when one behind it has.
+        let begun = map.get("begun")?.as_str()?.bytes().rposition(|mark| mark == BEGUN).map_or(0, |at| at + 1);
         Some(Together { boot: map.get("boot")?.as_str()?.to_owned(), before: before.collect::<Option<_>>()?, begun })
     }
 }

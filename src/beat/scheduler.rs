@@ -153,6 +153,10 @@ impl Scheduler {
 
     /// Runs that were decided on and are not sent do not count.
     pub(super) fn take_back(&mut self, unsent: Vec<Sending>) {
+        if !unsent.is_empty() {
+            // They are to be looked at again.
+            self.queue = None;
+        }
         // The last first: what stands twice gets the run before both.
         for Sending { name, before, .. } in unsent.into_iter().rev() {
             self.runs.insert(name, before);

@@ -23,6 +23,9 @@ use crate::{Error, ErrorKind, Result};
 /// A connection that lasted so long was a good one: the next is sought with the shortest pauses again.
 const STEADY: Duration = Duration::from_secs(5);
 
+/// One that lasted so long has served: the next is sought as if it had just been lost.
+const SERVED: Duration = Duration::from_secs(1);
+
 /// How long a worker that stops looks for a broker that is away, to tell it what has been done.
 const LAST_TRY: Duration = Duration::from_secs(5);
 
@@ -168,7 +171,9 @@ impl Link {
             } else {
                 // A broker that answers and cannot be consumed from, such as a replica, is not asked without pause.
                 warn!("consumer: {lost}");
-                connector.backoff.freshen();
+                if since.elapsed() > SERVED {
+                    connector.backoff.freshen();
+                }
             }
             tokio::time::sleep(connector.backoff.next_pause()).await;
         }
