@@ -67,8 +67,11 @@ fn place(server: &str) -> Option<Place> {
         Some((host, port)) => (host, port.parse().ok().filter(|port| *port > 0)?),
         None => (server, DEFAULT_PORT),
     };
+    // An address with colons stands in brackets: which of them would be before the port?
+    let is_bracketed = host.starts_with('[') && host.ends_with(']');
     let host = host.trim_matches(['[', ']']);
-    let is_host = !host.is_empty() && !host.contains(['/', '?', '#', ' ', ',']);
+    let is_host =
+        !host.is_empty() && !host.contains(['/', '?', '#', ' ', ',']) && (is_bracketed || !host.contains(':'));
     is_host.then(|| Place::Tcp { host: host.to_owned(), port })
 }
 
@@ -98,6 +101,22 @@ mod tests {
         for (url, place, shown) in rows {
             let address = Address::parse(url).unwrap();
             assert_eq!((address.place.clone(), address.to_string().as_str()), (place, shown), "{url}");
+        }
+    }
+
+    #[test]
+    fn what_names_no_server_is_refused_without_a_word_of_its_own() {
+        let rows = [
+            ("memcached://::1/", "is named as in"),
+            ("memcached://::1:11211/", "is named as in"),
+            ("memcached://h:0/", "is named as in"),
+            ("memcached://h:secret/", "is named as in"),
+            ("memcached://u:secret@h/", "no user and no password"),
+            ("memcached://h:1;secret:2/", "several memcached servers"),
+        ];
+        for (url, words) in rows {
+            let error = Address::parse(url).unwrap_err().to_string();
+            assert!(error.contains(words) && !error.contains("secret"), "{url}: {error}");
         }
     }
 }

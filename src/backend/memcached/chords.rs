@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 use super::counting::{DONE, Decision, Known, Member, Memory, Verdict, claim_number};
 use super::store::Found;
-use super::wire::{Answer, Item, Request};
+use super::wire::{Answer, Item, Request, is_key};
 use super::{MemcachedBackend, told};
 use crate::backend::chord::ChordFailure;
 use crate::backend::join::{leaves, outcome};
@@ -35,6 +35,8 @@ struct Asked<'a> {
     verdict: Verdict,
     /// Which of the answers is that to the change; `None`: there is none.
     answer: Option<usize>,
+    /// Which of them are the two to the doubts.
+    doubted: Option<usize>,
 }
 
 impl MemcachedBackend {
@@ -79,7 +81,11 @@ impl MemcachedBackend {
             }
             let answers = self.link.exchange(&request).await?;
             chords = Vec::new();
-            for Asked { chord, verdict, answer } in asked {
+            for Asked { chord, verdict, answer, doubted } in asked {
+                if let Some(error) = doubted.and_then(|place| self.not_doubted(&chord, &answers[place..])) {
+                    tell(memory, &chord.members, Err(error), &mut progress);
+                    continue;
+                }
                 let told = match answer.map(|place| &answers[place]) {
                     None | Some(Answer::Done) => Ok(verdict.progress),
                     Some(Answer::Taken | Answer::Changed | Answer::Missing) => {
@@ -98,11 +104,24 @@ impl MemcachedBackend {
         Ok(progress)
     }
 
+    /// Why doubts were not written down, if they were not: parts that come again are doubted then.
+    fn not_doubted(&self, chord: &Counted<'_>, answers: &[Answer]) -> Option<Error> {
+        match answers {
+            // Whether it was there before, and the sum.
+            [Answer::Done | Answer::Taken, Answer::Done, ..] => None,
+            [Answer::Refused(words), ..] | [_, Answer::Refused(words), ..] => {
+                Some(self.refused(&format!("to count the chord {}", chord.group_id), words))
+            }
+            _ => Some(Error::new(ErrorKind::Unready, format!("{} has thrown a chord out", self.link))),
+        }
+    }
+
     fn numbers(&self, chords: &[Counted<'_>]) -> Result<Vec<String>> {
         let mut keys = Vec::with_capacity(2 * chords.len());
         for chord in chords {
             let key = self.chord_key(chord.group_id)?;
-            keys.extend([[&key, DOUBTS].concat(), key]);
+            // The doubts after the number: who has added some has changed it since.
+            keys.extend([key.clone(), [&key, DOUBTS].concat()]);
         }
         Ok(keys)
     }
@@ -155,6 +174,12 @@ impl MemcachedBackend {
         key: &str,
         stored: Option<&Item>,
     ) -> Asked<'a> {
+        let doubted = (verdict.doubts > 0).then(|| {
+            let key = [key, DOUBTS].concat();
+            request.add(&key, self.chord_kept_for(Duration::ZERO), b"0");
+            request.increment(&key, verdict.doubts);
+            request.forms().len() - 2
+        });
         let answer = verdict.number.map(|number| {
             let kept_for = self.chord_kept_for(self.options.claim_lease().saturating_mul(2));
             let number = number.to_string();
@@ -165,19 +190,13 @@ impl MemcachedBackend {
             memory.may_be_counted(&chord.members);
             request.forms().len() - 1
         });
-        if verdict.doubts > 0 {
-            let key = [key, DOUBTS].concat();
-            request.add(&key, self.chord_kept_for(Duration::ZERO), b"0");
-            request.increment(&key, verdict.doubts);
-        }
         // As in `on_chord_part_return`: what the last member will need must not expire before it comes.
         request.touch(&[&self.group_keyprefix, chord.group_id].concat(), self.header_kept_for());
         if self.are_members_kept_longer() {
-            for member in &chord.members {
-                request.touch(&self.task_key(&member.part.task_id), self.header_kept_for());
-            }
+            let keys = chord.members.iter().map(|member| self.task_key(&member.part.task_id));
+            keys.filter(|key| is_key(key)).for_each(|key| request.touch(&key, self.header_kept_for()));
         }
-        Asked { chord, verdict, answer }
+        Asked { chord, verdict, answer, doubted }
     }
 
     /// Changes the number of a chord whose claim holds.
@@ -228,7 +247,9 @@ impl MemcachedBackend {
             && let Some(header) = self.restore_group(group_id).await?
         {
             let kept_for = self.kept_for();
-            leaves(children(&header)).iter().for_each(|id| request.touch(&self.task_key(id), kept_for));
+            // The ids are whatever a client has sent.
+            let keys = leaves(children(&header)).into_iter().map(|id| self.task_key(id));
+            keys.filter(|key| is_key(key)).for_each(|key| request.touch(&key, kept_for));
         }
         self.done("to end a chord", &request).await.map(|_| ())
     }

@@ -166,7 +166,8 @@ impl Memory {
         Decision::Is(match last {
             Some(last) => self.claim(group_id, members, last, known),
             None => {
-                let number = (new > 0 || known.number.is_none()).then_some(reported);
+                // Where there are only doubts it is written as it was, and is another one to whoever has read it before.
+                let number = (new > 0 || more > 0 || known.number.is_none()).then_some(reported);
                 Verdict { number, doubts: more, ..all(members, ChordProgress::Waiting) }
             }
         })
@@ -316,7 +317,7 @@ mod tests {
             (&["a"][..], 0, 0, waiting(1, Some(1), 0)),
             (&["a", "b"], 0, 0, waiting(2, Some(2), 0)),
             (&["a", "c1"], 0, 0, waiting(2, Some(1), 1)),
-            (&["c1"], 1, 0, waiting(1, None, 1)),
+            (&["c1"], 1, 0, waiting(1, Some(1), 1)),
         ] {
             let decided = decide(&mut Memory::default(), tokens, known(Some(number), doubts, None));
             assert_eq!(verdict(decided), expected, "{tokens:?} {number}");

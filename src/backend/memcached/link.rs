@@ -18,6 +18,8 @@ use crate::{Error, ErrorKind, Result};
 
 /// How many requests are under way at once, each on a connection of its own; the writer has four.
 const CONNECTIONS: usize = 8;
+/// What memcached says at its limit of connections (`-c`).
+const TOO_MANY: &str = "ERROR Too many open connections";
 
 /// How long the server may take.
 #[derive(Debug, Clone, Copy)]
@@ -143,6 +145,10 @@ impl Link {
                 // The others are most likely as dead.
                 self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
                 Error::new(ErrorKind::Connection, format!("cannot use {}", self.address)).with_source(error)
+            }
+            // Said to one connection too many, which is closed then; there will be room again.
+            Failure::Broken(Broken(line)) if line.starts_with(TOO_MANY) => {
+                Error::new(ErrorKind::Connection, format!("cannot use {}: {line}", self.address))
             }
             Failure::Broken(Broken(line)) => {
                 Error::new(ErrorKind::Backend, format!("{} does not understand a request: {line:?}", self.address))

@@ -21,7 +21,7 @@ use self::address::Address;
 pub(in crate::backend) use self::address::SCHEMES;
 use self::counting::Memory;
 use self::link::{Link, Patience};
-use self::wire::{Answer, Item, Request, expiry, is_key};
+use self::wire::{Answer, Item, KEYS, Request, expiry, is_key};
 use super::codec::Codec;
 use super::{BackendOptions, EncodedResult, NativeChords, ResultBackend, StoreRequest};
 use crate::protocol::{ResultTuple, State, TaskMeta};
@@ -90,9 +90,9 @@ impl MemcachedBackend {
     /// that cannot be written, and its task is a failure.
     fn refused(&self, what: &str, words: &str) -> Error {
         let kind = match words {
-            _ if words.starts_with("out of memory") => ErrorKind::Unready,
             _ if words.starts_with("object too large") => ErrorKind::Encode,
-            _ => ErrorKind::Backend,
+            // It is full, or what stands before it has lost it.
+            _ => ErrorKind::Unready,
         };
         Error::new(kind, format!("{} refused {what}: {words}", self.link))
     }
@@ -104,14 +104,17 @@ impl MemcachedBackend {
 
     /// The values of keys, as far as they are there.
     async fn read(&self, keys: &[String]) -> Result<HashMap<String, Item>> {
-        let mut request = Request::default();
-        request.get(keys);
         let mut found = HashMap::with_capacity(keys.len());
-        for answer in self.link.exchange(&request).await? {
-            match answer {
-                Answer::Values(values) => found.extend(values),
-                Answer::Refused(words) => return Err(self.refused("to look for results", &words)),
-                _ => return Err(self.unexpected()),
+        // A server whose values nobody takes stops to read questions.
+        for keys in keys.chunks(KEYS) {
+            let mut request = Request::default();
+            request.get(keys);
+            for answer in self.link.exchange(&request).await? {
+                match answer {
+                    Answer::Values(values) => found.extend(values),
+                    Answer::Refused(words) => return Err(self.refused("to look for results", &words)),
+                    _ => return Err(self.unexpected()),
+                }
             }
         }
         Ok(found)

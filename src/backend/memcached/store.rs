@@ -29,7 +29,8 @@ struct Decided {
 pub(super) enum Found {
     /// Nothing, or a task that had not ended.
     Unready,
-    /// A SUCCESS or FAILURE: this is a copy's. A REVOKED may be stored long before its task comes.
+    /// A task that had ended: this may be a copy's. A REVOKED may also be stored long before its task comes; that it is taken
+    /// for a copy costs a look.
     Ended,
     /// Itself: it was stored already, and the answer was lost.
     Itself,
@@ -108,7 +109,7 @@ impl MemcachedBackend {
             let is_itself = decided.last.is_none() && item.is_some_and(|item| item.payload == result.payload);
             let what = match &state {
                 _ if is_itself => Found::Itself,
-                Some(State::Success | State::Failure) => Found::Ended,
+                Some(State::Success | State::Failure | State::Revoked) => Found::Ended,
                 _ => Found::Unready,
             };
             decided.found.push((*number, what));

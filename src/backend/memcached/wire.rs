@@ -18,8 +18,11 @@ pub(super) const LONGEST_KEY: usize = 250;
 /// A line of the server's that is longer is none: keys are short, and so is what it says of errors.
 const LONGEST_LINE: usize = 4096;
 
+/// The largest value that memcached can be told to keep (`-I`).
+const LONGEST_VALUE: usize = 1 << 30;
+
 /// How many keys one command asks for.
-const KEYS: usize = 100;
+pub(super) const KEYS: usize = 100;
 
 /// Commands that leave at once.
 #[derive(Debug, Default)]
@@ -160,6 +163,7 @@ impl Reading {
             let words: Vec<&str> = line.split(' ').collect();
             if let (Form::Values, ["VALUE", key, _, length, unique]) = (self.form, &words[..]) {
                 let numbers = length.parse::<usize>().ok().zip(unique.parse().ok());
+                let numbers = numbers.filter(|(length, _)| *length <= LONGEST_VALUE);
                 let Some((length, unique)) = numbers else { return Err(Broken(line)) };
                 if buffer.len() < end + 2 + length + 2 {
                     return Ok(None);
@@ -252,7 +256,7 @@ mod tests {
     #[test]
     fn answers_are_read_in_pieces() {
         let found = HashMap::from([("a".to_owned(), item("x\r\nEND\r\n", 4)), ("b".to_owned(), item("", 5))]);
-        let rows: [(Form, &str, Result<Answer, &str>); 13] = [
+        let rows: [(Form, &str, Result<Answer, &str>); 14] = [
             (Form::Line, "STORED\r\n", Ok(Answer::Done)),
             (Form::Line, "DELETED\r\n", Ok(Answer::Done)),
             (Form::Line, "TOUCHED\r\n", Ok(Answer::Done)),
@@ -264,6 +268,7 @@ mod tests {
             (Form::Values, "END\r\n", Ok(Answer::Values(HashMap::new()))),
             (Form::Values, "VALUE a 16 8 4\r\nx\r\nEND\r\n\r\nVALUE b 0 0 5\r\n\r\nEND\r\n", Ok(Answer::Values(found))),
             (Form::Values, "VALUE a 0 x 4\r\n", Err("VALUE a 0 x 4")),
+            (Form::Values, "VALUE a 0 18446744073709551615 4\r\n", Err("VALUE a 0 18446744073709551615 4")),
             (Form::Line, "CLIENT_ERROR bad\r\n", Err("CLIENT_ERROR bad")),
             (Form::Values, "STORED\r\n", Err("STORED")),
         ];
