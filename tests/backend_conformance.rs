@@ -138,7 +138,7 @@ async fn on_redis<F: Future<Output = ()>>(promise: fn(Arc<dyn ResultBackend>) ->
 }
 
 async fn on_memcached<F: Future<Output = ()>>(promise: fn(Arc<dyn ResultBackend>) -> F) {
-    let Some(server) = MemcachedServer::start_with("8m").await else { return };
+    let Some(server) = MemcachedServer::start_with(&["-I", "8m"]).await else { return };
     for options in forms() {
         promise(open(&server.url(), &options)).await;
         assert_eq!(server.asked("flush_all"), "OK\r\n");

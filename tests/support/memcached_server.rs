@@ -11,19 +11,18 @@ use super::{eventually, free_port, skipped};
 pub(crate) struct MemcachedServer {
     process: Option<Child>,
     port: u16,
-    /// How large a value may be.
-    largest: &'static str,
+    options: &'static [&'static str],
 }
 
 impl MemcachedServer {
     /// Starts a server that takes values of a megabyte; `None`, and a word about it, where none is installed.
     pub(crate) async fn start() -> Option<Self> {
-        Self::start_with("1m").await
+        Self::start_with(&["-I", "1m"]).await
     }
 
-    /// Starts a server that takes values of this size.
-    pub(crate) async fn start_with(largest: &'static str) -> Option<Self> {
-        let mut server = MemcachedServer { process: None, port: free_port(), largest };
+    /// Starts a server with options of its own.
+    pub(crate) async fn start_with(options: &'static [&'static str]) -> Option<Self> {
+        let mut server = MemcachedServer { process: None, port: free_port(), options };
         match server.spawn() {
             Ok(()) => {}
             Err(error) => return skipped("memcached", &error),
@@ -35,7 +34,7 @@ impl MemcachedServer {
     fn spawn(&mut self) -> io::Result<()> {
         let mut command = Command::new("memcached");
         // It refuses to be root, and has no need of a user elsewhere.
-        command.args(["-I", self.largest, "-u", "nobody", "-l", "127.0.0.1", "-U", "0", "-p", &self.port.to_string()]);
+        command.args(["-u", "nobody", "-l", "127.0.0.1", "-U", "0", "-p", &self.port.to_string()]).args(self.options);
         self.process = Some(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
         Ok(())
     }

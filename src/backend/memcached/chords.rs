@@ -60,8 +60,10 @@ impl MemcachedBackend {
         self.options.kept_for_header() != self.options.expires(&State::Success)
     }
 
-    /// Counts parts, in rounds: the number of a chord may be changed by others meanwhile.
+    /// Counts parts, in rounds: the number of a chord may be changed by others meanwhile. What the server refuses is an error of
+    /// the whole batch, which comes again then: until it is answered its parts are known as those that may have been counted.
     async fn count(&self, memory: &mut Memory, parts: Vec<Member<'_>>) -> Result<Vec<Result<ChordProgress>>> {
+        let tokens: Vec<&str> = parts.iter().map(|member| member.part.token.as_str()).collect();
         let mut progress: Vec<Result<ChordProgress>> = parts.iter().map(|_| Ok(ChordProgress::Waiting)).collect();
         let mut chords = by_chord(parts);
         while !chords.is_empty() {
@@ -69,42 +71,51 @@ impl MemcachedBackend {
             let found = self.read(&self.numbers(&chords)?).await?;
             for chord in chords {
                 let key = self.chord_key(chord.group_id)?;
-                let verdict = match self.verdict(memory, &chord, &key, &found).await {
-                    Ok(verdict) => verdict,
+                match self.verdict(memory, &chord, &key, &found).await {
+                    Ok(verdict) => asked.push(self.ask(memory, &mut request, chord, verdict, &key, found.get(&key))),
                     Err(error) if error.can_pass() => return Err(error),
-                    Err(error) => {
-                        tell(memory, &chord.members, Err(error), &mut progress);
-                        continue;
-                    }
-                };
-                asked.push(self.ask(memory, &mut request, chord, verdict, &key, found.get(&key)));
+                    Err(error) => tell(&chord.members, Err(error), &mut progress),
+                }
             }
             let answers = self.link.exchange(&request).await?;
-            chords = Vec::new();
-            for Asked { chord, verdict, answer, doubted } in asked {
-                if let Some(error) = doubted.and_then(|place| self.not_doubted(&chord, &answers[place..])) {
-                    tell(memory, &chord.members, Err(error), &mut progress);
-                    continue;
-                }
-                let told = match answer.map(|place| &answers[place]) {
-                    None | Some(Answer::Done) => Ok(verdict.progress),
-                    Some(Answer::Taken | Answer::Changed | Answer::Missing) => {
-                        memory.was_not_counted(&chord.members);
-                        chords.push(chord);
-                        continue;
-                    }
-                    Some(Answer::Refused(words)) => {
-                        Err(self.refused(&format!("to count the chord {}", chord.group_id), words))
-                    }
-                    Some(_) => Err(self.unexpected()),
-                };
-                tell(memory, &chord.members, told, &mut progress);
-            }
+            chords = self.counted(memory, asked, &answers, &mut progress)?;
         }
+        tokens.iter().for_each(|token| memory.answered(token));
         Ok(progress)
     }
 
-    /// Why doubts were not written down, if they were not: parts that come again are doubted then.
+    /// Tells the parts what the answers make of them; returns the chords whose numbers others have changed.
+    fn counted<'a>(
+        &self,
+        memory: &mut Memory,
+        asked: Vec<Asked<'a>>,
+        answers: &[Answer],
+        progress: &mut [Result<ChordProgress>],
+    ) -> Result<Vec<Counted<'a>>> {
+        let (mut again, mut refused) = (Vec::new(), None);
+        for Asked { chord, verdict, answer, doubted } in asked {
+            let undoubted = doubted.and_then(|place| self.not_doubted(&chord, &answers[place..]));
+            match answer.map(|place| &answers[place]) {
+                None | Some(Answer::Done) if undoubted.is_none() => {
+                    tell(&chord.members, Ok(verdict.progress), progress)
+                }
+                None | Some(Answer::Done) => {}
+                Some(Answer::Taken | Answer::Changed | Answer::Missing) => {
+                    memory.was_not_counted(&chord.members);
+                    again.push(chord);
+                }
+                Some(Answer::Refused(words)) => {
+                    memory.was_not_counted(&chord.members);
+                    refused.get_or_insert(self.refused(&format!("to count the chord {}", chord.group_id), words));
+                }
+                Some(_) => tell(&chord.members, Err(self.unexpected()), progress),
+            }
+            refused = refused.or(undoubted);
+        }
+        refused.map_or(Ok(again), Err)
+    }
+
+    /// Why doubts were not written down, if they were not.
     fn not_doubted(&self, chord: &Counted<'_>, answers: &[Answer]) -> Option<Error> {
         match answers {
             // Whether it was there before, and the sum.
@@ -208,31 +219,34 @@ impl MemcachedBackend {
                 return Ok(false);
             };
             let stored = self.read(std::slice::from_ref(&key)).await?.remove(&key);
-            // What memcached has thrown out nobody else has.
-            if stored.as_ref().is_some_and(|stored| !number(stored).is_some_and(|stored| own.holds(stored))) {
-                memory.own.remove(&claim.group_id);
-                return Ok(false);
-            }
+            let was = match stored.as_ref().map(number) {
+                // What memcached has thrown out nobody else has.
+                None => own.number,
+                Some(Some(was)) if own.holds(was) => was,
+                Some(_) => {
+                    memory.own.remove(&claim.group_id);
+                    return Ok(false);
+                }
+            };
             let (next, kept_for) = match lease {
                 Some(lease) => {
-                    let next = claim_number(Clock::system().now(), lease).max(own.number);
-                    // Before it is written: the answer may be lost.
-                    memory.own.insert(claim.group_id.clone(), own.clone().renewed_as(next));
+                    let next = claim_number(Clock::system().now(), lease).max(was);
                     (next, self.chord_kept_for(lease.saturating_mul(2)))
                 }
                 None => (DONE, told(Some(self.options.done_lease()))),
             };
+            // Before it is written: the answer may be lost.
+            let own = own.stored_as(was).renewed_as(next);
+            memory.own.insert(claim.group_id.clone(), own.clone());
             let mut request = Request::default();
             match &stored {
                 Some(stored) => request.replace(&key, kept_for, next.to_string().as_bytes(), stored.unique),
                 None => request.add(&key, kept_for, next.to_string().as_bytes()),
             }
-            match self.done("to change a chord", &request).await?.as_slice() {
-                [Answer::Done] if lease.is_none() => memory.forget(&claim.group_id),
-                [Answer::Done] => _ = memory.own.insert(claim.group_id.clone(), own.stored_as(next)),
-                _ => continue,
+            if self.done("to change a chord", &request).await? == [Answer::Done] {
+                memory.own.insert(claim.group_id.clone(), own.stored_as(next));
+                return Ok(true);
             }
-            return Ok(true);
         }
     }
 
@@ -324,7 +338,7 @@ impl NativeChords for MemcachedBackend {
         results: &[EncodedResult],
         parts: &[EncodedPart],
     ) -> Result<Vec<Result<ChordProgress>>> {
-        let expected = self.counting.lock().await.expect(parts);
+        let expected = self.counting.lock().await.expect(parts, Clock::system().now());
         let found = self.store_batch(results).await?;
         let mut stored = ended(results, found);
         let mut memory = self.counting.lock().await;
@@ -358,7 +372,9 @@ impl NativeChords for MemcachedBackend {
         if !self.settle(claim, None).await? {
             return Ok(false);
         }
-        self.leave(&claim.group_id).await.map(|()| true)
+        self.leave(&claim.group_id).await?;
+        self.counting.lock().await.forget(&claim.group_id);
+        Ok(true)
     }
 
     async fn fail_chord(&self, group_id: &str) -> Result<()> {
@@ -402,19 +418,13 @@ fn ended(results: &[EncodedResult], found: Vec<Found>) -> HashMap<&str, Vec<Foun
     ended
 }
 
-/// Puts what each part is told in its place; it is no longer expected then.
-fn tell(
-    memory: &mut Memory,
-    members: &[Member<'_>],
-    told: Result<Vec<ChordProgress>>,
-    progress: &mut [Result<ChordProgress>],
-) {
+/// Puts what each part is told in its place.
+fn tell(members: &[Member<'_>], told: Result<Vec<ChordProgress>>, progress: &mut [Result<ChordProgress>]) {
     let each = match told {
         Ok(told) => told.into_iter().map(Ok).collect::<Vec<_>>(),
         Err(error) => members.iter().map(|_| Err(Error::new(error.kind(), error.to_string()))).collect(),
     };
     for (member, told) in members.iter().zip(each) {
-        memory.pending.remove(&member.part.token);
         progress[member.place] = told;
     }
 }

@@ -209,8 +209,8 @@ impl Own {
 
 impl Memory {
     /// Remembers parts that are to be answered; whether each was known before.
-    pub(super) fn expect(&mut self, parts: &[EncodedPart]) -> Vec<bool> {
-        self.forget_some();
+    pub(super) fn expect(&mut self, parts: &[EncodedPart], now: Timestamp) -> Vec<bool> {
+        self.forget_some(now);
         let known = parts.iter().map(|part| self.pending.contains_key(&part.token)).collect();
         for part in parts {
             self.pending.entry(part.token.clone()).or_insert(false);
@@ -229,6 +229,11 @@ impl Memory {
         members.iter().for_each(|member| _ = self.own.remove(&member.part.group_id));
     }
 
+    /// The part has been answered: it comes no more, but as a copy.
+    pub(super) fn answered(&mut self, token: &str) {
+        self.pending.remove(token);
+    }
+
     /// A chord is over.
     pub(super) fn forget(&mut self, group_id: &str) {
         self.own.remove(group_id);
@@ -237,7 +242,10 @@ impl Memory {
     }
 
     /// Chords that never end would be remembered for ever.
-    fn forget_some(&mut self) {
+    fn forget_some(&mut self, now: Timestamp) {
+        if self.own.len() > MOST {
+            self.own.retain(|_, own| !left(own.number, now).is_zero());
+        }
         if self.pending.len() > MOST {
             self.pending.clear();
         }

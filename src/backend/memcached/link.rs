@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::address::{Address, Place};
-use super::wire::{Answer, Broken, Reading, Request};
+use super::wire::{Answer, Broken, Form, Reading, Request};
 use crate::{Error, ErrorKind, Result};
 
 /// How many requests are under way at once, each on a connection of its own; the writer has four.
@@ -158,30 +158,50 @@ impl Link {
 }
 
 impl Connection {
-    /// Whatever is stored is answered with a word, and questions are short: all can be written before anything is read.
+    /// Reads while it writes: a server whose answers nobody takes stops to read questions.
     async fn exchange(&mut self, request: &Request, patience: Option<Duration>) -> Result<Vec<Answer>, Failure> {
-        let mut left = request.bytes();
-        while !left.is_empty() {
-            let written = within(patience, self.stream.write(left)).await?;
-            if written == 0 {
-                return Err(io::Error::from(io::ErrorKind::WriteZero).into());
-            }
-            left = &left[written..];
-        }
-        let mut answers = Vec::with_capacity(request.forms().len());
-        for form in request.forms() {
-            let mut reading = Reading::new(*form);
-            answers.push(loop {
-                if let Some(answer) = reading.take(&mut self.buffer)? {
-                    break answer;
-                }
-                if within(patience, self.stream.read_buf(&mut self.buffer)).await? == 0 {
-                    return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
-                }
-            });
-        }
+        let (reader, writer) = tokio::io::split(&mut self.stream);
+        let read = read(reader, &mut self.buffer, request.forms(), patience);
+        // What it says of a connection that it closes is worth more than that it did so.
+        let (answers, ()) = tokio::try_join!(biased; read, write(writer, request.bytes(), patience))?;
         Ok(answers)
     }
+}
+
+async fn write(
+    mut writer: impl AsyncWrite + Unpin,
+    mut bytes: &[u8],
+    patience: Option<Duration>,
+) -> Result<(), Failure> {
+    while !bytes.is_empty() {
+        let written = within(patience, writer.write(bytes)).await?;
+        if written == 0 {
+            return Err(io::Error::from(io::ErrorKind::WriteZero).into());
+        }
+        bytes = &bytes[written..];
+    }
+    Ok(())
+}
+
+async fn read(
+    mut reader: impl AsyncRead + Unpin,
+    buffer: &mut BytesMut,
+    forms: &[Form],
+    patience: Option<Duration>,
+) -> Result<Vec<Answer>, Failure> {
+    let mut answers = Vec::with_capacity(forms.len());
+    for form in forms {
+        let mut reading = Reading::new(*form);
+        answers.push(loop {
+            if let Some(answer) = reading.take(buffer)? {
+                break answer;
+            }
+            if within(patience, reader.read_buf(buffer)).await? == 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+        });
+    }
+    Ok(answers)
 }
 
 async fn within<T>(patience: Option<Duration>, done: impl Future<Output = io::Result<T>>) -> io::Result<T> {

@@ -21,7 +21,7 @@ use self::address::Address;
 pub(in crate::backend) use self::address::SCHEMES;
 use self::counting::Memory;
 use self::link::{Link, Patience};
-use self::wire::{Answer, Item, KEYS, Request, expiry, is_key};
+use self::wire::{Answer, Item, Request, expiry, is_key};
 use super::codec::Codec;
 use super::{BackendOptions, EncodedResult, NativeChords, ResultBackend, StoreRequest};
 use crate::protocol::{ResultTuple, State, TaskMeta};
@@ -104,17 +104,14 @@ impl MemcachedBackend {
 
     /// The values of keys, as far as they are there.
     async fn read(&self, keys: &[String]) -> Result<HashMap<String, Item>> {
+        let mut request = Request::default();
+        request.get(keys);
         let mut found = HashMap::with_capacity(keys.len());
-        // A server whose values nobody takes stops to read questions.
-        for keys in keys.chunks(KEYS) {
-            let mut request = Request::default();
-            request.get(keys);
-            for answer in self.link.exchange(&request).await? {
-                match answer {
-                    Answer::Values(values) => found.extend(values),
-                    Answer::Refused(words) => return Err(self.refused("to look for results", &words)),
-                    _ => return Err(self.unexpected()),
-                }
+        for answer in self.link.exchange(&request).await? {
+            match answer {
+                Answer::Values(values) => found.extend(values),
+                Answer::Refused(words) => return Err(self.refused("to look for results", &words)),
+                _ => return Err(self.unexpected()),
             }
         }
         Ok(found)

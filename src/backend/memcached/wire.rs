@@ -22,7 +22,7 @@ const LONGEST_LINE: usize = 4096;
 const LONGEST_VALUE: usize = 1 << 30;
 
 /// How many keys one command asks for.
-pub(super) const KEYS: usize = 100;
+const KEYS: usize = 100;
 
 /// Commands that leave at once.
 #[derive(Debug, Default)]
