@@ -3,12 +3,32 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 started=$SECONDS
-scripts/setup.sh compiler redis rabbitmq postgres memcached python old-client old-worker flower beat wheelhouse || exit
 mkdir -p .build
+scripts/setup.sh compiler || exit
+# While the rest is downloaded; cargo test waits for it, and says itself what cannot be compiled.
+cargo test --workspace --locked --no-run >.build/compile.log 2>&1 &
+compiling=$!
+scripts/setup.sh redis rabbitmq postgres memcached python old-client old-worker flower beat wheelhouse ||
+    { kill $compiling 2>/dev/null; exit 1; }
+
+# What the tests in Python need besides is compiled while those in Rust run: most of the time these wait for something.
+# Cargo compiles one thing at a time, so it begins when the first of them run.
+prepare() {
+    until grep -q '^test result:' .build/cargo-test.log; do
+        kill -0 $$ 2>/dev/null || return
+        sleep 1
+    done
+    scripts/wheel.sh && scripts/extension.sh && scripts/rust_tasks.sh
+}
 
 printf '\n== cargo test --workspace (units, promises, documentation)\n'
+: >.build/cargo-test.log
+prepare >.build/prepare.log 2>&1 &
+prepared=$!
 cargo test --workspace --locked --no-fail-fast 2>&1 | tee .build/cargo-test.log
 rust=${PIPESTATUS[0]}
+# Where nothing was compiled, nothing ran.
+echo 'test result: over' >>.build/cargo-test.log
 # What the tests need was put in place above: one that was skipped has proved nothing.
 if grep -q 'skipped: .* is not installed' .build/cargo-test.log; then
     printf 'these were skipped, and must not be:\n'
@@ -18,21 +38,22 @@ fi
 
 # The development build is the one that cargo test has just made: an optimised one would take minutes more to compile
 # than it would save in running.
-# Most of the time these wait for something: two files at a time, each with brokers of its own.
+# Most of the time these wait for something: three files at a time, each with brokers of its own.
 printf '\n== pytest tests/python (stock Celery against the example worker)\n'
 python=0
-if cargo build --locked --example worker --example producer && scripts/wheel.sh && scripts/extension.sh && scripts/rust_tasks.sh; then
+if cargo build --locked --example worker --example producer && wait "$prepared"; then
     target=$(cargo metadata --format-version 1 --no-deps | .build/venv/bin/python -c \
         'import json, sys; print(json.load(sys.stdin)["target_directory"])')
     export CELERIAC_WORKER="$target/debug/examples/worker" CELERIAC_WHEEL="$PWD/.build/wheel"
     suites() { .build/venv/bin/python -m pytest tests/python -q -rap "$@" 2>&1; }
     # Who measures how long something takes does it alone.
     timed=returned_to_within_two_seconds
-    (suites -n 2 --dist loadfile --no-loadscope-reorder -k "not $timed"; one=$?; suites -k "$timed" && exit $one) |
+    (suites -n 3 --dist loadfile --no-loadscope-reorder -k "not $timed"; one=$?; suites -k "$timed" && exit $one) |
         tee .build/pytest.log | grep --line-buffered -v '^PASSED '
     python=${PIPESTATUS[0]}
 else
     python=1
+    tail -n 40 .build/prepare.log
     : >.build/pytest.log
 fi
 
