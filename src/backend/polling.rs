@@ -27,6 +27,10 @@ pub(super) async fn wait(
 }
 
 /// [`ResultBackend::wait_many`] by looking. Whoever has no time at all gets what one look finds.
+///
+/// # Errors
+/// Those of [`ResultBackend::fetch_many`]; one that can pass if the last look of all ended with it: nobody knows then what is
+/// there.
 pub(super) async fn wait_many(
     backend: &(impl ResultBackend + ?Sized),
     task_ids: &[&str],
@@ -38,16 +42,20 @@ pub(super) async fn wait_many(
     let mut pause = FIRST;
     loop {
         let missing = gathering.missing();
+        let mut away = None;
         match backend.fetch_many(&missing).await {
             Ok(found) => missing.into_iter().zip(found).for_each(|(task_id, meta)| {
                 meta.into_iter().for_each(|meta| gathering.take(task_id, meta));
             }),
             // It is waited for what is away, too.
-            Err(error) if error.can_pass() => tracing::debug!("looking for results: {error}"),
+            Err(error) if error.can_pass() => {
+                tracing::debug!("looking for results: {error}");
+                away = Some(error);
+            }
             Err(error) => return Err(error),
         }
         if gathering.is_over() || !rested(pause, end).await {
-            return Ok(gathering.finish());
+            return away.map_or_else(|| Ok(gathering.finish()), Err);
         }
         pause = (pause * 2).min(LONGEST);
     }

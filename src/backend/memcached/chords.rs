@@ -13,8 +13,7 @@ use super::{MemcachedBackend, told};
 use crate::backend::chord::ChordFailure;
 use crate::backend::join::{leaves, outcome};
 use crate::backend::{
-    ChordClaim, ChordOutcome, ChordPart, ChordProgress, EncodedPart, EncodedResult, NativeChords, ResultBackend,
-    is_ready, join,
+    ChordClaim, ChordOutcome, ChordPart, ChordProgress, EncodedPart, EncodedResult, NativeChords, ResultBackend, join,
 };
 use crate::protocol::{ResultTuple, State, Value};
 use crate::time::Clock;
@@ -65,18 +64,21 @@ impl MemcachedBackend {
     async fn count(&self, memory: &mut Memory, parts: Vec<Member<'_>>) -> Result<Vec<Result<ChordProgress>>> {
         let tokens: Vec<&str> = parts.iter().map(|member| member.part.token.as_str()).collect();
         let mut progress: Vec<Result<ChordProgress>> = parts.iter().map(|_| Ok(ChordProgress::Waiting)).collect();
-        let mut chords = by_chord(parts);
+        let uncounted = parts.into_iter().filter(|member| !memory.is_counted(&member.part.token));
+        let mut chords = by_chord(uncounted.collect());
         while !chords.is_empty() {
             let (mut request, mut asked) = (Request::default(), Vec::new());
             let found = self.read(&self.numbers(&chords)?).await?;
             for chord in chords {
                 let key = self.chord_key(chord.group_id)?;
                 match self.verdict(memory, &chord, &key, &found).await {
-                    Ok(verdict) => asked.push(self.ask(memory, &mut request, chord, verdict, &key, found.get(&key))),
+                    Ok(verdict) => asked.push(self.ask(&mut request, chord, verdict, &key, found.get(&key))),
                     Err(error) if error.can_pass() => return Err(error),
                     Err(error) => tell(&chord.members, Err(error), &mut progress),
                 }
             }
+            let changed = asked.iter().filter(|asked| asked.answer.is_some());
+            changed.for_each(|asked| memory.may_be_counted(&asked.chord.members));
             let answers = self.link.exchange(&request).await?;
             chords = self.counted(memory, asked, &answers, &mut progress)?;
         }
@@ -95,9 +97,13 @@ impl MemcachedBackend {
         let (mut again, mut refused) = (Vec::new(), None);
         for Asked { chord, verdict, answer, doubted } in asked {
             let undoubted = doubted.and_then(|place| self.not_doubted(&chord, &answers[place..]));
+            if undoubted.is_none() {
+                memory.was_doubted(&chord.members);
+            }
             match answer.map(|place| &answers[place]) {
                 None | Some(Answer::Done) if undoubted.is_none() => {
-                    tell(&chord.members, Ok(verdict.progress), progress)
+                    memory.was_counted(&chord.members, &verdict.progress);
+                    tell(&chord.members, Ok(verdict.progress), progress);
                 }
                 None | Some(Answer::Done) => {}
                 Some(Answer::Taken | Answer::Changed | Answer::Missing) => {
@@ -151,7 +157,7 @@ impl MemcachedBackend {
             doubts,
             size: memory.sizes.get(chord.group_id).copied(),
             is_certain: false,
-            is_ready: None,
+            ready: None,
             now: Clock::system().now(),
             lease: self.options.claim_lease(),
         };
@@ -166,10 +172,10 @@ impl MemcachedBackend {
                     known.size.map(|size| memory.sizes.insert(chord.group_id.to_owned(), size));
                 }
                 Decision::NeedsReadiness => {
-                    known.is_ready = Some(match &header {
-                        Some(header) => is_ready(self, children(header)).await?,
-                        None => false,
-                    });
+                    let members = header.as_ref().map(|header| leaves(children(header))).unwrap_or_default();
+                    let found = self.fetch_many(&members).await?;
+                    let ready = found.iter().flatten().filter(|meta| meta.status.is_ready());
+                    known.ready = Some(ready.count() as u64);
                 }
             }
         }
@@ -178,7 +184,6 @@ impl MemcachedBackend {
     /// Writes the commands that a verdict asks for.
     fn ask<'a>(
         &self,
-        memory: &mut Memory,
         request: &mut Request,
         chord: Counted<'a>,
         verdict: Verdict,
@@ -198,7 +203,6 @@ impl MemcachedBackend {
                 Some(stored) => request.replace(key, kept_for, number.as_bytes(), stored.unique),
                 None => request.add(key, kept_for, number.as_bytes()),
             }
-            memory.may_be_counted(&chord.members);
             request.forms().len() - 1
         });
         // As in `on_chord_part_return`: what the last member will need must not expire before it comes.
@@ -230,10 +234,11 @@ impl MemcachedBackend {
             };
             let (next, kept_for) = match lease {
                 Some(lease) => {
-                    let next = claim_number(Clock::system().now(), lease).max(was);
+                    let next = claim_number(Clock::system().now(), lease, &own.token).max(was);
                     (next, self.chord_kept_for(lease.saturating_mul(2)))
                 }
-                None => (DONE, told(Some(self.options.done_lease()))),
+                // For longer than the header: who finds that alone takes the chord for one whose number is lost.
+                None => (DONE, self.header_kept_for()),
             };
             // Before it is written: the answer may be lost.
             let own = own.stored_as(was).renewed_as(next);
@@ -304,6 +309,7 @@ impl NativeChords for MemcachedBackend {
     /// have been lost, and members have reported. One of a chord that is over begins anew.
     async fn save_header(&self, header: &ResultTuple) -> Result<()> {
         let (key, payload) = (self.chord_key(&header.id)?, self.codec.encode_group(header)?);
+        self.counting.lock().await.is_over(&header.id);
         let kept_for = self.chord_kept_for(Duration::ZERO);
         let mut request = Request::default();
         request.set(&self.group_key(&header.id)?, self.header_kept_for(), &payload);
@@ -339,20 +345,25 @@ impl NativeChords for MemcachedBackend {
         parts: &[EncodedPart],
     ) -> Result<Vec<Result<ChordProgress>>> {
         let expected = self.counting.lock().await.expect(parts, Clock::system().now());
-        let found = self.store_batch(results).await?;
+        let mut found = Vec::new();
+        let kept = self.store_batch(results, &mut found).await;
         let mut stored = ended(results, found);
         let mut memory = self.counting.lock().await;
         let members = parts.iter().zip(expected).enumerate().map(|(place, (part, was_expected))| {
             let found = stored.get_mut(part.task_id.as_str()).and_then(Vec::pop);
             let is_copy = match found {
-                _ if memory.pending.get(&part.token) == Some(&true) => true,
-                Some(Found::Ended) => true,
+                _ if memory.is_copy(&part.token) => true,
+                Some(Found::Ended) => {
+                    memory.had_ended(&part.token);
+                    true
+                }
                 Some(Found::Itself) => !was_expected,
                 Some(Found::Unready) | None => false,
             };
             Member { place, part, is_copy, has_result: found.is_some() }
         });
         let members = members.collect();
+        kept?;
         self.count(&mut memory, members).await
     }
 
@@ -379,7 +390,7 @@ impl NativeChords for MemcachedBackend {
 
     async fn fail_chord(&self, group_id: &str) -> Result<()> {
         let mut request = Request::default();
-        request.set(&self.chord_key(group_id)?, told(Some(self.options.done_lease())), DONE.to_string().as_bytes());
+        request.set(&self.chord_key(group_id)?, self.header_kept_for(), DONE.to_string().as_bytes());
         self.done("to fail a chord", &request).await?;
         self.counting.lock().await.forget(group_id);
         self.leave(group_id).await

@@ -3,12 +3,14 @@
 //! Stock workers add one to the chord's number for each member that reports, and who brings it to the number of members
 //! publishes the body (celery/backends/base.py `BaseKeyValueStoreBackend.on_chord_part_return`). Here the number is changed by
 //! comparing and swapping, so that nothing is added twice, and who would complete it writes a claim: until when the chord is
-//! its own, in milliseconds, far above what any chord has for members. A stock worker that counts a copy of a member then adds
-//! one to that, which is seen to be none of ours and harms nothing. After the body another number says that all is done.
+//! its own, in milliseconds by that worker's clock, far above what any chord has for members. A stock worker that counts a copy
+//! of a member then adds one to that, which is seen to be none of ours and harms nothing. After the body another number says
+//! that all is done.
 //!
 //! A member counts if its result found none in its place. A copy may have been counted or not, as its worker may have died
-//! between the two: it adds to the chord's doubts instead. A chord that is complete but for its doubts is complete if all of
-//! its members are ready.
+//! between the two. It was, if as many are counted as are ready. If not, it may be another that is not counted yet: the copy
+//! adds to the chord's doubts, and comes again after a while; if nothing has changed meanwhile, it counts. A chord that is
+//! complete but for its doubts is complete if all of its members are ready.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -23,8 +25,9 @@ const CLAIMS: u64 = 1 << 40;
 /// From here on the chord is over.
 pub(super) const DONE: u64 = 1 << 63;
 
-/// What stock workers add to a claim stays below its time.
-const NOISE: u32 = 20;
+/// Below its time a claim has a few bits of who has made it, and below those what stock workers add to it.
+const TIME: u32 = 20;
+const OWNER: u32 = 12;
 
 /// Of how much is remembered at most; what is forgotten costs a look at the members.
 const MOST: usize = 10_000;
@@ -34,12 +37,34 @@ const MOST: usize = 10_000;
 pub(super) struct Memory {
     /// The claims that it has written.
     pub(super) own: HashMap<String, Own>,
-    /// The tokens of parts that have not been answered, and whether they may have been counted.
-    pub(super) pending: HashMap<String, bool>,
+    /// The tokens of parts that have not been answered.
+    pending: HashMap<String, Pending>,
+    /// Those of copies that may not have been counted.
+    doubted: HashMap<String, Doubt>,
     /// How many members chords had when that was last looked at: some may have been added.
     pub(super) sizes: HashMap<String, u64>,
     /// Chords that a stock worker seems to complete, and for how long that is believed.
     seen: HashMap<String, Timestamp>,
+}
+
+/// What is known of a part that has not been answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pending {
+    Expected,
+    /// It may have been counted.
+    Copy,
+    /// It was, and others of its batch could not be.
+    Counted,
+}
+
+/// A copy that may not have been counted.
+#[derive(Debug, Clone, Copy)]
+struct Doubt {
+    /// Its chord's number when it came, and how many members were ready.
+    seen: (u64, u64),
+    since: Timestamp,
+    /// Whether it is among the chord's doubts.
+    is_written: bool,
 }
 
 /// A claim of this process.
@@ -75,8 +100,8 @@ pub(super) struct Known {
     pub(super) size: Option<u64>,
     /// Whether the header has just been looked at; one that is gone has no members.
     pub(super) is_certain: bool,
-    /// Whether all members are ready, once somebody has looked.
-    pub(super) is_ready: Option<bool>,
+    /// How many members are ready, once somebody has looked.
+    pub(super) ready: Option<u64>,
     pub(super) now: Timestamp,
     /// For how long a chord is claimed.
     pub(super) lease: Duration,
@@ -107,16 +132,27 @@ impl Memory {
     /// What counting these parts of one chord comes to.
     pub(super) fn decide(&mut self, group_id: &str, members: &[Member<'_>], known: Known) -> Decision {
         match known.number {
-            Some(number) if number >= DONE => Decision::Is(all(members, ChordProgress::Late)),
+            Some(number) if number >= DONE => {
+                self.is_over(group_id);
+                Decision::Is(all(members, ChordProgress::Late))
+            }
             Some(number) if number >= CLAIMS => Decision::Is(self.of_claimed(group_id, members, known, number)),
-            Some(number) => self.counted(group_id, members, known, number),
+            None if let Some(number) = self.claimed(group_id, known.now) => {
+                // Who has the claim knows it, whatever memcached has thrown out.
+                Decision::Is(Verdict { number: Some(number), ..self.of_claimed(group_id, members, known, number) })
+            }
             None if !known.is_certain => Decision::NeedsHeader,
-            None if known.size.is_some() => self.counted(group_id, members, known, 0),
-            // The chord is over for who has reported; others fail it, as a stock worker does.
-            None => match members.iter().find(|member| member.has_result && !member.is_copy) {
-                Some(member) => Decision::Is(self.claim(group_id, members, member, known)),
-                None => Decision::Is(all(members, ChordProgress::Late)),
-            },
+            _ if known.is_certain && known.size.is_none() => Decision::Is(self.of_gone(group_id, members, known)),
+            number => self.counted(group_id, members, known, number),
+        }
+    }
+
+    /// Without a header the chord is over for who has reported; others fail it, as a stock worker does.
+    fn of_gone(&mut self, group_id: &str, members: &[Member<'_>], known: Known) -> Verdict {
+        self.is_over(group_id);
+        match members.iter().find(|member| member.has_result && !member.is_copy) {
+            Some(member) => self.claim(group_id, members, member, known),
+            None => all(members, ChordProgress::Late),
         }
     }
 
@@ -138,44 +174,78 @@ impl Memory {
         Verdict { progress: members.iter().map(tell).collect(), ..Verdict::nothing() }
     }
 
-    fn counted(&mut self, group_id: &str, members: &[Member<'_>], known: Known, number: u64) -> Decision {
-        let copies = members.iter().filter(|member| member.is_copy).count() as u64;
-        let new = members.len() as u64 - copies;
-        let Some(size) = known.size.or(known.is_certain.then_some(0)) else { return Decision::NeedsHeader };
+    fn counted(&mut self, group_id: &str, members: &[Member<'_>], known: Known, number: Option<u64>) -> Decision {
+        let has_copies = members.iter().any(|member| member.is_copy);
+        let size = known.size.filter(|_| known.is_certain || !has_copies);
+        let Some(size) = size else { return Decision::NeedsHeader };
+        let was = number.unwrap_or(0);
+        let reported = was + members.iter().filter(|member| !member.is_copy).count() as u64;
+        let is_stocks = size > 0 && was >= size;
+        if reported >= size && !known.is_certain {
+            return Decision::NeedsHeader;
+        }
+        if is_stocks && let Some(left) = self.left_to_stock(group_id, known) {
+            return Decision::Is(all(members, ChordProgress::Busy(left)));
+        }
+        if has_copies && reported < size && known.ready.is_none() {
+            return Decision::NeedsReadiness;
+        }
+        let copies = self.doubt(members, known, (was, reported));
         // A number that memcached has thrown out says nothing: from then on it is looked who is ready.
-        let more = copies + if known.number.is_none() { size } else { 0 };
-        let (reported, doubts) = (number + new, known.doubts.saturating_add(more));
+        let more = copies.new + if number.is_none() { size } else { 0 };
+        let (reported, doubts) = (reported + copies.counted, known.doubts.saturating_add(more));
         if reported.saturating_add(doubts) >= size && !known.is_certain {
             return Decision::NeedsHeader;
         }
-        if size > 0 && number >= size {
-            let until = known.now.checked_add(known.lease).unwrap_or(Timestamp::MAX);
-            let until = *self.seen.entry(group_id.to_owned()).or_insert(until);
-            let left = Duration::try_from(until.duration_since(known.now)).unwrap_or_default();
-            if !left.is_zero() {
-                return Decision::Is(all(members, ChordProgress::Busy(left)));
-            }
-        }
         let is_complete = reported >= size
-            || match known.is_ready {
+            || match known.ready {
                 _ if reported.saturating_add(doubts) < size => false,
                 None => return Decision::NeedsReadiness,
-                Some(is_ready) => is_ready,
+                Some(ready) => ready >= size,
             };
         let last = if is_complete { members.iter().rev().find(|one| !one.is_copy).or(members.last()) } else { None };
         Decision::Is(match last {
             Some(last) => self.claim(group_id, members, last, known),
             None => {
                 // Where there are only doubts it is written as it was, and is another one to whoever has read it before.
-                let number = (new > 0 || more > 0 || known.number.is_none()).then_some(reported);
-                Verdict { number, doubts: more, ..all(members, ChordProgress::Waiting) }
+                let number = (reported > was || more > 0 || number.is_none()).then_some(reported);
+                Verdict { progress: copies.progress, number, doubts: more }
             }
         })
     }
 
+    /// For how long a stock worker is left to complete a chord whose number says that all have reported; `None`: it took
+    /// too long.
+    fn left_to_stock(&mut self, group_id: &str, known: Known) -> Option<Duration> {
+        let until = known.now.checked_add(known.lease).unwrap_or(Timestamp::MAX);
+        let until = *self.seen.entry(group_id.to_owned()).or_insert(until);
+        Duration::try_from(until.duration_since(known.now)).ok().filter(|left| !left.is_zero())
+    }
+
+    /// What becomes of copies; `was` is the chord's number, `reported` what it is with the members that are none.
+    fn doubt(&mut self, members: &[Member<'_>], known: Known, (was, reported): (u64, u64)) -> Copies {
+        let mut copies = Copies { progress: vec![ChordProgress::Waiting; members.len()], new: 0, counted: 0 };
+        let ready = known.ready.unwrap_or(0);
+        for (member, progress) in members.iter().zip(&mut copies.progress).filter(|(member, _)| member.is_copy) {
+            if ready <= reported + copies.counted {
+                // All that are ready are counted.
+                continue;
+            }
+            let first = Doubt { seen: (was, ready), since: known.now, is_written: false };
+            let doubt = *self.doubted.entry(member.part.token.clone()).or_insert(first);
+            copies.new += u64::from(!doubt.is_written);
+            let passed = Duration::try_from(known.now.duration_since(doubt.since)).unwrap_or_default();
+            match known.lease.saturating_sub(passed) {
+                Duration::ZERO => copies.counted += u64::from(doubt.seen == (was, ready)),
+                left => *progress = ChordProgress::Busy(left),
+            }
+        }
+        copies
+    }
+
     fn claim(&mut self, group_id: &str, members: &[Member<'_>], by: &Member<'_>, known: Known) -> Verdict {
-        let number = claim_number(known.now, known.lease);
         let token = by.part.token.clone();
+        let number = claim_number(known.now, known.lease, &token);
         self.own.insert(group_id.to_owned(), Own { token: token.clone(), number, renewed: None });
         self.seen.remove(group_id);
         let claim =
@@ -192,7 +262,7 @@ impl Memory {
 impl Own {
     /// Whether the number that is stored is this claim, whatever stock workers have added to it.
     pub(super) fn holds(&self, stored: u64) -> bool {
-        let is = |number: u64| number >> NOISE == stored >> NOISE;
+        let is = |number: u64| number >> OWNER == stored >> OWNER;
         is(self.number) || self.renewed.is_some_and(is)
     }
 
@@ -213,20 +283,52 @@ impl Memory {
         self.forget_some(now);
         let known = parts.iter().map(|part| self.pending.contains_key(&part.token)).collect();
         for part in parts {
-            self.pending.entry(part.token.clone()).or_insert(false);
+            self.pending.entry(part.token.clone()).or_insert(Pending::Expected);
         }
         known
     }
 
+    /// Whether it may have been counted, as far as this process remembers.
+    pub(super) fn is_copy(&self, token: &str) -> bool {
+        self.pending.get(token).is_some_and(|pending| *pending != Pending::Expected) || self.doubted.contains_key(token)
+    }
+
+    /// Whether it was counted, in a batch in which others could not be.
+    pub(super) fn is_counted(&self, token: &str) -> bool {
+        self.pending.get(token) == Some(&Pending::Counted)
+    }
+
+    /// Its task had ended before: whatever becomes of its batch, it is a copy.
+    pub(super) fn had_ended(&mut self, token: &str) {
+        self.pending.insert(token.to_owned(), Pending::Copy);
+    }
+
     /// These are about to be counted, and the answer may be lost.
     pub(super) fn may_be_counted(&mut self, members: &[Member<'_>]) {
-        members.iter().for_each(|member| _ = self.pending.insert(member.part.token.clone(), true));
+        members.iter().for_each(|member| _ = self.pending.insert(member.part.token.clone(), Pending::Copy));
     }
 
     /// They were not: somebody else has changed the number.
     pub(super) fn was_not_counted(&mut self, members: &[Member<'_>]) {
-        members.iter().for_each(|member| _ = self.pending.insert(member.part.token.clone(), member.is_copy));
-        members.iter().for_each(|member| _ = self.own.remove(&member.part.group_id));
+        for member in members {
+            let pending = if member.is_copy { Pending::Copy } else { Pending::Expected };
+            self.pending.insert(member.part.token.clone(), pending);
+            self.own.remove(&member.part.group_id);
+        }
+    }
+
+    /// They were, and those that wait need not be counted once more if the rest of the batch comes again.
+    pub(super) fn was_counted(&mut self, members: &[Member<'_>], progress: &[ChordProgress]) {
+        for (member, _) in members.iter().zip(progress).filter(|(_, progress)| **progress == ChordProgress::Waiting) {
+            self.pending.insert(member.part.token.clone(), Pending::Counted);
+        }
+    }
+
+    /// The doubts about these are among the chord's.
+    pub(super) fn was_doubted(&mut self, members: &[Member<'_>]) {
+        for member in members {
+            self.doubted.get_mut(&member.part.token).into_iter().for_each(|doubt| doubt.is_written = true);
+        }
     }
 
     /// The part has been answered: it comes no more, but as a copy.
@@ -234,11 +336,21 @@ impl Memory {
         self.pending.remove(token);
     }
 
-    /// A chord is over.
-    pub(super) fn forget(&mut self, group_id: &str) {
-        self.own.remove(group_id);
+    /// The claim of this process, if it has one that lasts.
+    fn claimed(&self, group_id: &str, now: Timestamp) -> Option<u64> {
+        self.own.get(group_id).map(|own| own.number).filter(|number| !left(*number, now).is_zero())
+    }
+
+    /// What was known of a chord that is over is not true of one that has its id after it.
+    pub(super) fn is_over(&mut self, group_id: &str) {
         self.sizes.remove(group_id);
         self.seen.remove(group_id);
+    }
+
+    /// A chord is over, and nobody asks for its claim any more.
+    pub(super) fn forget(&mut self, group_id: &str) {
+        self.own.remove(group_id);
+        self.is_over(group_id);
     }
 
     /// Chords that never end would be remembered for ever.
@@ -249,6 +361,9 @@ impl Memory {
         if self.pending.len() > MOST {
             self.pending.clear();
         }
+        if self.doubted.len() > MOST {
+            self.doubted.clear();
+        }
         if self.sizes.len() > MOST {
             self.sizes.clear();
         }
@@ -256,6 +371,16 @@ impl Memory {
             self.seen.clear();
         }
     }
+}
+
+/// What becomes of copies.
+struct Copies {
+    /// What each member is told as long as the chord is not complete.
+    progress: Vec<ChordProgress>,
+    /// How many doubts there are more.
+    new: u64,
+    /// How many of them were not counted, and are now.
+    counted: u64,
 }
 
 impl Verdict {
@@ -269,15 +394,18 @@ fn all(members: &[Member<'_>], progress: ChordProgress) -> Verdict {
 }
 
 /// The number of a claim that is made now.
-pub(super) fn claim_number(now: Timestamp, lease: Duration) -> u64 {
+pub(super) fn claim_number(now: Timestamp, lease: Duration, token: &str) -> u64 {
     let lease = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX).clamp(1, 31_536_000_000);
     let until = u64::try_from(now.as_millisecond()).unwrap_or(0).saturating_add(lease);
-    (until << NOISE).clamp(CLAIMS, DONE - 1)
+    // Tokens are random: two claims of one millisecond are still told apart most often.
+    let owner = token.bytes().fold(0, |mixed: u64, byte| mixed.wrapping_mul(31).wrapping_add(byte.into()));
+    let owner = (owner << OWNER) & ((1 << TIME) - 1);
+    ((until << TIME) | owner).clamp(CLAIMS, DONE - 1)
 }
 
 fn left(number: u64, now: Timestamp) -> Duration {
     let now = u64::try_from(now.as_millisecond()).unwrap_or(0);
-    Duration::from_millis((number >> NOISE).saturating_sub(now))
+    Duration::from_millis((number >> TIME).saturating_sub(now))
 }
 
 #[cfg(test)]
@@ -296,9 +424,9 @@ mod tests {
         }
     }
 
-    fn known(number: Option<u64>, doubts: u64, is_ready: Option<bool>) -> Known {
+    fn known(number: Option<u64>, doubts: u64, ready: Option<u64>) -> Known {
         let now = Timestamp::from_second(1_800_000_000).unwrap();
-        Known { number, doubts, size: Some(3), is_certain: true, is_ready, now, lease: LEASE }
+        Known { number, doubts, size: Some(3), is_certain: true, ready, now, lease: LEASE }
     }
 
     /// What counting parts comes to; `copy` are those whose names begin with `c`.
@@ -318,17 +446,52 @@ mod tests {
         }
     }
 
+    fn later(known: Known) -> Known {
+        Known { now: known.now + LEASE, ..known }
+    }
+
     #[test]
-    fn members_are_added_and_copies_are_doubts() {
-        let waiting = |count, number, doubts| Verdict { progress: vec![ChordProgress::Waiting; count], number, doubts };
-        for (tokens, number, doubts, expected) in [
-            (&["a"][..], 0, 0, waiting(1, Some(1), 0)),
-            (&["a", "b"], 0, 0, waiting(2, Some(2), 0)),
-            (&["a", "c1"], 0, 0, waiting(2, Some(1), 1)),
-            (&["c1"], 1, 0, waiting(1, Some(1), 1)),
+    fn members_are_added_and_so_are_copies_that_nobody_has_counted() {
+        const WAITS: ChordProgress = ChordProgress::Waiting;
+        const COMES_AGAIN: ChordProgress = ChordProgress::Busy(LEASE);
+        for (tokens, number, ready, progress, next, doubts) in [
+            (&["a"][..], 0, 1, vec![WAITS], Some(1), 0),
+            (&["a", "b"], 0, 2, vec![WAITS, WAITS], Some(2), 0),
+            // As many are counted as are ready: the copy is one of them.
+            (&["c1"], 1, 1, vec![WAITS], None, 0),
+            (&["a", "c1"], 1, 2, vec![WAITS, WAITS], Some(2), 0),
+            // It may be another that is not.
+            (&["c1"], 1, 2, vec![COMES_AGAIN], Some(1), 1),
+            (&["a", "c1"], 0, 2, vec![WAITS, COMES_AGAIN], Some(1), 1),
         ] {
-            let decided = decide(&mut Memory::default(), tokens, known(Some(number), doubts, None));
-            assert_eq!(verdict(decided), expected, "{tokens:?} {number}");
+            let decided = decide(&mut Memory::default(), tokens, known(Some(number), 0, Some(ready)));
+            let expected = Verdict { progress, number: next, doubts };
+            assert_eq!(verdict(decided), expected, "{tokens:?} {number} {ready}");
+        }
+    }
+
+    #[test]
+    fn a_doubt_is_written_once_and_counts_if_nothing_has_changed_meanwhile() {
+        let copy = [part("c1")];
+        let member = [Member { place: 0, part: &copy[0], is_copy: true, has_result: true }];
+        let first = known(Some(0), 0, Some(1));
+        for (then, number) in [
+            (later(first), Some(1)),
+            // Another was counted, or has become ready: that may have been the one.
+            (later(known(Some(1), 1, Some(1))), None),
+            (later(known(Some(0), 1, Some(2))), None),
+        ] {
+            let mut memory = Memory::default();
+            let decided = |memory: &mut Memory, known| verdict(memory.decide("g", &member, known));
+            assert_eq!(decided(&mut memory, first).doubts, 1);
+            // It was refused.
+            assert_eq!(decided(&mut memory, first).doubts, 1);
+            memory.was_doubted(&member);
+            let soon = decided(&mut memory, Known { doubts: 1, ..first });
+            assert_eq!((&soon.progress[..], soon.number, soon.doubts), (&[ChordProgress::Busy(LEASE)][..], None, 0));
+            assert!(memory.is_copy("c1"), "it comes again without its result");
+            let expected = Verdict { progress: vec![ChordProgress::Waiting], number, doubts: 0 };
+            assert_eq!(decided(&mut memory, then), expected, "{then:?}");
         }
     }
 
@@ -336,8 +499,9 @@ mod tests {
     fn who_completes_it_claims_and_who_comes_later_waits() {
         let mut memory = Memory::default();
         let done = verdict(decide(&mut memory, &["a", "b", "c1"], known(Some(1), 0, None)));
-        let until = 1_800_000_006_000 << NOISE;
-        assert_eq!((done.number, memory.own["g"].token.as_str()), (Some(until), "b"));
+        let until = done.number.unwrap();
+        assert_eq!((until >> TIME, memory.own["g"].token.as_str()), (1_800_000_006_000, "b"));
+        assert_ne!(claim_number(known(None, 0, None).now, LEASE, "a"), until);
         assert!(matches!(&done.progress[..], [
             ChordProgress::Waiting,
             ChordProgress::Complete(claim),
@@ -350,10 +514,12 @@ mod tests {
             let other = verdict(decide(&mut Memory::default(), &["c1"], known(Some(stored), 0, None)));
             assert_eq!(other.progress, [ChordProgress::Busy(LEASE)]);
         }
-        let mut late = known(Some(until), 0, None);
-        late.now += LEASE;
+        // Its number alone was thrown out: it is written once more, and nobody else gets the claim.
+        let back =
+            verdict(decide(&mut memory, &["c1"], Known { size: None, is_certain: false, ..known(None, 0, None) }));
+        assert_eq!((back.number, &back.progress[..]), (Some(until), &[ChordProgress::Busy(LEASE)][..]));
         let mut other = Memory::default();
-        let taken = verdict(decide(&mut other, &["c1"], late));
+        let taken = verdict(decide(&mut other, &["c1"], later(known(Some(until), 0, None))));
         assert!(matches!(taken.progress[..], [ChordProgress::Complete(_)]));
         assert!(!memory.own["g"].holds(taken.number.unwrap()) && other.own["g"].holds(taken.number.unwrap()));
         let over = verdict(decide(&mut other, &["c1"], known(Some(DONE + 1), 0, None)));
@@ -363,10 +529,10 @@ mod tests {
     #[test]
     fn a_chord_that_is_complete_but_for_its_doubts_is_looked_at() {
         for (number, doubts, tokens) in [(1, 1, &["a"][..]), (2, 0, &["c1"])] {
-            let counted = |is_ready| decide(&mut Memory::default(), tokens, known(Some(number), doubts, is_ready));
+            let counted = |ready| decide(&mut Memory::default(), tokens, known(Some(number), doubts, ready));
             assert_eq!(counted(None), Decision::NeedsReadiness);
-            assert_eq!(verdict(counted(Some(false))).progress, [ChordProgress::Waiting]);
-            assert!(matches!(verdict(counted(Some(true))).progress[..], [ChordProgress::Complete(_)]));
+            assert_eq!(verdict(counted(Some(2))).progress, [ChordProgress::Waiting]);
+            assert!(matches!(verdict(counted(Some(3))).progress[..], [ChordProgress::Complete(_)]));
         }
         let uncertain = Known { is_certain: false, ..known(Some(2), 0, None) };
         assert_eq!(decide(&mut Memory::default(), &["a"], uncertain), Decision::NeedsHeader);
@@ -375,22 +541,27 @@ mod tests {
     #[test]
     fn who_is_stock_and_completes_it_is_waited_for_and_replaced_if_that_takes_too_long() {
         let mut memory = Memory::default();
-        let complete = known(Some(3), 0, Some(true));
+        let complete = known(Some(3), 0, Some(3));
         assert_eq!(verdict(decide(&mut memory, &["c1"], complete)).progress, [ChordProgress::Busy(LEASE)]);
-        let later = Known { now: complete.now + LEASE, ..complete };
-        assert!(matches!(verdict(decide(&mut memory, &["c1"], later)).progress[..], [ChordProgress::Complete(_)]));
+        assert!(matches!(
+            verdict(decide(&mut memory, &["c1"], later(complete))).progress[..],
+            [ChordProgress::Complete(_)]
+        ));
     }
 
     #[test]
     fn what_is_gone_is_over_for_copies_and_fails_with_the_others() {
-        let gone = Known { size: None, ..known(None, 0, None) };
-        assert_eq!(verdict(decide(&mut Memory::default(), &["c1"], gone)).progress, [ChordProgress::Late]);
-        let failed = verdict(decide(&mut Memory::default(), &["a"], gone));
-        assert!(matches!(failed.progress[..], [ChordProgress::Complete(_)]) && failed.number.is_some());
+        // Also where a stock worker has just deleted the header, and not yet the number.
+        for number in [None, Some(3)] {
+            let gone = Known { size: None, ..known(number, 0, None) };
+            assert_eq!(verdict(decide(&mut Memory::default(), &["c1"], gone)).progress, [ChordProgress::Late]);
+            let failed = verdict(decide(&mut Memory::default(), &["a"], gone));
+            assert!(matches!(failed.progress[..], [ChordProgress::Complete(_)]) && failed.number.is_some());
+        }
         // The number alone was thrown out.
-        let counted = |is_ready| decide(&mut Memory::default(), &["a"], known(None, 0, is_ready));
+        let counted = |ready| decide(&mut Memory::default(), &["a"], known(None, 0, ready));
         assert_eq!(counted(None), Decision::NeedsReadiness);
         let waiting = Verdict { progress: vec![ChordProgress::Waiting], number: Some(1), doubts: 3 };
-        assert_eq!(verdict(counted(Some(false))), waiting);
+        assert_eq!(verdict(counted(Some(2))), waiting);
     }
 }

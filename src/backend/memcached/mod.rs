@@ -158,7 +158,7 @@ impl ResultBackend for MemcachedBackend {
     }
 
     async fn store_encoded(&self, batch: &[EncodedResult]) -> Result<()> {
-        self.store_batch(batch).await.map(|_| ())
+        self.store_batch(batch, &mut Vec::new()).await
     }
 
     async fn fetch(&self, task_id: &str) -> Result<Option<TaskMeta>> {

@@ -37,15 +37,15 @@ pub(super) enum Found {
 }
 
 impl MemcachedBackend {
-    /// Stores results, and says what each found. All that can be stored is, also where one is refused.
-    pub(super) async fn store_batch(&self, batch: &[EncodedResult]) -> Result<Vec<Found>> {
+    /// Stores results, and says what each found, as far as it got. All that can be stored is, also where one is refused.
+    pub(super) async fn store_batch(&self, batch: &[EncodedResult], found: &mut Vec<Found>) -> Result<()> {
         let kept_for = self.kept_for();
         let mut request = Request::default();
         for result in batch {
             // Checked where it was encoded, but anybody may call this.
             request.add(&self.checked(self.task_key(&result.task_id))?, kept_for, &result.payload);
         }
-        let mut found = vec![Found::Unready; batch.len()];
+        found.resize(batch.len(), Found::Unready);
         let mut refused = None;
         let mut waiting: Vec<Waiting<'_>> = Vec::new();
         let mut places: HashMap<&str, usize> = HashMap::new();
@@ -63,9 +63,9 @@ impl MemcachedBackend {
             }
         }
         while !waiting.is_empty() {
-            waiting = self.replace(waiting, kept_for, &mut found, &mut refused).await?;
+            waiting = self.replace(waiting, kept_for, found, &mut refused).await?;
         }
-        refused.map_or(Ok(found), Err)
+        refused.map_or(Ok(()), Err)
     }
 
     /// One try to put results in the place of others; those whose place was changed meanwhile are returned.
