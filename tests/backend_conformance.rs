@@ -240,12 +240,14 @@ fn settings_name_a_backend() {
         (Some("django-db+sqlite:////var/db.sqlite3?timeout=3"), "django-db+sqlite:////var/db.sqlite3"),
         (Some("django-db+sqlite:////d?time_zone=Europe/Berlin&timeout=3"), "django-db+sqlite:////d"),
         (Some("django-db+sqlite:////d?time_zone=Etc%2FGMT%2B3"), "django-db+sqlite:////d"),
+        (Some("django-db+sqlite:////d?time_zone=Mars&time_zone=Asia/Tokyo"), "django-db+sqlite:////d"),
         (Some("django-db+postgresql://u:secret@h/db"), "django-db+postgresql://u:**@h:5432/db"),
         (Some("redis"), "redis://localhost:6379/0"),
         (Some("redis://h:1/2"), "redis://h:1/2"),
         (Some("redis://u:secret@h/2"), "redis://u:**@h:6379/2"),
         (Some("rediss://:secret@h/2?ssl_cert_reqs=none"), "rediss://:**@h:6379/2"),
         (Some("redis+socket:///tmp/r.sock?virtual_host=3"), "redis+socket:///tmp/r.sock?virtual_host=3"),
+        (Some("redis+socket:///r.sock?virtual_host=3&virtual_host=4"), "redis+socket:///r.sock?virtual_host=4"),
     ];
     for (url, shown) in rows {
         let backend = from_url(url, &BackendOptions::default()).unwrap();

@@ -330,10 +330,16 @@ mod tests {
 
     type Log = Arc<Mutex<Vec<String>>>;
 
-    /// Writes down what happens, and fails where it is told to.
+    /// Writes down what is kept and sent.
+    #[derive(Default)]
     struct Witness {
         log: Log,
+        /// Whether each of it fails.
         fails: bool,
+        /// Whether it keeps together what is due together.
+        gathers: bool,
+        /// Stops beat when the second of several has begun.
+        stop: Option<CancellationToken>,
     }
 
     impl Witness {
@@ -350,7 +356,19 @@ mod tests {
         }
 
         async fn save(&mut self, kept: &Kept) -> Result<()> {
-            self.note(format!("kept {}", kept["a"].total_run_count))
+            let counts: Vec<_> = kept.values().map(|run| run.total_run_count).collect();
+            self.note(format!("kept {counts:?}"))
+        }
+
+        fn most_together(&self) -> usize {
+            if self.gathers { 10 } else { 1 }
+        }
+
+        async fn begin(&mut self, index: usize) -> Result<()> {
+            if let Some(stop) = self.stop.as_ref().filter(|_| index == 1) {
+                stop.cancel();
+            }
+            self.note(format!("begins {index}"))
         }
     }
 
@@ -361,15 +379,22 @@ mod tests {
         }
     }
 
+    /// A scheduler of tasks of these names, due every so many seconds from now on, and the clock that moves it.
+    fn scheduled(names: &[&str], seconds: i64) -> (Scheduler, Clock) {
+        let clock = Clock::manual("2026-11-28T12:00:00Z".parse().unwrap());
+        let entry = |name: &&str| {
+            let schedule = Interval::new(SignedDuration::from_secs(seconds)).into();
+            Entry { name: (*name).to_owned(), schedule, signature: Signature::new(*name) }
+        };
+        let entries = names.iter().map(entry).collect();
+        let scheduler = Scheduler::new(entries, Kept::new(), Rules::default(), Duration::from_secs(300), clock.now());
+        (scheduler, clock)
+    }
+
     /// Runs a beat with an entry of every ten seconds for 25 seconds, and gives what happened.
     async fn log(fails: bool) -> (Vec<String>, Result<()>) {
-        let start = "2026-11-28T12:00:00Z".parse().unwrap();
-        let (clock, log, stop) = (Clock::manual(start), Log::default(), CancellationToken::new());
-        let schedule = Interval::new(SignedDuration::from_secs(10)).into();
-        let entry = Entry { name: "a".to_owned(), schedule, signature: Signature::new("tasks.a") };
-        let scheduler =
-            Scheduler::new(vec![entry], Kept::new(), Rules::default(), Duration::from_secs(300), clock.now());
-        let witness = || Witness { log: Arc::clone(&log), fails };
+        let ((scheduler, clock), log, stop) = (scheduled(&["a"], 10), Log::default(), CancellationToken::new());
+        let witness = || Witness { log: Arc::clone(&log), fails, ..Witness::default() };
         let beat = Beat::new(scheduler, witness(), witness(), clock.clone());
         let running = tokio::spawn(beat.run(stop.clone()));
         // Tokio's time is paused: it goes on with what is waited for, and the clock with it.
@@ -386,54 +411,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_run_is_kept_before_it_is_sent() {
         let (log, ended) = log(false).await;
-        assert_eq!(log, ["kept 1", "sent tasks.a", "kept 2", "sent tasks.a", "kept 2"]);
+        assert_eq!(log, ["kept [1]", "sent a", "kept [2]", "sent a", "kept [2]"]);
         ended.unwrap();
-    }
-
-    /// Keeps what is due together, and stops beat when the second of it has begun.
-    struct Crowd {
-        log: Log,
-        stop: CancellationToken,
-    }
-
-    #[async_trait]
-    impl Store for Crowd {
-        async fn load(&mut self) -> Result<Kept> {
-            Ok(Kept::new())
-        }
-
-        async fn save(&mut self, kept: &Kept) -> Result<()> {
-            let counts: Vec<_> = kept.values().map(|run| run.total_run_count).collect();
-            self.log.lock().unwrap().push(format!("kept {counts:?}"));
-            Ok(())
-        }
-
-        fn most_together(&self) -> usize {
-            10
-        }
-
-        async fn begin(&mut self, index: usize) -> Result<()> {
-            self.log.lock().unwrap().push(format!("begins {index}"));
-            if index == 1 {
-                self.stop.cancel();
-            }
-            Ok(())
-        }
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_due_together_is_kept_together_and_what_did_not_begin_is_due_again() {
-        let start: Timestamp = "2026-11-28T12:00:00Z".parse().unwrap();
-        let (clock, log, stop) = (Clock::manual(start), Log::default(), CancellationToken::new());
-        let entry = |name: &str| {
-            let schedule = Interval::new(SignedDuration::from_secs(10)).into();
-            Entry { name: name.to_owned(), schedule, signature: Signature::new(name) }
-        };
-        let entries = ["a", "b", "c", "d"].map(entry).into();
-        let scheduler = Scheduler::new(entries, Kept::new(), Rules::default(), Duration::from_secs(300), clock.now());
+        let (scheduler, clock) = scheduled(&["a", "b", "c", "d"], 10);
+        let (log, stop) = (Log::default(), CancellationToken::new());
         clock.advance(Duration::from_secs(10));
-        let store = Crowd { log: Arc::clone(&log), stop: stop.clone() };
-        let sender = Witness { log: Arc::clone(&log), fails: false };
+        let witness = |stop| Witness { log: Arc::clone(&log), gathers: true, stop, ..Witness::default() };
+        let (store, sender) = (witness(Some(stop.clone())), witness(None));
         Beat::new(scheduler, store, sender, clock).run(stop).await.unwrap();
         let expected = ["kept [1, 1, 1, 1]", "begins 0", "sent a", "begins 1", "sent b", "kept [1, 1, 0, 0]"];
         assert_eq!(*log.lock().unwrap(), expected);
@@ -456,37 +444,15 @@ mod tests {
         }
     }
 
-    struct Together;
-
-    #[async_trait]
-    impl Store for Together {
-        async fn load(&mut self) -> Result<Kept> {
-            Ok(Kept::new())
-        }
-
-        async fn save(&mut self, _: &Kept) -> Result<()> {
-            Ok(())
-        }
-
-        fn most_together(&self) -> usize {
-            10
-        }
-    }
-
     /// As with Celery, whose beat counts a run when it sends it.
     #[tokio::test(start_paused = true)]
     async fn what_waited_for_the_broker_is_not_due_again_as_soon_as_it_is_sent() {
-        let start: Timestamp = "2026-11-28T12:00:00Z".parse().unwrap();
-        let (clock, log, stop) = (Clock::manual(start), Log::default(), CancellationToken::new());
-        let entry = |name: &str| {
-            let schedule = Interval::new(SignedDuration::from_secs(60)).into();
-            Entry { name: name.to_owned(), schedule, signature: Signature::new(name) }
-        };
-        let entries = ["a", "b", "c"].map(entry).into();
-        let scheduler = Scheduler::new(entries, Kept::new(), Rules::default(), Duration::from_secs(300), clock.now());
+        let (scheduler, clock) = scheduled(&["a", "b", "c"], 60);
+        let (log, stop) = (Log::default(), CancellationToken::new());
         clock.advance(Duration::from_secs(60));
         let sender = Slow { log: Arc::clone(&log), clock: clock.clone() };
-        let running = tokio::spawn(Beat::new(scheduler, Together, sender, clock).run(stop.clone()));
+        let store = Witness { gathers: true, ..Witness::default() };
+        let running = tokio::spawn(Beat::new(scheduler, store, sender, clock).run(stop.clone()));
         tokio::time::sleep(Duration::from_secs(30)).await;
         stop.cancel();
         running.await.unwrap().unwrap();
@@ -498,7 +464,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_fails_does_not_end_it() {
         let (log, ended) = log(true).await;
-        assert_eq!(log, ["kept 1", "sent tasks.a", "kept 2", "sent tasks.a", "kept 2"]);
+        assert_eq!(log, ["kept [1]", "sent a", "kept [2]", "sent a", "kept [2]"]);
         assert_eq!(ended.unwrap_err().to_string(), "do it");
     }
 }

@@ -28,11 +28,6 @@ impl Config {
     }
 
     fn shown_as(&self, name: &str) -> Option<Value> {
-        if name == "beat_schedule" {
-            let entries = self.beat_schedule.iter().filter_map(PeriodicTask::show);
-            let entries = entries.filter_map(|entry| if let Value::Table(entry) = entry { Some(entry) } else { None });
-            return Some(Value::Table(entries.flatten().collect()));
-        }
         let value = self.shown(name)?;
         match value.as_float().or(value.as_integer().map(|seconds| seconds as f64)) {
             Some(seconds) if names::is_in_milliseconds(name) => Some(number(seconds * 1e3)),
@@ -180,35 +175,36 @@ impl Show for Annotation {
     }
 }
 
-/// An entry by its name, as `beat_schedule` has it.
-impl Show for PeriodicTask {
+/// A table of entries by name, as `beat_schedule` has it; with none it is empty, and not null.
+impl Show for Vec<PeriodicTask> {
     fn show(&self) -> Option<Value> {
-        let (schedule, relative) = match &self.schedule {
-            ScheduleDefinition::Interval { seconds, relative } => (number(*seconds), *relative),
-            ScheduleDefinition::CrontabText(text) => (of_kind("crontab", Value::from(text.as_str())), false),
-            ScheduleDefinition::Crontab(fields) => (of_kind("crontab", Value::Table(fields.clone())), false),
-            ScheduleDefinition::Solar { event, latitude, longitude } => {
-                let (event, lat, lon) = (Value::from(event.as_str()), number(*latitude), number(*longitude));
-                (
-                    of_kind(
-                        "solar",
-                        Table::from_iter([("event", event), ("lat", lat), ("lon", lon)].map(named)).into(),
-                    ),
-                    false,
-                )
-            }
-        };
-        let fields = [
-            ("task", Some(Value::from(self.task.as_str()))),
-            ("schedule", Some(schedule)),
-            ("args", (!self.args.is_empty()).then(|| self.args.clone().into())),
-            ("kwargs", (!self.kwargs.is_empty()).then(|| self.kwargs.clone().into())),
-            ("options", (!self.options.is_empty()).then(|| self.options.clone().into())),
-            ("relative", relative.then_some(Value::from(true))),
-        ];
-        let fields: Table = fields.into_iter().filter_map(|(name, value)| Some(named((name, value?)))).collect();
-        Some(Value::Table(Table::from_iter([(self.name.clone(), Value::Table(fields))])))
+        Some(Value::Table(self.iter().map(|task| (task.name.clone(), Value::Table(entry(task)))).collect()))
     }
+}
+
+/// What stands under the entry's name.
+fn entry(task: &PeriodicTask) -> Table {
+    let (schedule, relative) = match &task.schedule {
+        ScheduleDefinition::Interval { seconds, relative } => (number(*seconds), *relative),
+        ScheduleDefinition::CrontabText(text) => (of_kind("crontab", Value::from(text.as_str())), false),
+        ScheduleDefinition::Crontab(fields) => (of_kind("crontab", Value::Table(fields.clone())), false),
+        ScheduleDefinition::Solar { event, latitude, longitude } => {
+            let (event, lat, lon) = (Value::from(event.as_str()), number(*latitude), number(*longitude));
+            (
+                of_kind("solar", Table::from_iter([("event", event), ("lat", lat), ("lon", lon)].map(named)).into()),
+                false,
+            )
+        }
+    };
+    let fields = [
+        ("task", Some(Value::from(task.task.as_str()))),
+        ("schedule", Some(schedule)),
+        ("args", (!task.args.is_empty()).then(|| task.args.clone().into())),
+        ("kwargs", (!task.kwargs.is_empty()).then(|| task.kwargs.clone().into())),
+        ("options", (!task.options.is_empty()).then(|| task.options.clone().into())),
+        ("relative", relative.then_some(Value::from(true))),
+    ];
+    fields.into_iter().filter_map(|(name, value)| Some(named((name, value?)))).collect()
 }
 
 fn of_kind(kind: &str, value: Value) -> Value {

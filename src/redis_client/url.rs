@@ -164,8 +164,7 @@ impl Endpoint {
     }
 
     fn of(mut parts: UrlParts<'_>, address: Address, virtual_host: &str, text: &str) -> Result<Self> {
-        let query = &mut parts.query;
-        let named = query.iter().rposition(|(name, _)| name == "virtual_host").map(|at| query.remove(at).1);
+        let named = parts.take("virtual_host");
         let virtual_host = if virtual_host.is_empty() { named.as_deref().unwrap_or_default() } else { virtual_host };
         let db = database(virtual_host).ok_or_else(|| {
             configuration(text, &format!("names the database {virtual_host:?}, which is not a number from 0 up"))

@@ -34,6 +34,12 @@ impl<'a> UrlParts<'a> {
         }
     }
 
+    /// Takes an option out of the query: its last value, as Python's dictionaries have it.
+    pub(crate) fn take(&mut self, option: &str) -> Option<String> {
+        let taken = self.query.extract_if(.., |(name, _)| name == option).last();
+        taken.map(|(_, value)| value)
+    }
+
     /// Whether a host is named.
     pub(crate) fn has_host(&self) -> bool {
         !self.authority.is_empty()

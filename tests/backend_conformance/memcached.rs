@@ -7,7 +7,7 @@ use celeriac::backend::{
     BackendOptions, CacheOptions, ChordOutcome, ChordProgress, ResultWriter, StoreRequest, Until, WriterOptions,
 };
 use celeriac::protocol::{ResultTuple, Value};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tokio::time::{Instant, timeout};
 
 use crate::chords::{chords, claim, part, results};
@@ -117,7 +117,7 @@ async fn what_is_stored_while_the_server_is_away_is_there_when_it_is_back() {
 
 /// What each of the server's threads does, as in `ps`: a signal reaches one after the other.
 fn threads(server: &MemcachedServer) -> Vec<char> {
-    let folder = format!("/proc/{}/task", server.process_id());
+    let folder = format!("/proc/{}/task", server.process().id());
     let stats = std::fs::read_dir(folder).unwrap().map(|thread| thread.unwrap().path().join("stat"));
     let state = |stat: String| stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
     stats.map(|stat| state(std::fs::read_to_string(stat).unwrap()).unwrap()).collect()
@@ -130,14 +130,13 @@ async fn a_silent_server_is_given_up() {
     let cache = CacheOptions { timeout: short, connect_timeout: short, ..CacheOptions::default() };
     let backend = open(&server.url(), &BackendOptions { cache, ..BackendOptions::default() });
     backend.store(&[success("a", 1)]).await.unwrap();
-    let process = Pid::from_raw(i32::try_from(server.process_id()).unwrap()).unwrap();
-    kill_process(process, Signal::STOP).unwrap();
+    server.process().signal(Signal::STOP);
     eventually("all of its threads stand still", || async { threads(&server).iter().all(|state| *state == 'T') }).await;
     let began = Instant::now();
     let error = backend.store(&[success("b", 1)]).await.unwrap_err();
     assert!(error.is_connection() && error.to_string().contains("no answer within 2 s"), "{error}");
     assert!(began.elapsed() < Duration::from_secs(10));
-    kill_process(process, Signal::CONT).unwrap();
+    server.process().signal(Signal::CONT);
     backend.store(&[success("b", 1)]).await.unwrap();
     let nobody = open(&format!("cache+memcached://127.0.0.1:{}/", free_port()), &BackendOptions::default());
     assert!(nobody.fetch("a").await.unwrap_err().is_connection());

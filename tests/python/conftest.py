@@ -7,19 +7,23 @@ What takes the fixture `server` or `broker` runs on Redis and on RabbitMQ, unles
 """
 
 import gc
+import sys
 
 import pytest
 
 pytest.register_assert_rewrite(
-    "canvas", "canvas_cases", "client", "command_lines", "faults", "lives", "monitored", "rabbit", "support",
-    "tracing",
+    "canvas", "canvas_cases", "client", "command_lines", "faults", "lives", "memcached", "monitored", "postgres", "rabbit",
+    "support", "tracing",
 )
 
 import client  # noqa: E402
+import mixed_project  # noqa: E402
 from faults import Broker, current  # noqa: E402
+from memcached import Memcached  # noqa: E402
 from monitored import Fleet, send_everywhere  # noqa: E402
+from postgres import Postgres  # noqa: E402
 from rabbit import Rabbit, RabbitBroker  # noqa: E402
-from support import DEAD_LETTERS, Process, Redis, Worker  # noqa: E402
+from support import DEAD_LETTERS, SECONDS, Process, Redis, Worker  # noqa: E402
 
 KINDS = {"redis": Redis, "rabbitmq": Rabbit}
 BROKERS = {"redis": Broker, "rabbitmq": RabbitBroker}
@@ -123,6 +127,38 @@ def start_worker(server, folder):
         if not worker.is_stopped:
             assert worker.is_running(), worker.output.text()
             assert worker.stop() == 0, worker.output.text()
+
+
+@pytest.fixture(scope="module")
+def start_mixed(server):
+    """Starts workers of the project `mixed`, ours and stock ones, and has them end well when the suite does."""
+    workers = []
+
+    def start(program, *options, app="mixed", **settings):
+        command = [sys.executable, "-m", program, "-A", app, "worker", "-l", "info", *options]
+        workers.append(Process(command, mixed_project.environment(server, **settings)))
+        workers[-1].output.wait_for(r"ready\.", timeout=4 * SECONDS)
+        return workers[-1]
+
+    yield start
+    for worker in workers:
+        assert worker.stop() == 0, worker.output.text()
+
+
+@pytest.fixture(scope="module")
+def memcached():
+    """One of the suite's own, for results."""
+    server = Memcached()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    """One of the suite's own."""
+    server = Postgres()
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="module")

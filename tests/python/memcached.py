@@ -40,8 +40,6 @@ class Memcached:
         self._process.kill()
         self._process.wait()
 
-    close = stop
-
     def asked(self, line):
         """What it says to one line."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=SECONDS) as connection:

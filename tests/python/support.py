@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 import weakref
@@ -19,6 +20,14 @@ SECONDS = 30  # Nothing that is waited for takes near as long; a wait that ends 
 DEAD_LETTERS = "celeriac.dead-letters"
 DEATH = "x-celeriac-death"  # The header that says why a message is a dead letter.
 EXAMPLE_WORKER = os.environ.get("CELERIAC_WORKER") or ROOT / "target" / "debug" / "examples" / "worker"
+
+
+def run(env, *arguments, input=None):
+    """What Python prints with these arguments, in this environment beside ours."""
+    command, env = [sys.executable, *arguments], {**os.environ, **env}
+    done = subprocess.run(command, env=env, input=input, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 class Output:

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from postgres import Postgres
 from support import ROOT, SECONDS, Process, Redis
 
 PYTHON = pathlib.Path(os.environ.get("CELERIAC_BEAT_PYTHON") or ROOT / ".build" / "venv-beat" / "bin" / "python")
@@ -76,11 +75,10 @@ def database(request, tmp_path_factory):
         options = {"transaction_mode": "IMMEDIATE"}
         yield {"ENGINE": "django.db.backends.sqlite3", "NAME": file, "OPTIONS": options}
         return
-    server = Postgres()
+    server = request.getfixturevalue("postgres")
     yield {
         "ENGINE": "django.db.backends.postgresql", "NAME": "postgres", "USER": "celeriac", "HOST": "127.0.0.1", "PORT": server.port,
     }
-    server.stop()
 
 
 @pytest.fixture

@@ -1,31 +1,15 @@
 """Results in a memcached: Python's and Rust's tasks in one worker, alone and beside a stock one."""
 
 import json
-import os
-import subprocess
-import sys
+import types
 
 import pytest
 from celery import Celery, chord, signature
 
-from memcached import Memcached
-from support import ROOT, SECONDS, Worker
-from test_mixed_worker import environment, start  # noqa: F401, a fixture
+from mixed_project import chords, environment
+from support import ROOT, SECONDS, Worker, run
 
 pytestmark = pytest.mark.only("redis", "what is stored does not depend on the broker")
-
-
-@pytest.fixture(scope="module")
-def memcached():
-    server = Memcached()
-    yield server
-    server.stop()
-
-
-def run(env, script):
-    done = subprocess.run([sys.executable, "-c", script], env={**os.environ, **env}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 #: The settings of an app, and where the worker stores; ``None``: only Celery does.
@@ -55,39 +39,18 @@ for asked in json.loads(sys.stdin.read()):
 
 
 def test_one_server_is_the_workers_and_what_only_celery_knows_is_left_to_it():
-    env = {**os.environ, "PYTHONPATH": str(ROOT / "python")}
     asked = json.dumps([settings for settings, _ in ADDRESSES])
-    done = subprocess.run([sys.executable, "-c", ASKED], env=env, input=asked, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    told = [json.loads(line) for line in done.stdout.splitlines()]
+    printed = run({"PYTHONPATH": str(ROOT / "python")}, "-c", ASKED, input=asked)
+    told = [json.loads(line) for line in printed.splitlines()]
     for (settings, address), found in zip(ADDRESSES, told, strict=True):
         options = {"timeout": 1} if "binary" in settings.get("cache_backend_options", {}) else None
         assert found == [address, address, options], settings
 
 
-CHORDS = f"""
-from celery import chord
-from mixed import add, shop_rust
-sent = []
-for body in [shop_rust.total.s(), add.s(y=[])] * 5:
-    members = [member for n in range(10) for member in (shop_rust.total.s([n]), add.s(n, n))]
-    sent.append((chord(members)(body), body))
-for result, body in sent:
-    told = result.get(timeout={SECONDS})
-    assert (told if body.task.startswith("shop_rust") else sum(told)) == 135, told
-failing = chord([add.s(1, 1), shop_rust.fail.s("mixed.OutOfStock", "salt")])(shop_rust.total.s())
-print(failing.get(timeout={SECONDS}, propagate=False))
-"""
-
-
 @pytest.mark.parametrize("beside", ["alone", "beside a stock worker"])
-def test_chords_of_rust_and_python_members(server, start, memcached, beside):  # noqa: F811
+def test_chords_of_rust_and_python_members(server, start_mixed, memcached, beside):
     options = {"result_backend": memcached.url, "task_default_queue": f"cached chords {beside}"}
-    worker = start("celeriac", "-c", "2", "-n", f"ours@{beside.replace(' ', '-')}", **options)
-    worker.output.wait_for(r"results: +memcached://127.0.0.1:\d+/", timeout=SECONDS)
-    if beside != "alone":
-        start("celery", "-c", "2", "-n", "stock@chords", **options)
-    assert "OutOfStock" in run(environment(server, **options), CHORDS)
+    assert "OutOfStock" in chords(server, start_mixed, beside, r"memcached://127.0.0.1:\d+/", **options)
 
 
 LARGE = f"""
@@ -102,16 +65,16 @@ assert shop_rust.total.delay([1, 2]).get(timeout={SECONDS}) == add.delay(1, 2).g
 """
 
 
-def test_what_is_too_large_fails_its_task_and_no_other(server, start, memcached):  # noqa: F811
+def test_what_is_too_large_fails_its_task_and_no_other(server, start_mixed, memcached):
     options = {"result_backend": memcached.url, "task_default_queue": "cached large"}
-    worker = start("celeriac", "-c", "2", "-n", "ours@large", **options)
-    told = run(environment(server, **options), LARGE)
+    worker = start_mixed("celeriac", "-c", "2", "-n", "ours@large", **options)
+    told = run(environment(server, **options), "-c", LARGE)
     # A stock worker, too, only says so of a Python task; its message is kept here.
     worker.output.wait_for(rf"Task mixed.add\[{told.strip()}\]: the result cannot be stored: .* object too large")
 
 
 def test_a_server_that_goes_away_and_comes_back_costs_no_task(server, tmp_path, memcached):
-    own = type("Server", (), {"broker_url": server.broker_url, "result_url": memcached.url})
+    own = types.SimpleNamespace(broker_url=server.broker_url, result_url=memcached.url)
     worker = Worker(own, "cached-away", tmp_path, task_default_queue="cached-away")
     app = Celery("away", broker=server.broker_url, backend=memcached.url, set_as_current=False)
     app.conf.task_default_queue = "cached-away"

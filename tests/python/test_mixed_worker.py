@@ -18,12 +18,11 @@ from billiard.exceptions import SoftTimeLimitExceeded
 from celery import chain, chord, group
 
 from faults import current
-from support import ROOT, SECONDS, Process
+from mixed_project import CHORDS, MODULE, chords, environment
+from support import ROOT, SECONDS, run
 
 pytestmark = pytest.mark.only("redis", "who runs which task is the same with every broker")
 
-HERE = os.path.dirname(__file__)
-MODULE = str(ROOT / ".build" / "rust_tasks")
 NODE = "mixed@test"
 # One of each kind that JSON has or Kombu adds, and what comes back.
 VALUES = [
@@ -40,12 +39,6 @@ print(shop_rust.flaky.delay(1).get(timeout={SECONDS}))
 print(type(shop_rust.fail.delay("mixed.OutOfStock", "salt").get(timeout={SECONDS}, propagate=False)).__name__)
 print(chord([shop_rust.total.s([2]), add.s(3, 3)])(shop_rust.total.s()).get(timeout={SECONDS}))
 """
-
-
-def environment(server, **settings):
-    path = os.pathsep.join([str(ROOT / "python"), HERE, MODULE])
-    names = {"MIXED_BROKER": server.broker_url, "MIXED_RESULTS": server.result_url, "PYTHONPATH": path}
-    return names | ({"MIXED_SETTINGS": json.dumps(settings)} if settings else {})
 
 
 @pytest.fixture(scope="module")
@@ -68,23 +61,8 @@ def rust(mixed):
 
 
 @pytest.fixture(scope="module")
-def start(server):
-    workers = []
-
-    def start(program, *options, app="mixed", **settings):
-        command = [sys.executable, "-m", program, "-A", app, "worker", "-l", "info", *options]
-        workers.append(Process(command, environment(server, **settings)))
-        workers[-1].output.wait_for(r"ready\.", timeout=4 * SECONDS)
-        return workers[-1]
-
-    yield start
-    for worker in workers:
-        assert worker.stop() == 0, worker.output.text()
-
-
-@pytest.fixture(scope="module")
-def worker(mixed, start):
-    return start("celeriac", "-c", "2", "-n", NODE)
+def worker(mixed, start_mixed):
+    return start_mixed("celeriac", "-c", "2", "-n", NODE)
 
 
 def value(result):
@@ -135,43 +113,31 @@ def test_exceptions_are_the_projects_own(mixed, rust, worker):
 
 
 @pytest.mark.parametrize("who", ["Rust", "Python"])
-def test_results_in_a_database(server, start, tmp_path, who):
+def test_results_in_a_database(server, start_mixed, tmp_path, who):
     queue = {"task_default_queue": f"tables of {who}"}
     results = {"result_backend": f"db+sqlite:///{tmp_path}/results.sqlite?timeout=30"}
     if who == "Python":
         # The worker knows Celery's tables by their own names.
         results["database_table_names"] = {"task": "told"}
-    worker = start("celeriac", "-c", "2", "-n", f"{who}@tables", **results, **queue)
+    worker = start_mixed("celeriac", "-c", "2", "-n", f"{who}@tables", **results, **queue)
     if who == "Python":
         worker.output.wait_for(r"Only Python can store results in sqlite:///\S+: the pool runs the tasks of shop_rust")
-    client = environment(server, **results, **queue)
-    done = subprocess.run([sys.executable, "-c", CLIENT], env={**os.environ, **client}, capture_output=True, text=True)
-    assert done.stdout.split() == ["3", "2", "OutOfStock", "8"], done.stderr
+    told = run(environment(server, **results, **queue), "-c", CLIENT)
+    assert told.split() == ["3", "2", "OutOfStock", "8"]
     process = {"Rust": "MainProcess", "Python": r"ForkPoolWorker-\d"}[who]
     worker.output.wait_for(rf"INFO/{process}\] Task shop_rust.total\[\S+\] succeeded in \S+s: 8")
 
 
-CHORDS = f"""
+DJANGO_CHORDS = f"""
 import django
 django.setup()
-from celery import chord
-from mixed import add, shop_rust
-sent = []
-for body in [shop_rust.total.s(), add.s(y=[])] * 5:
-    members = [member for n in range(10) for member in (shop_rust.total.s([n]), add.s(n, n))]
-    sent.append((chord(members)(body), body))
-for result, body in sent:
-    told = result.get(timeout={SECONDS})
-    assert (told if body.task.startswith("shop_rust") else sum(told)) == 135, told
-failing = chord([add.s(1, 1), shop_rust.fail.s("mixed.OutOfStock", "salt")])(shop_rust.total.s())
-print(failing.get(timeout={SECONDS}, propagate=False))
-from django_celery_results.models import ChordCounter, TaskResult
+{CHORDS}from django_celery_results.models import ChordCounter, TaskResult
 print(ChordCounter.objects.count(), TaskResult.objects.exclude(status="SUCCESS").count())
 """
 
 
 @pytest.mark.parametrize("beside", ["alone", "beside a stock worker"])
-def test_chords_are_counted_in_djangos_tables(server, start, tmp_path, monkeypatch, beside):
+def test_chords_are_counted_in_djangos_tables(server, start_mixed, tmp_path, monkeypatch, beside):
     told = {
         "INSTALLED_APPS": ["django_celery_results"],
         "DATABASES": {"default": {
@@ -182,17 +148,11 @@ def test_chords_are_counted_in_djangos_tables(server, start, tmp_path, monkeypat
     names = {"DJANGO_SETTINGS_MODULE": "shelf.settings", "SHELF_BROKER": "redis://", "SHELF_RESULTS": "redis://"}
     for name, value in {**names, "SHELF_SETTINGS": json.dumps(told), **environment(server)}.items():
         monkeypatch.setenv(name, value)
-    subprocess.run([sys.executable, "-m", "django", "migrate", "-v", "0"], check=True)
+    run({}, "-m", "django", "migrate", "-v", "0")
     options = {"result_backend": "django-db", "task_default_queue": f"chords {beside}"}
-    worker = start("celeriac", "-c", "2", "-n", f"ours@{beside.replace(' ', '-')}", **options)
-    worker.output.wait_for("results: +django-db.sqlite:", timeout=SECONDS)
-    if beside != "alone":
-        start("celery", "-c", "2", "-n", "stock@chords", **options)
-    client = environment(server, **options)
-    done = subprocess.run([sys.executable, "-c", CHORDS], env={**os.environ, **client}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    error, counted = done.stdout.splitlines()
-    assert "OutOfStock" in error and counted == "0 2", done.stdout
+    printed = chords(server, start_mixed, beside, "django-db.sqlite:", DJANGO_CHORDS, **options)
+    error, counted = printed.splitlines()
+    assert "OutOfStock" in error and counted == "0 2", printed
 
 
 def test_retries(mixed, rust, worker):
@@ -221,8 +181,8 @@ def test_a_call_that_does_not_fit_is_refused_where_it_is_made(mixed, rust):
 
 
 @pytest.fixture(scope="module")
-def stock(mixed, start):
-    return start("celery", "-Q", "stock", "-c", "1", "-n", "stock@test")
+def stock(mixed, start_mixed):
+    return start_mixed("celery", "-Q", "stock", "-c", "1", "-n", "stock@test")
 
 
 def test_a_stock_worker_runs_rust_tasks(mixed, rust, stock):

@@ -7,16 +7,13 @@ import json
 import os
 import re
 import sqlite3
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
 
-from memcached import Memcached
-from postgres import Postgres
-from support import SECONDS, Process
+from support import SECONDS, Process, run
 from test_prefork import HERE, Celeriac, environment
 
 pytestmark = pytest.mark.only("redis", "what is stored does not depend on the broker")
@@ -47,12 +44,6 @@ def start(kind, env, *options):
     worker = Celeriac(*options, env=env) if kind == "ours" else Process([sys.executable, "-m", "celery", *options], env)
     worker.output.wait_for(r"ready\.", timeout=4 * SECONDS)
     return worker
-
-
-def run(env, *command):
-    done = subprocess.run([sys.executable, *command], env={**os.environ, **env}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def outcomes(server, backend, kind, folder, given=None):
@@ -113,12 +104,11 @@ def test_a_client_is_told_what_a_stock_worker_tells(told, backend):
     assert ours.keys() == stock.keys()
 
 
-def test_a_client_is_told_the_same_from_a_memcached(server, told, tmp_path):
+def test_a_client_is_told_the_same_from_a_memcached(server, told, memcached, tmp_path):
     """Not that a stock worker beside one would do: its later processes share the socket that its main process has used, and
     time out. Its results in files are those that it means."""
-    with contextlib.closing(Memcached()) as memcached:
-        given = {"CELERY_RESULT_BACKEND": memcached.url}
-        ours = outcomes(server, "memcached", "ours", tmp_path / "ours", given)
+    given = {"CELERY_RESULT_BACKEND": memcached.url}
+    ours = outcomes(server, "memcached", "ours", tmp_path / "ours", given)
     stock = told("file")[1]
     assert {name: [told, stock.get(name)] for name, told in ours.items() if told != stock.get(name)} == {}
     assert ours.keys() == stock.keys()
@@ -138,13 +128,6 @@ sent = [
 for result in sent:
     result.get(timeout=60, propagate=False)
 """
-
-
-@pytest.fixture(scope="module")
-def postgres():
-    server = Postgres()
-    yield server
-    server.stop()
 
 
 def database(postgres, name):

@@ -1,6 +1,7 @@
 """Results in files, in Celery's own tables and in a memcached: the example worker writes them, and a stock client reads them."""
 
 import contextlib
+import types
 from datetime import datetime, timezone
 
 import pytest
@@ -8,30 +9,9 @@ from celery import Celery, chord, group, signature
 from celery.result import GroupResult
 
 from client import CustomError
-from memcached import Memcached
-from postgres import Postgres
 from support import SECONDS, Worker
 
 pytestmark = pytest.mark.only("redis", "what is stored does not depend on the broker")
-
-
-@pytest.fixture(scope="module")
-def postgres():
-    server = Postgres()
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def memcached():
-    server = Memcached()
-    yield server
-    server.stop()
-
-
-class Server:
-    def __init__(self, broker_url, result_url):
-        self.broker_url, self.result_url = broker_url, result_url
 
 
 @pytest.fixture(scope="module", params=["file", "db+sqlite", "db+postgresql", "database, extended", "memcached"])
@@ -48,7 +28,8 @@ def app(request, server, tmp_path_factory):
     extended = "extended" in request.param
     queue = f"elsewhere {request.param}".replace(",", "").replace(" ", "-").replace("+", "-")
     settings = {"task_default_queue": queue, "task_track_started": True, "result_extended": extended}
-    worker = Worker(Server(server.broker_url, url), queue, folder, **settings)
+    urls = types.SimpleNamespace(broker_url=server.broker_url, result_url=url)
+    worker = Worker(urls, queue, folder, **settings)
     app = Celery("elsewhere", broker=server.broker_url, backend=url, set_as_current=False)
     app.conf.update(task_default_queue=queue, result_extended=extended)
     with contextlib.closing(app):

@@ -2,14 +2,17 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
+use rustix::process::Signal;
+
+use super::process::Process;
 use super::{eventually, free_port, skipped};
 
 /// A running `memcached` on a free port. A restart leaves nothing of what it held.
 pub(crate) struct MemcachedServer {
-    process: Option<Child>,
+    process: Process,
     port: u16,
     options: &'static [&'static str],
 }
@@ -22,7 +25,7 @@ impl MemcachedServer {
 
     /// Starts a server with options of its own.
     pub(crate) async fn start_with(options: &'static [&'static str]) -> Option<Self> {
-        let mut server = MemcachedServer { process: None, port: free_port(), options };
+        let mut server = MemcachedServer { process: Process::ended_by(Signal::KILL), port: free_port(), options };
         match server.spawn() {
             Ok(()) => {}
             Err(error) => return skipped("memcached", &error),
@@ -35,8 +38,7 @@ impl MemcachedServer {
         let mut command = Command::new("memcached");
         // It refuses to be root, and has no need of a user elsewhere.
         command.args(["-u", "nobody", "-l", "127.0.0.1", "-U", "0", "-p", &self.port.to_string()]).args(self.options);
-        self.process = Some(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
-        Ok(())
+        self.process.start(&mut command)
     }
 
     async fn ready(&self) {
@@ -52,8 +54,8 @@ impl MemcachedServer {
         self.port
     }
 
-    pub(crate) fn process_id(&self) -> u32 {
-        self.process.as_ref().expect("it runs").id()
+    pub(crate) fn process(&self) -> &Process {
+        &self.process
     }
 
     /// What the server says to one line, to look behind the scenes.
@@ -68,21 +70,12 @@ impl MemcachedServer {
 
     /// Kills the server, and with it all that it held.
     pub(crate) fn stop(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            let _ = process.kill();
-            let _ = process.wait();
-        }
+        self.process.stop();
     }
 
     /// Starts it again.
     pub(crate) async fn start_again(&mut self) {
         self.spawn().expect("it has started before");
         self.ready().await;
-    }
-}
-
-impl Drop for MemcachedServer {
-    fn drop(&mut self) {
-        self.stop();
     }
 }

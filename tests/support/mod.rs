@@ -4,6 +4,7 @@
 pub(crate) mod certificates;
 pub(crate) mod memcached_server;
 pub(crate) mod postgres_server;
+pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod rabbitmq_server;
 pub(crate) mod redis_server;

@@ -2,11 +2,13 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::certificates::Certificates;
+use super::process::Process;
 use super::{eventually, free_port, skipped};
 
 /// Who the server runs as: it refuses to be root.
@@ -15,7 +17,7 @@ const NOBODY: &str = "nobody";
 /// A running `postgres` on a free port. What it holds survives a restart.
 pub(crate) struct PostgresServer {
     programs: PathBuf,
-    process: Option<Child>,
+    process: Process,
     directory: TempDir,
     port: u16,
     tls: Option<Certificates>,
@@ -44,7 +46,9 @@ impl PostgresServer {
             Some(Ok(certificates)) => Some(certificates),
             None => None,
         };
-        let mut server = PostgresServer { programs, process: None, directory, port: free_port(), tls };
+        // SIGQUIT is its word for at once: its own processes end with it.
+        let process = Process::ended_by(Signal::QUIT);
+        let mut server = PostgresServer { programs, process, directory, port: free_port(), tls };
         if let Err(error) = server.initialize() {
             return skipped("initdb", &error);
         }
@@ -109,11 +113,7 @@ impl PostgresServer {
 
     /// Kills the server. What it had accepted is on disk.
     pub(crate) fn stop(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            // Its own processes end with it: SIGQUIT is its word for at once.
-            let _ = Command::new("kill").args(["-QUIT", &process.id().to_string()]).status();
-            let _ = process.wait();
-        }
+        self.process.stop();
     }
 
     /// Starts it, with what it held.
@@ -128,7 +128,7 @@ impl PostgresServer {
             command.args(["-c", "listen_addresses=127.0.0.1,127.0.0.2", "-c", "ssl=on"]);
             command.args(settings.iter().flat_map(|setting| ["-c", setting]));
         }
-        self.process = Some(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it can be started"));
+        self.process.start(&mut command).expect("it can be started");
         eventually("postgres answers", || async { self.asked("SELECT 1").is_some() }).await;
     }
 
@@ -138,12 +138,6 @@ impl PostgresServer {
         command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "celeriac", "-d", "postgres", "-AtqX"]);
         let done = command.args(["-v", "ON_ERROR_STOP=1", "-c", statement]).output().ok()?;
         done.status.success().then(|| String::from_utf8_lossy(&done.stdout).trim().to_owned())
-    }
-}
-
-impl Drop for PostgresServer {
-    fn drop(&mut self) {
-        self.stop();
     }
 }
 

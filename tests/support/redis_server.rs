@@ -2,18 +2,20 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use celeriac::redis_client::SharedConnection;
 use celeriac::redis_client::{ConnectOptions, RedisUrl, UrlPolicy};
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::certificates::Certificates;
+use super::process::Process;
 use super::{eventually, free_port, skipped};
 
 /// A running `redis-server` on a free port and on a socket. What it holds survives a restart.
 pub(crate) struct RedisServer {
-    process: Option<Child>,
+    process: Process,
     directory: TempDir,
     port: u16,
     tls: Option<Certificates>,
@@ -43,7 +45,8 @@ impl RedisServer {
             Some(Ok(certificates)) => Some(certificates),
             None => None,
         };
-        let mut server = RedisServer { process: None, port: free_port(), directory, tls, password };
+        let process = Process::ended_by(Signal::KILL);
+        let mut server = RedisServer { process, port: free_port(), directory, tls, password };
         match server.spawn() {
             Ok(()) => {}
             Err(error) => return skipped("redis-server", &error),
@@ -70,8 +73,7 @@ impl RedisServer {
         if let Some(password) = self.password {
             command.args(["--requirepass", password]);
         }
-        self.process = Some(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
-        Ok(())
+        self.process.start(&mut command)
     }
 
     /// Waits until the server answers.
@@ -129,21 +131,12 @@ impl RedisServer {
 
     /// Kills the server. What it had accepted is on disk.
     pub(crate) fn stop(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            let _ = process.kill();
-            let _ = process.wait();
-        }
+        self.process.stop();
     }
 
     /// Starts it again with what it held.
     pub(crate) async fn start_again(&mut self) {
         self.spawn().expect("it has started before");
         self.ready().await;
-    }
-}
-
-impl Drop for RedisServer {
-    fn drop(&mut self) {
-        self.stop();
     }
 }

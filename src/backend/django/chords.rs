@@ -9,12 +9,12 @@ use async_trait::async_trait;
 use super::counting::{Counting, Own, holds, is_claimed, number};
 use super::tables::{chords, counts, states, tasks};
 use super::{DjangoBackend, told};
-use crate::backend::chord::ChordFailure;
+use crate::backend::join::{Joined, leaves, outcome};
 use crate::backend::sql::{Cell, Changes, Database, Exchange, Row};
 use crate::backend::{
     ChordClaim, ChordOutcome, ChordPart, ChordProgress, EncodedPart, EncodedResult, NativeChords, is_ready, poll_chord,
 };
-use crate::protocol::{Exception, ResultTuple, State, Value, json};
+use crate::protocol::{ResultTuple, State, Value, json};
 use crate::time::Clock;
 use crate::{Error, ErrorKind, Result};
 
@@ -164,11 +164,6 @@ fn members(row: &Row) -> Result<Vec<ResultTuple>> {
     members.iter().map(ResultTuple::try_from).collect()
 }
 
-/// How many tasks report, of those that a header is made of.
-fn leaves(members: &[ResultTuple]) -> usize {
-    members.iter().map(|member| member.children.as_ref().map_or(1, |children| leaves(children))).sum()
-}
-
 fn chord_row(group_id: &str, members: Vec<ResultTuple>, count: i64) -> Result<Row> {
     let members: Vec<Value> = members.into_iter().map(Value::from).collect();
     let text = String::from_utf8_lossy(&json::to_vec(&Value::List(members))?).into_owned();
@@ -189,7 +184,7 @@ impl NativeChords for DjangoBackend {
     /// Stock workers drop what a member reports before this.
     async fn save_header(&self, header: &ResultTuple) -> Result<()> {
         let members = header.children.clone().unwrap_or_default();
-        let count = i64::try_from(leaves(&members)).unwrap_or(i64::MAX);
+        let count = i64::try_from(leaves(&members).len()).unwrap_or(i64::MAX);
         let row = chord_row(&header.id, members, count)?;
         self.change(&header.id, false, move |known| {
             // It was written already, and the answer was lost.
@@ -248,12 +243,9 @@ impl NativeChords for DjangoBackend {
     async fn claimed(&self, claim: &ChordClaim) -> Result<ChordOutcome> {
         let gone = || Error::new(ErrorKind::Backend, format!("the chord {} is gone", claim.group_id));
         let header = self.header(&claim.group_id).await?.ok_or_else(gone)?;
-        let outcome = poll_chord(self, &header, self.options.chord_join_timeout).await?;
-        Ok(outcome.unwrap_or_else(|| {
-            // A member counted twice, by stock workers: they would leave the body pending for ever.
-            let exception = Exception::celery("TimeoutError", "The operation timed out.");
-            ChordOutcome::Failed(ChordFailure { message: exception.to_string(), cause: Some(exception) })
-        }))
+        let polled = poll_chord(self, &header, self.options.chord_join_timeout).await?;
+        // One that is not ready: a member counted twice, by stock workers. They would leave the body pending for ever.
+        Ok(polled.unwrap_or_else(|| outcome(Joined::TimedOut)))
     }
 
     async fn extend_claim(&self, claim: &ChordClaim, lease: Duration) -> Result<bool> {

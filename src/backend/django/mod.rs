@@ -15,7 +15,6 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use jiff::tz::{Offset, TimeZone};
-use percent_encoding::percent_decode_str;
 
 use self::columns::Content;
 use self::counting::Own;
@@ -48,8 +47,7 @@ impl DjangoBackend {
     /// # Errors
     /// `Configuration` or `Refused`: another database, an unknown zone, or a serializer that cannot be used.
     pub fn new(url: &str, options: &BackendOptions) -> Result<Self> {
-        let (url, zone) = zone_of(url)?;
-        let url = DatabaseUrl::parse("django-db+", &url)?;
+        let (url, zone) = DatabaseUrl::parse_with("django-db+", url, "time_zone")?;
         // `result_compression` has no effect here, as in django-celery-results.
         let codec = Codec::new(&BackendOptions { compression: None, ..options.clone() })?;
         Ok(DjangoBackend {
@@ -57,7 +55,7 @@ impl DjangoBackend {
             counting: tokio::sync::Mutex::new((url.open(options, Vec::new()), HashMap::new())),
             content: Content { serializer: codec.serializer(), is_extended: options.extended },
             codec,
-            zone,
+            zone: zone_of(zone.as_deref())?,
             options: options.clone(),
         })
     }
@@ -94,19 +92,13 @@ impl DjangoBackend {
     }
 }
 
-/// The URL without its option `time_zone`, and the zone.
-fn zone_of(url: &str) -> Result<(String, TimeZone)> {
-    let Some((before, query)) = url.split_once('?') else { return Ok((url.to_owned(), TimeZone::UTC)) };
-    let (zones, others): (Vec<_>, Vec<_>) = query.split('&').partition(|option| option.starts_with("time_zone="));
-    let Some((_, name)) = zones.last().and_then(|option| option.split_once('=')) else {
-        return Ok((url.to_owned(), TimeZone::UTC));
-    };
-    let name = percent_decode_str(name).decode_utf8_lossy();
-    let zone = TimeZone::get(&name).map_err(|cause| {
+/// The zone of that name; UTC, if none is named.
+fn zone_of(name: Option<&str>) -> Result<TimeZone> {
+    let Some(name) = name else { return Ok(TimeZone::UTC) };
+    TimeZone::get(name).map_err(|cause| {
         Error::new(ErrorKind::Configuration, format!("result_backend: there is no time_zone {name:?}"))
             .with_source(cause)
-    })?;
-    Ok((if others.is_empty() { before.to_owned() } else { format!("{before}?{}", others.join("&")) }, zone))
+    })
 }
 
 /// What to do where a table is missing.

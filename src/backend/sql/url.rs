@@ -42,12 +42,25 @@ impl DatabaseUrl {
     /// # Errors
     /// `Configuration`: another database, or an option that would have no effect.
     pub(in crate::backend) fn parse(prefix: &str, text: &str) -> Result<Self> {
-        let (scheme, rest) = text.split_once("://").unwrap_or((text, ""));
+        let (scheme, parts) = split(text);
+        DatabaseUrl::of(prefix, scheme, &parts)
+    }
+
+    /// The same, and the value of an option that is not the database's.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub(in crate::backend) fn parse_with(prefix: &str, text: &str, option: &str) -> Result<(Self, Option<String>)> {
+        let (scheme, mut parts) = split(text);
+        let value = parts.take(option);
+        Ok((DatabaseUrl::of(prefix, scheme, &parts)?, value))
+    }
+
+    fn of(prefix: &str, scheme: &str, parts: &UrlParts<'_>) -> Result<Self> {
         let (dialect, driver) = scheme.split_once('+').unwrap_or((scheme, ""));
-        let parts = UrlParts::split(rest);
         match (dialect, driver) {
-            ("sqlite", "" | "pysqlite") => sqlite(&parts),
-            ("postgresql", "" | "psycopg2" | "psycopg" | "asyncpg" | "pg8000" | "psycopg2cffi") => postgres(&parts),
+            ("sqlite", "" | "pysqlite") => sqlite(parts),
+            ("postgresql", "" | "psycopg2" | "psycopg" | "asyncpg" | "pg8000" | "psycopg2cffi") => postgres(parts),
             _ => {
                 // Only what cannot be a password is shown.
                 let name = if dialect.chars().all(char::is_alphanumeric) { dialect } else { "…" };
@@ -66,6 +79,11 @@ impl DatabaseUrl {
             }
         }
     }
+}
+
+fn split(text: &str) -> (&str, UrlParts<'_>) {
+    let (scheme, rest) = text.split_once("://").unwrap_or((text, ""));
+    (scheme, UrlParts::split(rest))
 }
 
 fn sqlite(parts: &UrlParts<'_>) -> Result<DatabaseUrl> {
