@@ -4,6 +4,7 @@ import collections
 import datetime
 import json
 import os
+import re
 import shelve
 import signal
 import socket
@@ -201,6 +202,12 @@ def test_what_celerys_beat_wrote_down_is_taken_over_once(project, server):
         entries["hourly"].last_run_at -= datetime.timedelta(hours=2)
         entries["other"].total_run_count, other = 7, entries["other"].last_run_at
         theirs["entries"] = entries
+    # Who asks before that is told the same, and changes nothing.
+    before = sorted(os.listdir(given.folder))
+    dry = given.line("beat", "--dry-run", "--until", "59m", "-s", str(given.folder / FILE))
+    first, *more = dry.stdout.splitlines()
+    assert dry.returncode == 0 and first.endswith("  hourly (beaten.note)") and not more, dry
+    assert sorted(os.listdir(given.folder)) == before
     beat = given.beat()
     beat.output.wait_for(rf"Took over when \d entries ran last from Celery's schedule file .*{FILE}")
     beat.output.wait_for("Sending due task hourly")
@@ -221,8 +228,11 @@ def test_what_celerys_beat_wrote_down_and_nobody_can_read_is_told_of(project):
     given = project(hourly=note("hour", "hourly"))
     with shelve.open(str(given.folder / FILE)) as theirs:
         theirs["entries"] = {"hourly": "no entry"}
+    told = "Celery's schedule file .* cannot be read: all entries count as run just now"
+    dry = given.line("beat", "--dry-run", "--until", "59m", "-s", str(given.folder / FILE))
+    assert dry.returncode == 0 and not dry.stdout and re.search(told, dry.stderr), dry
     beat = given.beat()
-    beat.output.wait_for("Celery's schedule file .* cannot be read: all entries count as run just now")
+    beat.output.wait_for(told)
     beat.output.wait_for("beat: Waking up in")
     assert beat.stop() == 0
 
