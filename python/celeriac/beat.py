@@ -20,6 +20,8 @@ from celeriac.options import Options
 
 logger = get_logger("celery.beat")
 
+EPOCH = datetime.fromtimestamp(0, timezone.utc)
+
 
 class Scheduler(beat.Scheduler):
     """The entries of the settings, and what sends them; when, is not for this one to say."""
@@ -63,6 +65,8 @@ class Beating:
         #: The full name of what keeps when each ran.
         self.scheduler = scheduler
         self.service = service
+        #: For a dry run: what a start would take over from Celery's beat.
+        self.taken_over: Optional[dict[str, shelved.Run]] = None
         #: Whether something is being sent.
         self.is_busy = False
 
@@ -79,11 +83,16 @@ class Beating:
             entries.append((name, told(entry.schedule), entry.task, *given))
         return entries
 
+    def kept(self) -> Optional[list[tuple[str, int, int]]]:
+        """For a dry run: each entry that ran under Celery's beat, at which microsecond it did so last, and how often."""
+        if self.taken_over is None:
+            return None
+        return [(name, microsecond(last), count) for name, (last, count) in self.taken_over.items()]
+
     def is_due(self, name: str, last_run_at: int) -> tuple[bool, float]:
         """Asks a schedule of the project's own when it ran last at that microsecond."""
         entry = self.store.entry(name) if self.store else self.service.scheduler.schedule[name]
-        epoch = datetime.fromtimestamp(0, timezone.utc)
-        entry.last_run_at = (epoch + timedelta(microseconds=last_run_at)).astimezone(self.app.timezone)
+        entry.last_run_at = (EPOCH + timedelta(microseconds=last_run_at)).astimezone(self.app.timezone)
         is_due, after = entry.is_due()
         # Some schedules say None when nothing follows.
         return bool(is_due), float("inf" if after is None else after)
@@ -121,6 +130,11 @@ class Beating:
         except Exception as error:
             logger.error("Message Error: Couldn't apply scheduled task %s: %s", entry.name, error)
             raise ConnectionError(str(error)) from error
+
+
+def microsecond(time: datetime) -> int:
+    """An instant as Rust has it."""
+    return (time - EPOCH) // timedelta(microseconds=1)
 
 
 def told(schedule) -> tuple:
@@ -169,6 +183,11 @@ class Preparation:
             shelved.take_over(self.app, full, start["schedule_filename"])
         store = make(self.app, start["dry_run"], start["max_interval"]) if make else None
         self.beating = Beating(self.app, full, service, store)
+        if start["dry_run"]:
+            try:
+                self.beating.taken_over = shelved.found(self.app, full, start["schedule_filename"])
+            except shelved.NotTakenOver as reason:
+                print(f"Warning: {reason}", file=sys.stderr)
         return self.beating
 
     def become_daemon(self, start: dict[str, Any]) -> None:

@@ -10,11 +10,14 @@ import socket
 import subprocess
 import sys
 import threading
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from celery.utils.log import get_logger
 
 from celeriac import nursery
+
+if TYPE_CHECKING:
+    from celeriac import worker
 
 logger = get_logger("celery.worker")
 
@@ -25,9 +28,9 @@ IMPORTING = 120.0
 class Renewal:
     """Starts other nurseries for one worker; what it has started, :meth:`end` ends."""
 
-    def __init__(self, app: Optional[str], arguments: list[str], given: dict[str, Any]):
-        #: The app's name, the command line, and what else the worker was told.
-        self.told = json.dumps([app, arguments, given])
+    def __init__(self, told: str):
+        #: The app's name, the command line, and what else the worker was told, as :func:`prepared` reads it.
+        self.told = told
         self.lock = threading.Lock()
         self.processes: list[subprocess.Popen] = []
         #: The one that imports the project.
@@ -78,20 +81,27 @@ class Renewal:
                 process.wait()
 
 
-def main(line: int, told: str) -> None:
-    """The other nursery: finds the app, readies it, and serves."""
+def prepared(told: str) -> tuple["worker.Preparation", dict[str, Any]]:
+    """In a program that a worker has started: finds the app; returns that and what else the worker was told."""
     from celeriac import cli, user_options, worker
     from celeriac.options import split
 
     name, arguments, given = json.loads(told)
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
+    # The project may look at it, and it is what the process list shows.
+    sys.argv = ["celeriac", *arguments]
     options = split(arguments, os.environ)
     app = cli.load(name)
     if app is None:
         raise SystemExit(2)
     options.user, options.arguments = user_options.take(app, options.arguments)
-    preparation = worker.Preparation(app, options)
+    return worker.Preparation(app, options), given
+
+
+def main(line: int, told: str) -> None:
+    """The other nursery: readies the app, and serves."""
+    preparation, given = prepared(told)
     preparation.serve(socket.socket(fileno=line), **given)
 
 

@@ -8,8 +8,8 @@ import json
 import os
 import shelve
 from dbm import whichdb
-from datetime import timezone
-from typing import Any
+from datetime import datetime, timezone
+from typing import Any, Optional
 
 from celery.utils.log import get_logger
 from celery.utils.time import maybe_make_aware
@@ -24,34 +24,32 @@ SUFFIX = ".celeriac.json"
 LOCK = ".lock"
 
 
+#: When an entry ran last, in UTC, and how often it ran.
+Run = tuple[datetime, int]
+
+
+class NotTakenOver(Exception):
+    """Why there is a file of Celery's, and nothing of it is taken over."""
+
+
 def take_over(app, scheduler: str, filename: str) -> None:
     """Has the entries go on from their last runs under Celery's beat. What cannot be read is told of, and they count as run
     just now."""
-    ours = filename + SUFFIX
-    # The lock stays where our file is removed: Celery's is out of date by then.
-    if scheduler.replace(":", ".", 1) != SCHEDULER or os.path.exists(ours) or os.path.exists(ours + LOCK):
-        return
-    if whichdb(filename) is None:
-        return
     try:
-        with shelve.open(filename, flag="r") as theirs:
-            stored = {name: theirs.get(name) for name in ("entries", "tz", "utc_enabled")}
-        entries = {name: run(entry) for name, entry in (stored["entries"] or {}).items()}
-    except Exception as error:
-        return logger.warning(
-            "beat: Celery's schedule file %s cannot be read: all entries count as run just now. %r", filename, error
-        )
+        runs = found(app, scheduler, filename)
+    except NotTakenOver as reason:
+        return logger.warning("beat: %s", reason)
+    if runs is None:
+        return
     conf = app.conf
-    for name, setting in (("tz", conf.timezone), ("utc_enabled", conf.enable_utc)):
-        # As Celery has it.
-        if stored[name] is not None and stored[name] != setting:
-            return logger.warning(
-                "beat: Celery's schedule file %s is of other settings (%s %r, now %r): all entries count as run just now",
-                filename, name, stored[name], setting,
-            )  # fmt: skip
     zone = conf.timezone if isinstance(conf.timezone, str) and conf.timezone else None
+    entries = {
+        name: {"last_run_at": f"{last:%Y-%m-%dT%H:%M:%S.%fZ}", "total_run_count": count}
+        for name, (last, count) in runs.items()
+    }  # fmt: skip
+    content = {"celeriac-beat": 1, "timezone": zone, "enable_utc": bool(conf.enable_utc), "entries": entries}
     try:
-        write(ours, {"celeriac-beat": 1, "timezone": zone, "enable_utc": bool(conf.enable_utc), "entries": entries})
+        write(filename + SUFFIX, content)
     except FileExistsError:
         # Another beat was faster.
         return
@@ -60,11 +58,36 @@ def take_over(app, scheduler: str, filename: str) -> None:
     logger.info("beat: Took over when %d entries ran last from Celery's schedule file %s", len(entries), filename)
 
 
-def run(entry) -> dict[str, Any]:
+def found(app, scheduler: str, filename: str) -> Optional[dict[str, Run]]:
+    """The last runs that a start takes over, each by its entry's name; ``None``: there are none. Nothing is written."""
+    ours = filename + SUFFIX
+    # The lock stays where our file is removed: Celery's is out of date by then.
+    if scheduler.replace(":", ".", 1) != SCHEDULER or os.path.exists(ours) or os.path.exists(ours + LOCK):
+        return None
+    if whichdb(filename) is None:
+        return None
+    try:
+        with shelve.open(filename, flag="r") as theirs:
+            stored = {name: theirs.get(name) for name in ("entries", "tz", "utc_enabled")}
+        runs = {name: run(entry) for name, entry in (stored["entries"] or {}).items()}
+    except Exception as error:
+        raise NotTakenOver(
+            f"Celery's schedule file {filename} cannot be read: all entries count as run just now. {error!r}"
+        ) from error
+    for name, setting in (("tz", app.conf.timezone), ("utc_enabled", app.conf.enable_utc)):
+        # As Celery has it.
+        if stored[name] is not None and stored[name] != setting:
+            raise NotTakenOver(
+                f"Celery's schedule file {filename} is of other settings ({name} {stored[name]!r}, now {setting!r}): all "
+                "entries count as run just now"
+            )
+    return runs
+
+
+def run(entry) -> Run:
     """An entry's last run."""
     # What has no zone is in UTC.
-    last = maybe_make_aware(entry.last_run_at).astimezone(timezone.utc)
-    return {"last_run_at": f"{last:%Y-%m-%dT%H:%M:%S.%fZ}", "total_run_count": int(entry.total_run_count or 0)}
+    return maybe_make_aware(entry.last_run_at).astimezone(timezone.utc), int(entry.total_run_count or 0)
 
 
 def write(name: str, content: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """What must be done in Python before a worker begins: the project is imported, and the nursery forked."""
 
+import json
 import os
 import signal
 import socket
@@ -90,11 +91,14 @@ class Preparation:
         signals.celeryd_after_setup.send(sender=hostname, instance=worker, conf=app.conf)
         line, options = self.fork(worker) if self.pool == "prefork" else self.begin(worker)
         options["queues"] = consumed.changes()
+        given = {"hostname": hostname, "loglevel": loglevel, "logfile": logfile, "no_color": no_color}
+        # Under Celery's own command line the app is named before what is left for this one.
+        name = self.options.app or split(sys.argv[1:], os.environ).app
+        told = json.dumps([name, self.options.given, given])
         if self.pool == "prefork":
-            given = {"hostname": hostname, "loglevel": loglevel, "logfile": logfile, "no_color": no_color}
-            # Under Celery's own command line the app is named before what is left for this one.
-            name = self.options.app or split(sys.argv[1:], os.environ).app
-            self.renewal = renewal.Renewal(name, self.options.given, given)
+            self.renewal = renewal.Renewal(told)
+        if self.beat is not None:
+            self.beat.watch(told)
         self.panel = options["panel"] = panel.Panel(worker, self.renewal)
         # What the project's receivers have changed: `celeryd_init` is there for that.
         options["settings"] = {name: value for name, value in settings.of(app).items() if self.before.get(name) != value}

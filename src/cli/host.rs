@@ -10,7 +10,7 @@ use super::log::Level;
 use super::run_for;
 use crate::Result;
 use crate::app::{App, Entry};
-use crate::beat::{Sender, Store};
+use crate::beat::{Kept, Sender, Store};
 
 /// What a program of another language puts in.
 pub struct Host<'a> {
@@ -47,6 +47,8 @@ pub struct Beating {
     pub store: Option<Box<dyn Store>>,
     /// What the place is called, if the settings have a short name for it.
     pub scheduler: Option<String>,
+    /// For a dry run: the last runs that a start would put there first. `None`: those that are there.
+    pub kept: Option<Kept>,
 }
 
 /// What is known of a beat that is about to start.

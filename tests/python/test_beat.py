@@ -4,6 +4,7 @@ import collections
 import datetime
 import json
 import os
+import re
 import shelve
 import signal
 import socket
@@ -201,6 +202,12 @@ def test_what_celerys_beat_wrote_down_is_taken_over_once(project, server):
         entries["hourly"].last_run_at -= datetime.timedelta(hours=2)
         entries["other"].total_run_count, other = 7, entries["other"].last_run_at
         theirs["entries"] = entries
+    # Who asks before that is told the same, and changes nothing.
+    before = sorted(os.listdir(given.folder))
+    dry = given.line("beat", "--dry-run", "--until", "59m", "-s", str(given.folder / FILE))
+    first, *more = dry.stdout.splitlines()
+    assert dry.returncode == 0 and first.endswith("  hourly (beaten.note)") and not more, dry
+    assert sorted(os.listdir(given.folder)) == before
     beat = given.beat()
     beat.output.wait_for(rf"Took over when \d entries ran last from Celery's schedule file .*{FILE}")
     beat.output.wait_for("Sending due task hourly")
@@ -221,8 +228,11 @@ def test_what_celerys_beat_wrote_down_and_nobody_can_read_is_told_of(project):
     given = project(hourly=note("hour", "hourly"))
     with shelve.open(str(given.folder / FILE)) as theirs:
         theirs["entries"] = {"hourly": "no entry"}
+    told = "Celery's schedule file .* cannot be read: all entries count as run just now"
+    dry = given.line("beat", "--dry-run", "--until", "59m", "-s", str(given.folder / FILE))
+    assert dry.returncode == 0 and not dry.stdout and re.search(told, dry.stderr), dry
     beat = given.beat()
-    beat.output.wait_for("Celery's schedule file .* cannot be read: all entries count as run just now")
+    beat.output.wait_for(told)
     beat.output.wait_for("beat: Waking up in")
     assert beat.stop() == 0
 
@@ -250,6 +260,39 @@ def test_no_run_is_doubled_when_beat_is_killed(project):
         assert runs[name] <= count, (name, count, runs)
     assert sum(kept.values()) - KILLS <= sum(runs.values())
     assert sum(runs.values()) == len({run["id"] for run in given.noted()})
+
+
+def limited(*arguments, env):
+    """A beat that may do no more than the modes of files say, as root may otherwise."""
+    command = [sys.executable, "-m", "celeriac", *arguments]
+    if os.geteuid() == 0:
+        command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *command]
+    return Process(command, {"PYTHONPATH": os.pathsep.join([str(ROOT / "python"), HERE]), **env})
+
+
+def test_no_run_is_doubled_where_the_folder_cannot_be_flushed(project, server, tmp_path):
+    """What can be written and not read cannot be flushed: it is told of, and what was sent is known as sent nevertheless."""
+    names = [f"e{i}" for i in range(3)]
+    given = project(**{name: note("hour", name) for name in names})
+    given.folder = tmp_path / "folder"
+    given.folder.mkdir()
+    given.keep(**dict.fromkeys(names, datetime.timedelta(hours=2)))
+    given.folder.chmod(0o300)
+    try:
+        beat = given.beat(run=limited)
+        beat.output.wait_for("Cannot keep that 3 tasks that are due were sent: write the schedule file .*: .*ermission denied")
+        beat.output.wait_for("(?s)(Sending due task e.*){3}Waking up in")
+        beat.kill()
+        beat = given.beat(run=limited)
+        beat.output.wait_for("beat: Waking up in")
+        # The last runs are written then, too.
+        assert beat.stop() == 1
+        assert "Sending due task" not in beat.output.text()
+    finally:
+        given.folder.chmod(0o700)
+    assert server.length(given.queue) == 3
+    assert {run["total_run_count"] for run in given.kept().values()} == {1}
+    server.broker.delete(given.queue)
 
 
 def test_the_second_of_two_beats_waits_for_the_first(project, server):

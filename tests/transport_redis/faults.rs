@@ -6,7 +6,7 @@ use std::time::Duration;
 use celeriac::ErrorKind;
 use celeriac::time::Clock;
 use celeriac::transport::{
-    Connection, Consumer, Prefetch, Publication, Queue, RedisOptions, Settlement, Transport, Waiting,
+    Connection, Consumer, ExchangeType, Prefetch, Publication, Queue, RedisOptions, Settlement, Transport, Waiting,
 };
 
 use crate::harness::{consume, message, names, redelivered, send, take};
@@ -244,6 +244,38 @@ async fn a_silent_server_is_given_up() {
     proxy.mute(true);
     let error = lost(&mut *consumer).await;
     assert!(error.is_connection() && error.to_string().contains("timed out"), "{error}");
+}
+
+/// In whichever instant that is: the client library may forget a request that it is handed just then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_whose_connection_ends_while_it_is_made_is_no_waiting() {
+    let Some(rig) = Rig::start().await else { return };
+    let proxy = Proxy::start(rig.server.port()).await;
+    // No answer is given up in the time that this test has.
+    let patience = Duration::from_secs(3600);
+    let options = RedisOptions { socket_timeout: patience, health_check_interval: patience, ..RedisOptions::default() };
+    let transport = rig.transport_at(&format!("redis://127.0.0.1:{}/0", proxy.port()), options);
+    let exchange = "all".to_owned();
+    let queue =
+        Queue { exchange, routing_key: String::new(), exchange_type: ExchangeType::Fanout, ..Queue::direct("ear") };
+    for round in 0..300 {
+        let connection = transport.connect().await.unwrap();
+        let hearing = async {
+            match connection.subscribe(&queue).await {
+                Ok(mut subscription) => subscription.next().await.map(drop),
+                Err(error) => Err(error),
+            }
+        };
+        let cutting = async {
+            for _ in 0..5 * round {
+                tokio::task::yield_now().await;
+            }
+            proxy.cut();
+        };
+        let both = async { tokio::join!(hearing, cutting) };
+        let (heard, ()) = tokio::time::timeout(Duration::from_secs(10), both).await.expect("the end is noticed");
+        assert!(heard.is_err_and(|error| error.is_connection()), "round {round}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use celeriac::Entry;
-use celeriac::beat::Sender;
+use celeriac::beat::{Kept, Run, Sender};
 use celeriac::cli::{BeatStart, Beating, Hosted};
 use celeriac::protocol::{Map, Signature, Value, json};
 use celeriac::schedule::{Ask, Asked, Clocked, Cronspec, Crontab, Due, Event, Fields, Interval, Schedule, Solar};
@@ -50,8 +50,17 @@ pub(super) fn begin(py: Python<'_>, begin: &Py<PyAny>, start: &BeatStart) -> PyR
     let entries = entries.map(|entry| entry_of(&entry?, &beating)).collect::<PyResult<Vec<_>>>()?;
     let scheduler = begun.getattr("scheduler")?.extract()?;
     let store = PythonStore::of(&begun.getattr("store")?, &beating)?;
+    let kept = begun.call_method0("kept")?.extract::<Option<Vec<ToldRun>>>()?;
+    let kept = kept.map(|runs| runs.into_iter().map(run_of).collect::<PyResult<Kept>>()).transpose()?;
     let sender = Box::new(PythonSender(beating));
-    Ok(Hosted::Beats(Beating { entries, sender, store, scheduler: Some(scheduler) }))
+    Ok(Hosted::Beats(Beating { entries, sender, store, scheduler: Some(scheduler), kept }))
+}
+
+/// An entry's name, the microsecond of its last run, and how often it ran.
+type ToldRun = (String, i64, u64);
+
+fn run_of((name, last_run_at, total_run_count): ToldRun) -> PyResult<(String, Run)> {
+    Ok((name, Run { last_run_at: instant(last_run_at)?, total_run_count }))
 }
 
 /// Name, schedule, task, positional and keyword arguments, options.

@@ -52,7 +52,7 @@ impl Beating {
     pub(in crate::cli) fn of(app: &App) -> Result<Self> {
         app.check()?;
         let sender = Box::new(app.producer()?);
-        Ok(Beating { entries: app.periodic_tasks()?, sender, store: None, scheduler: None })
+        Ok(Beating { entries: app.periodic_tasks()?, sender, store: None, scheduler: None, kept: None })
     }
 }
 
@@ -82,7 +82,10 @@ impl Service {
     /// The scheduler, with what the store says of the last runs, which another beat may go on writing.
     pub(super) async fn foreseen(mut self, clock: &Clock) -> Result<Scheduler> {
         let (given, now) = (std::mem::take(&mut self.beating.entries), clock.now());
-        let kept = self.store.peek().await?;
+        let kept = match self.beating.kept.take() {
+            Some(kept) => kept,
+            None => self.store.peek().await?,
+        };
         let changed = self.store.changed(&given).await?;
         let mut scheduler = Scheduler::new(given, kept, self.rules, self.max_interval, now);
         if let Some((entries, kept)) = changed {
