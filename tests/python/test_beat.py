@@ -116,7 +116,8 @@ def test_it_sends_what_stock_sends(run, project, server):
         assert sent["celery_beat_task"] is True and sent["published"] is True, sent
         texts.add(sent["argsrepr"])
     assert texts == {"['abab']", "['added']"}
-    assert beat.stop() == 0
+    # Celery's own does not end well if it is told to in the midst of sending.
+    assert beat.stop() == 0 or run is stock
     assert given.noted() == []
     server.broker.delete(given.queue)
 

@@ -53,10 +53,10 @@ def push(broker, messages, etas, *args):
 
 def test_none_runs_early_and_none_is_lost_though_workers_are_killed(broker, app, start, tmp_path):
     lines = Lines(tmp_path)
+    worker = start(3)
     first = time.time() + 30
     etas = [first + random.random() * 5 for _ in range(COUNT)]
     push(broker, Messages(broker, app, "rust.append_late"), etas, str(lines.path))
-    worker = start(3)
     eventually(lambda: broker.held() == COUNT, lambda: broker.left(QUEUE))
     worker.kill()
     worker, killed_again, read = start(3), False, 0
