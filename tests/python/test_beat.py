@@ -262,6 +262,39 @@ def test_no_run_is_doubled_when_beat_is_killed(project):
     assert sum(runs.values()) == len({run["id"] for run in given.noted()})
 
 
+def limited(*arguments, env):
+    """A beat that may do no more than the modes of files say, as root may otherwise."""
+    command = [sys.executable, "-m", "celeriac", *arguments]
+    if os.geteuid() == 0:
+        command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *command]
+    return Process(command, {"PYTHONPATH": os.pathsep.join([str(ROOT / "python"), HERE]), **env})
+
+
+def test_no_run_is_doubled_where_the_folder_cannot_be_flushed(project, server, tmp_path):
+    """What can be written and not read cannot be flushed: it is told of, and what was sent is known as sent nevertheless."""
+    names = [f"e{i}" for i in range(3)]
+    given = project(**{name: note("hour", name) for name in names})
+    given.folder = tmp_path / "folder"
+    given.folder.mkdir()
+    given.keep(**dict.fromkeys(names, datetime.timedelta(hours=2)))
+    given.folder.chmod(0o300)
+    try:
+        beat = given.beat(run=limited)
+        beat.output.wait_for("Cannot keep that 3 tasks that are due were sent: write the schedule file .*: .*ermission denied")
+        beat.output.wait_for("(?s)(Sending due task e.*){3}Waking up in")
+        beat.kill()
+        beat = given.beat(run=limited)
+        beat.output.wait_for("beat: Waking up in")
+        # The last runs are written then, too.
+        assert beat.stop() == 1
+        assert "Sending due task" not in beat.output.text()
+    finally:
+        given.folder.chmod(0o700)
+    assert server.length(given.queue) == 3
+    assert {run["total_run_count"] for run in given.kept().values()} == {1}
+    server.broker.delete(given.queue)
+
+
 def test_the_second_of_two_beats_waits_for_the_first(project, server):
     given = project(tick=note("second", "tick"))
     first = given.beat()
