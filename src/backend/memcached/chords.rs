@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::counting::{DONE, Decision, Known, Member, Memory, Verdict, claim_number};
+use super::counting::{Decision, Known, Verdict};
+use super::memory::{DONE, Member, Memory, claim_number};
 use super::store::Found;
 use super::wire::{Answer, Item, Request, is_key};
 use super::{MemcachedBackend, told};
@@ -82,7 +83,9 @@ impl MemcachedBackend {
             let answers = self.link.exchange(&request).await?;
             chords = self.counted(memory, asked, &answers, &mut progress)?;
         }
-        tokens.iter().for_each(|token| memory.answered(token));
+        for (token, told) in tokens.iter().zip(&progress) {
+            memory.answered(token, matches!(told, Ok(ChordProgress::Busy(_))));
+        }
         Ok(progress)
     }
 
@@ -97,7 +100,7 @@ impl MemcachedBackend {
         let (mut again, mut refused) = (Vec::new(), None);
         for Asked { chord, verdict, answer, doubted } in asked {
             let undoubted = doubted.and_then(|place| self.not_doubted(&chord, &answers[place..]));
-            if undoubted.is_none() {
+            if doubted.is_some() && undoubted.is_none() {
                 memory.was_doubted(&chord.members);
             }
             match answer.map(|place| &answers[place]) {
@@ -173,12 +176,19 @@ impl MemcachedBackend {
                 }
                 Decision::NeedsReadiness => {
                     let members = header.as_ref().map(|header| leaves(children(header))).unwrap_or_default();
-                    let found = self.fetch_many(&members).await?;
-                    let ready = found.iter().flatten().filter(|meta| meta.status.is_ready());
-                    known.ready = Some(ready.count() as u64);
+                    known.ready = Some(self.ready(&members).await?);
                 }
             }
         }
+    }
+
+    /// How many of these tasks are ready. What cannot be read was a result, and is an error of who joins them.
+    async fn ready(&self, task_ids: &[&str]) -> Result<u64> {
+        let keys = task_ids.iter().map(|task_id| self.task_key(task_id)).filter(|key| is_key(key));
+        let found = self.read(&keys.collect::<Vec<_>>()).await?;
+        let is_ready =
+            |item: &&Item| self.decode(Some(item)).map_or(true, |meta| meta.is_some_and(|meta| meta.status.is_ready()));
+        Ok(found.values().filter(is_ready).count() as u64)
     }
 
     /// Writes the commands that a verdict asks for.

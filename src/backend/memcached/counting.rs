@@ -12,82 +12,12 @@
 //! adds to the chord's doubts, and comes again after a while; if nothing has changed meanwhile, it counts. A chord that is
 //! complete but for its doubts is complete if all of its members are ready.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::backend::{ChordClaim, ChordProgress, EncodedPart};
-
-/// Below this a number counts members.
-const CLAIMS: u64 = 1 << 40;
-
-/// From here on the chord is over.
-pub(super) const DONE: u64 = 1 << 63;
-
-/// Below its time a claim has a few bits of who has made it, and below those what stock workers add to it.
-const TIME: u32 = 20;
-const OWNER: u32 = 12;
-
-/// Of how much is remembered at most; what is forgotten costs a look at the members.
-const MOST: usize = 10_000;
-
-/// What a process knows of chords beside what is stored.
-#[derive(Debug, Default)]
-pub(super) struct Memory {
-    /// The claims that it has written.
-    pub(super) own: HashMap<String, Own>,
-    /// The tokens of parts that have not been answered.
-    pending: HashMap<String, Pending>,
-    /// Those of copies that may not have been counted.
-    doubted: HashMap<String, Doubt>,
-    /// How many members chords had when that was last looked at: some may have been added.
-    pub(super) sizes: HashMap<String, u64>,
-    /// Chords that a stock worker seems to complete, and for how long that is believed.
-    seen: HashMap<String, Timestamp>,
-}
-
-/// What is known of a part that has not been answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pending {
-    Expected,
-    /// It may have been counted.
-    Copy,
-    /// It was, and others of its batch could not be.
-    Counted,
-}
-
-/// A copy that may not have been counted.
-#[derive(Debug, Clone, Copy)]
-struct Doubt {
-    /// Its chord's number when it came, and how many members were ready.
-    seen: (u64, u64),
-    since: Timestamp,
-    /// Whether it is among the chord's doubts.
-    is_written: bool,
-}
-
-/// A claim of this process.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Own {
-    pub(super) token: String,
-    /// What it was stored as.
-    pub(super) number: u64,
-    /// What it may have been stored as since, by a renewal whose answer is not known.
-    pub(super) renewed: Option<u64>,
-}
-
-/// A part that is to be counted.
-#[derive(Debug, Clone)]
-pub(super) struct Member<'a> {
-    /// Its place in the batch.
-    pub(super) place: usize,
-    pub(super) part: &'a EncodedPart,
-    /// Whether it may have been counted before.
-    pub(super) is_copy: bool,
-    /// Whether its result was stored along with it.
-    pub(super) has_result: bool,
-}
+use super::memory::{CLAIMS, DONE, Doubt, Member, Memory, Own, PATIENCE, QUIET, claim_number, left, passed};
+use crate::backend::{ChordClaim, ChordProgress};
 
 /// What is known of a chord at the moment.
 #[derive(Debug, Clone, Copy)]
@@ -137,12 +67,12 @@ impl Memory {
                 Decision::Is(all(members, ChordProgress::Late))
             }
             Some(number) if number >= CLAIMS => Decision::Is(self.of_claimed(group_id, members, known, number)),
+            None if !known.is_certain => Decision::NeedsHeader,
+            _ if known.is_certain && known.size.is_none() => Decision::Is(self.of_gone(group_id, members, known)),
             None if let Some(number) = self.claimed(group_id, known.now) => {
                 // Who has the claim knows it, whatever memcached has thrown out.
                 Decision::Is(Verdict { number: Some(number), ..self.of_claimed(group_id, members, known, number) })
             }
-            None if !known.is_certain => Decision::NeedsHeader,
-            _ if known.is_certain && known.size.is_none() => Decision::Is(self.of_gone(group_id, members, known)),
             number => self.counted(group_id, members, known, number),
         }
     }
@@ -150,7 +80,10 @@ impl Memory {
     /// Without a header the chord is over for who has reported; others fail it, as a stock worker does.
     fn of_gone(&mut self, group_id: &str, members: &[Member<'_>], known: Known) -> Verdict {
         self.is_over(group_id);
+        let claimed = self.claimed(group_id, known.now);
         match members.iter().find(|member| member.has_result && !member.is_copy) {
+            // Who has it finds out.
+            Some(_) if let Some(number) = claimed => all(members, ChordProgress::Busy(left(number, known.now))),
             Some(member) => self.claim(group_id, members, member, known),
             None => all(members, ChordProgress::Late),
         }
@@ -175,34 +108,41 @@ impl Memory {
     }
 
     fn counted(&mut self, group_id: &str, members: &[Member<'_>], known: Known, number: Option<u64>) -> Decision {
+        if let Some(verdict) = self.still_doubted(members, known, number) {
+            return Decision::Is(verdict);
+        }
         let has_copies = members.iter().any(|member| member.is_copy);
         let size = known.size.filter(|_| known.is_certain || !has_copies);
         let Some(size) = size else { return Decision::NeedsHeader };
         let was = number.unwrap_or(0);
         let reported = was + members.iter().filter(|member| !member.is_copy).count() as u64;
-        let is_stocks = size > 0 && was >= size;
         if reported >= size && !known.is_certain {
             return Decision::NeedsHeader;
         }
-        if is_stocks && let Some(left) = self.left_to_stock(group_id, known) {
+        if size > 0
+            && was >= size
+            && let Some(left) = self.left_to_stock(group_id, known)
+        {
             return Decision::Is(all(members, ChordProgress::Busy(left)));
         }
         if has_copies && reported < size && known.ready.is_none() {
             return Decision::NeedsReadiness;
         }
-        let copies = self.doubt(members, known, (was, reported));
+        let copies = self.doubt(members, known, reported);
         // A number that memcached has thrown out says nothing: from then on it is looked who is ready.
         let more = copies.new + if number.is_none() { size } else { 0 };
         let (reported, doubts) = (reported + copies.counted, known.doubts.saturating_add(more));
-        if reported.saturating_add(doubts) >= size && !known.is_certain {
+        let may_be_complete = reported.saturating_add(doubts) >= size;
+        if may_be_complete && !known.is_certain {
             return Decision::NeedsHeader;
         }
-        let is_complete = reported >= size
-            || match known.ready {
-                _ if reported.saturating_add(doubts) < size => false,
-                None => return Decision::NeedsReadiness,
-                Some(ready) => ready >= size,
-            };
+        let is_complete = match known.ready {
+            _ if !may_be_complete => false,
+            // Where there were doubts, one may have been counted in the place of another.
+            _ if doubts == 0 => true,
+            None => return Decision::NeedsReadiness,
+            Some(ready) => ready >= size,
+        };
         let last = if is_complete { members.iter().rev().find(|one| !one.is_copy).or(members.last()) } else { None };
         Decision::Is(match last {
             Some(last) => self.claim(group_id, members, last, known),
@@ -214,6 +154,16 @@ impl Memory {
         })
     }
 
+    /// What copies are told that come again soon, when nobody has been counted since: that can be said without a look.
+    fn still_doubted(&self, members: &[Member<'_>], known: Known, number: Option<u64>) -> Option<Verdict> {
+        let progress = members.iter().map(|member| {
+            let doubt = self.doubted.get(&member.part.token).filter(|doubt| member.is_copy && doubt.is_written)?;
+            let left = QUIET.saturating_sub(passed(doubt.since, known.now));
+            (number == Some(doubt.seen.0) && !left.is_zero()).then_some(ChordProgress::Busy(left))
+        });
+        progress.collect::<Option<_>>().map(|progress| Verdict { progress, ..Verdict::nothing() })
+    }
+
     /// For how long a stock worker is left to complete a chord whose number says that all have reported; `None`: it took
     /// too long.
     fn left_to_stock(&mut self, group_id: &str, known: Known) -> Option<Duration> {
@@ -222,23 +172,33 @@ impl Memory {
         Duration::try_from(until.duration_since(known.now)).ok().filter(|left| !left.is_zero())
     }
 
-    /// What becomes of copies; `was` is the chord's number, `reported` what it is with the members that are none.
-    fn doubt(&mut self, members: &[Member<'_>], known: Known, (was, reported): (u64, u64)) -> Copies {
+    /// What becomes of copies; `reported` is the chord's number with the members that are none.
+    fn doubt(&mut self, members: &[Member<'_>], known: Known, reported: u64) -> Copies {
         let mut copies = Copies { progress: vec![ChordProgress::Waiting; members.len()], new: 0, counted: 0 };
-        let ready = known.ready.unwrap_or(0);
-        for (member, progress) in members.iter().zip(&mut copies.progress).filter(|(member, _)| member.is_copy) {
+        let (ready, now) = (known.ready.unwrap_or(0), known.now);
+        let mut open = Vec::new();
+        for (place, member) in members.iter().enumerate().filter(|(_, member)| member.is_copy) {
             if ready <= reported + copies.counted {
                 // All that are ready are counted.
                 continue;
             }
-            let first = Doubt { seen: (was, ready), since: known.now, is_written: false };
-            let doubt = *self.doubted.entry(member.part.token.clone()).or_insert(first);
-            copies.new += u64::from(!doubt.is_written);
-            let passed = Duration::try_from(known.now.duration_since(doubt.since)).unwrap_or_default();
-            match known.lease.saturating_sub(passed) {
-                Duration::ZERO => copies.counted += u64::from(doubt.seen == (was, ready)),
-                left => *progress = ChordProgress::Busy(left),
+            match self.doubted.get(&member.part.token) {
+                Some(doubt) if doubt.seen == (reported, ready) && passed(doubt.since, now) >= QUIET => {
+                    copies.counted += 1
+                }
+                Some(doubt) if passed(doubt.first, now) >= PATIENCE => {}
+                _ => open.push(place),
             }
+        }
+        let seen = (reported + copies.counted, ready);
+        for place in open {
+            let first = Doubt { seen, since: now, first: now, is_written: false };
+            let doubt = self.doubted.entry(members[place].part.token.clone()).or_insert(first);
+            if doubt.seen != seen {
+                (doubt.seen, doubt.since) = (seen, now);
+            }
+            copies.new += u64::from(!doubt.is_written);
+            copies.progress[place] = ChordProgress::Busy(QUIET.saturating_sub(passed(doubt.since, now)));
         }
         copies
     }
@@ -256,120 +216,6 @@ impl Memory {
             std::cmp::Ordering::Greater => ChordProgress::Busy(known.lease),
         };
         Verdict { progress: members.iter().map(tell).collect(), number: Some(number), doubts: 0 }
-    }
-}
-
-impl Own {
-    /// Whether the number that is stored is this claim, whatever stock workers have added to it.
-    pub(super) fn holds(&self, stored: u64) -> bool {
-        let is = |number: u64| number >> OWNER == stored >> OWNER;
-        is(self.number) || self.renewed.is_some_and(is)
-    }
-
-    /// The claim when it is about to be renewed: it may be stored as either number.
-    pub(super) fn renewed_as(self, number: u64) -> Self {
-        Own { renewed: Some(number), ..self }
-    }
-
-    /// The claim once that is known.
-    pub(super) fn stored_as(self, number: u64) -> Self {
-        Own { number, renewed: None, ..self }
-    }
-}
-
-impl Memory {
-    /// Remembers parts that are to be answered; whether each was known before.
-    pub(super) fn expect(&mut self, parts: &[EncodedPart], now: Timestamp) -> Vec<bool> {
-        self.forget_some(now);
-        let known = parts.iter().map(|part| self.pending.contains_key(&part.token)).collect();
-        for part in parts {
-            self.pending.entry(part.token.clone()).or_insert(Pending::Expected);
-        }
-        known
-    }
-
-    /// Whether it may have been counted, as far as this process remembers.
-    pub(super) fn is_copy(&self, token: &str) -> bool {
-        self.pending.get(token).is_some_and(|pending| *pending != Pending::Expected) || self.doubted.contains_key(token)
-    }
-
-    /// Whether it was counted, in a batch in which others could not be.
-    pub(super) fn is_counted(&self, token: &str) -> bool {
-        self.pending.get(token) == Some(&Pending::Counted)
-    }
-
-    /// Its task had ended before: whatever becomes of its batch, it is a copy.
-    pub(super) fn had_ended(&mut self, token: &str) {
-        self.pending.insert(token.to_owned(), Pending::Copy);
-    }
-
-    /// These are about to be counted, and the answer may be lost.
-    pub(super) fn may_be_counted(&mut self, members: &[Member<'_>]) {
-        members.iter().for_each(|member| _ = self.pending.insert(member.part.token.clone(), Pending::Copy));
-    }
-
-    /// They were not: somebody else has changed the number.
-    pub(super) fn was_not_counted(&mut self, members: &[Member<'_>]) {
-        for member in members {
-            let pending = if member.is_copy { Pending::Copy } else { Pending::Expected };
-            self.pending.insert(member.part.token.clone(), pending);
-            self.own.remove(&member.part.group_id);
-        }
-    }
-
-    /// They were, and those that wait need not be counted once more if the rest of the batch comes again.
-    pub(super) fn was_counted(&mut self, members: &[Member<'_>], progress: &[ChordProgress]) {
-        for (member, _) in members.iter().zip(progress).filter(|(_, progress)| **progress == ChordProgress::Waiting) {
-            self.pending.insert(member.part.token.clone(), Pending::Counted);
-        }
-    }
-
-    /// The doubts about these are among the chord's.
-    pub(super) fn was_doubted(&mut self, members: &[Member<'_>]) {
-        for member in members {
-            self.doubted.get_mut(&member.part.token).into_iter().for_each(|doubt| doubt.is_written = true);
-        }
-    }
-
-    /// The part has been answered: it comes no more, but as a copy.
-    pub(super) fn answered(&mut self, token: &str) {
-        self.pending.remove(token);
-    }
-
-    /// The claim of this process, if it has one that lasts.
-    fn claimed(&self, group_id: &str, now: Timestamp) -> Option<u64> {
-        self.own.get(group_id).map(|own| own.number).filter(|number| !left(*number, now).is_zero())
-    }
-
-    /// What was known of a chord that is over is not true of one that has its id after it.
-    pub(super) fn is_over(&mut self, group_id: &str) {
-        self.sizes.remove(group_id);
-        self.seen.remove(group_id);
-    }
-
-    /// A chord is over, and nobody asks for its claim any more.
-    pub(super) fn forget(&mut self, group_id: &str) {
-        self.own.remove(group_id);
-        self.is_over(group_id);
-    }
-
-    /// Chords that never end would be remembered for ever.
-    fn forget_some(&mut self, now: Timestamp) {
-        if self.own.len() > MOST {
-            self.own.retain(|_, own| !left(own.number, now).is_zero());
-        }
-        if self.pending.len() > MOST {
-            self.pending.clear();
-        }
-        if self.doubted.len() > MOST {
-            self.doubted.clear();
-        }
-        if self.sizes.len() > MOST {
-            self.sizes.clear();
-        }
-        if self.seen.len() > MOST {
-            self.seen.clear();
-        }
     }
 }
 
@@ -393,24 +239,11 @@ fn all(members: &[Member<'_>], progress: ChordProgress) -> Verdict {
     Verdict { progress: vec![progress; members.len()], ..Verdict::nothing() }
 }
 
-/// The number of a claim that is made now.
-pub(super) fn claim_number(now: Timestamp, lease: Duration, token: &str) -> u64 {
-    let lease = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX).clamp(1, 31_536_000_000);
-    let until = u64::try_from(now.as_millisecond()).unwrap_or(0).saturating_add(lease);
-    // Tokens are random: two claims of one millisecond are still told apart most often.
-    let owner = token.bytes().fold(0, |mixed: u64, byte| mixed.wrapping_mul(31).wrapping_add(byte.into()));
-    let owner = (owner << OWNER) & ((1 << TIME) - 1);
-    ((until << TIME) | owner).clamp(CLAIMS, DONE - 1)
-}
-
-fn left(number: u64, now: Timestamp) -> Duration {
-    let now = u64::try_from(now.as_millisecond()).unwrap_or(0);
-    Duration::from_millis((number >> TIME).saturating_sub(now))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::memory::TIME;
     use super::*;
+    use crate::backend::EncodedPart;
 
     const LEASE: Duration = Duration::from_secs(6);
 
@@ -446,14 +279,14 @@ mod tests {
         }
     }
 
-    fn later(known: Known) -> Known {
+    fn after_its_lease(known: Known) -> Known {
         Known { now: known.now + LEASE, ..known }
     }
 
     #[test]
     fn members_are_added_and_so_are_copies_that_nobody_has_counted() {
         const WAITS: ChordProgress = ChordProgress::Waiting;
-        const COMES_AGAIN: ChordProgress = ChordProgress::Busy(LEASE);
+        const COMES_AGAIN: ChordProgress = ChordProgress::Busy(QUIET);
         for (tokens, number, ready, progress, next, doubts) in [
             (&["a"][..], 0, 1, vec![WAITS], Some(1), 0),
             (&["a", "b"], 0, 2, vec![WAITS, WAITS], Some(2), 0),
@@ -471,15 +304,21 @@ mod tests {
     }
 
     #[test]
-    fn a_doubt_is_written_once_and_counts_if_nothing_has_changed_meanwhile() {
+    fn a_doubt_is_written_once_and_counts_if_nothing_has_changed_for_a_while() {
+        const WAITS: [ChordProgress; 1] = [ChordProgress::Waiting];
+        const COMES_AGAIN: [ChordProgress; 1] = [ChordProgress::Busy(QUIET)];
         let copy = [part("c1")];
         let member = [Member { place: 0, part: &copy[0], is_copy: true, has_result: true }];
         let first = known(Some(0), 0, Some(1));
-        for (then, number) in [
-            (later(first), Some(1)),
-            // Another was counted, or has become ready: that may have been the one.
-            (later(known(Some(1), 1, Some(1))), None),
-            (later(known(Some(0), 1, Some(2))), None),
+        let later = |known: Known, quiet: u32| Known { now: first.now + QUIET * quiet, doubts: 1, ..known };
+        for (then, progress, number) in [
+            (later(first, 1), WAITS, Some(1)),
+            // Another was counted, and all that are ready are.
+            (later(known(Some(1), 1, Some(1)), 1), WAITS, None),
+            // Another has become ready: that may be one that is about to be counted.
+            (later(known(Some(0), 1, Some(2)), 1), COMES_AGAIN, None),
+            // There is no end of that.
+            (later(known(Some(0), 1, Some(2)), 10), WAITS, None),
         ] {
             let mut memory = Memory::default();
             let decided = |memory: &mut Memory, known| verdict(memory.decide("g", &member, known));
@@ -487,11 +326,23 @@ mod tests {
             // It was refused.
             assert_eq!(decided(&mut memory, first).doubts, 1);
             memory.was_doubted(&member);
-            let soon = decided(&mut memory, Known { doubts: 1, ..first });
-            assert_eq!((&soon.progress[..], soon.number, soon.doubts), (&[ChordProgress::Busy(LEASE)][..], None, 0));
+            // It is seen at once that nothing has changed.
+            let again = Known { is_certain: false, ready: None, ..later(first, 0) };
+            assert_eq!(decided(&mut memory, again), Verdict { progress: COMES_AGAIN.to_vec(), ..Verdict::nothing() });
+            memory.answered("c1", true);
             assert!(memory.is_copy("c1"), "it comes again without its result");
-            let expected = Verdict { progress: vec![ChordProgress::Waiting], number, doubts: 0 };
+            let expected = Verdict { progress: progress.to_vec(), number, doubts: 0 };
             assert_eq!(decided(&mut memory, then), expected, "{then:?}");
+            memory.answered("c1", false);
+            assert!(!memory.is_copy("c1"));
+        }
+    }
+
+    #[test]
+    fn a_number_that_may_be_too_high_does_not_complete_a_chord() {
+        for (doubts, is_complete) in [(0, true), (1, false)] {
+            let decided = verdict(decide(&mut Memory::default(), &["a"], known(Some(2), doubts, Some(2))));
+            assert_eq!(matches!(decided.progress[..], [ChordProgress::Complete(_)]), is_complete, "{doubts}");
         }
     }
 
@@ -515,11 +366,10 @@ mod tests {
             assert_eq!(other.progress, [ChordProgress::Busy(LEASE)]);
         }
         // Its number alone was thrown out: it is written once more, and nobody else gets the claim.
-        let back =
-            verdict(decide(&mut memory, &["c1"], Known { size: None, is_certain: false, ..known(None, 0, None) }));
+        let back = verdict(decide(&mut memory, &["c1"], known(None, 0, None)));
         assert_eq!((back.number, &back.progress[..]), (Some(until), &[ChordProgress::Busy(LEASE)][..]));
         let mut other = Memory::default();
-        let taken = verdict(decide(&mut other, &["c1"], later(known(Some(until), 0, None))));
+        let taken = verdict(decide(&mut other, &["c1"], after_its_lease(known(Some(until), 0, None))));
         assert!(matches!(taken.progress[..], [ChordProgress::Complete(_)]));
         assert!(!memory.own["g"].holds(taken.number.unwrap()) && other.own["g"].holds(taken.number.unwrap()));
         let over = verdict(decide(&mut other, &["c1"], known(Some(DONE + 1), 0, None)));
@@ -544,7 +394,7 @@ mod tests {
         let complete = known(Some(3), 0, Some(3));
         assert_eq!(verdict(decide(&mut memory, &["c1"], complete)).progress, [ChordProgress::Busy(LEASE)]);
         assert!(matches!(
-            verdict(decide(&mut memory, &["c1"], later(complete))).progress[..],
+            verdict(decide(&mut memory, &["c1"], after_its_lease(complete))).progress[..],
             [ChordProgress::Complete(_)]
         ));
     }

@@ -8,6 +8,7 @@ mod address;
 mod chords;
 mod counting;
 mod link;
+mod memory;
 mod store;
 mod wire;
 
@@ -19,8 +20,8 @@ use async_trait::async_trait;
 
 use self::address::Address;
 pub(in crate::backend) use self::address::SCHEMES;
-use self::counting::Memory;
 use self::link::{Link, Patience};
+use self::memory::Memory;
 use self::wire::{Answer, Item, Request, expiry, is_key};
 use super::codec::Codec;
 use super::{BackendOptions, EncodedResult, NativeChords, ResultBackend, StoreRequest};
