@@ -77,6 +77,8 @@ class Flower(Faulty):
 
     def worker(self, node):
         """What `inspect` has answered, asked anew."""
+        # Whoever asks while it is inspecting gets the answers to that, which may be older: those to the second are not.
+        self.get("/api/workers", refresh=1, workername=node)
         return self.get("/api/workers", refresh=1, workername=node)[node]
 
     def task(self, task_id):

@@ -72,6 +72,16 @@ class Output:
         return found
 
 
+def environment():
+    """The variables of this process, which pytest changes while threads of a test start others."""
+    while True:
+        try:
+            return dict(os.environ)
+        except (KeyError, RuntimeError):
+            # One was removed meanwhile.
+            pass
+
+
 class Process:
     """A process whose output is read, and that ends when the tests do, however they do."""
 
@@ -79,7 +89,7 @@ class Process:
 
     def __init__(self, command, env=None):
         self._process = subprocess.Popen(
-            [str(part) for part in command], env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL,
+            [str(part) for part in command], env={**environment(), **(env or {})}, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
             preexec_fn=lambda: ctypes.CDLL(None).prctl(1, signal.SIGKILL),
         )
