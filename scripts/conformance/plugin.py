@@ -107,6 +107,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     elif report.failed:
         SESSION.has_failed, SESSION.outcome = True, ("failed", reason(report))
     elif SESSION.outcome is None and (report.skipped or report.when == "call"):
+        # What Celery's suite leaves out by itself, for lack of a server or for a reason that it states: it is reported.
         skipped = "xfailed" if hasattr(report, "wasxfail") else "skipped"
         SESSION.outcome = (skipped, reason(report)) if report.skipped else ("passed", "")
 
