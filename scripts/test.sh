@@ -68,10 +68,19 @@ rust_totals=$(awk '/^test result:/ { for (i = 4; i < NF; i++) { if ($(i+1) ~ /^p
     END { printf "%d passed, %d failed, %d ignored", p, f, g }' .build/cargo-test.log)
 python_totals=$(grep -E '^[0-9]+ (passed|failed|error).* in [0-9]' .build/pytest.log | paste -sd '+' | sed 's/+/, and alone /')
 features_totals=$(grep -o '[0-9]* rows of .*' .build/features.log)
+# Why something failed, once more: above it stands among thousands of lines.
+reasons() {
+    awk '/^---- .* stdout ----$/ { print ""; print "  " $2; left = 12; next }
+        /^stack backtrace:|^failures:|^note: / { left = 0 } left && NF { print "    " substr($0, 1, 400); left-- }' \
+        .build/cargo-test.log
+    grep -aE '^(FAILED|ERROR) ' .build/pytest.log | cut -c 1-600 | sed 's/^/  /'
+}
 verdict() { if [ "$1" = 0 ]; then echo "ok    "; else echo "FAILED"; fi; }
 
 printf '\n== summary, after %d min %d s\n' $(((SECONDS - started) / 60)) $(((SECONDS - started) % 60))
 printf '  %s  Rust    %s\n' "$(verdict "$rust")" "$rust_totals"
 printf '  %s  Python  %s\n' "$(verdict "$python")" "${python_totals:-did not run}"
 printf '  %s  README  %s\n' "$(verdict "$features")" "${features_totals:-a row is not proved: see above}"
-[ "$rust" = 0 ] && [ "$python" = 0 ] && [ "$features" = 0 ]
+[ "$rust" = 0 ] && [ "$python" = 0 ] && [ "$features" = 0 ] && exit
+reasons
+exit 1

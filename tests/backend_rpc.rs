@@ -25,9 +25,8 @@ use celeriac::protocol::{Map, State, Value};
 use celeriac::worker::{Shutdown, Worker, WorkerOptions};
 use celeriac::{GroupResult, args, chain, chord, group, signature};
 use rig::Rig;
+use support::LONG;
 use support::rabbitmq_server::RabbitServer;
-
-const LONG: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn a_producer_gets_what_its_tasks_return_and_raise() {

@@ -26,8 +26,8 @@ use celeriac::{App, ErrorKind};
 use tokio::sync::Semaphore;
 
 use rig::{Handler, late, message};
-use support::eventually;
 use support::rabbitmq_server::{RabbitServer, VHost};
+use support::{LONG, eventually};
 
 /// A worker on a vhost of its own, with tasks that wait at a gate.
 struct Office {
@@ -184,7 +184,7 @@ async fn a_mailbox_that_is_taken_is_waited_for() {
     let second = worker(app, &office.vhost, backend);
     let handle = second.handle();
     let running = tokio::spawn(second.run());
-    tokio::time::timeout(Duration::from_secs(20), handle.ready()).await.expect("it is ready without its mailbox");
+    tokio::time::timeout(LONG, handle.ready()).await.expect("it is ready without its mailbox");
     handle.shutdown(Shutdown::Warm);
     running.await.unwrap().unwrap();
     office.close().await;

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use nest::{Chick, Nest};
 
-const SECONDS: Duration = Duration::from_secs(10);
+const SECONDS: Duration = Duration::from_secs(60);
 
 /// A pool that is started, and its nursery.
 fn pool(children: usize, max_tasks_per_child: Option<u32>) -> (Arc<Prefork>, Nest) {

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::sync::Arc;
-use std::time::Duration;
 
 use celeriac::ErrorKind;
 use celeriac::backend::{BackendOptions, ResultBackend, ResultWriter, WriterOptions};
@@ -13,9 +12,8 @@ use tokio::time::timeout;
 
 use crate::open;
 use crate::suite::{meta, success};
+use crate::support::LONG;
 use crate::support::postgres_server::PostgresServer;
-
-const LONG: Duration = Duration::from_secs(30);
 
 fn sqlite(options: &str) -> (TempDir, Arc<dyn ResultBackend>) {
     let folder = tempfile::tempdir().unwrap();

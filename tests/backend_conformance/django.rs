@@ -15,10 +15,9 @@ use tokio::time::timeout;
 use crate::chords::{chords, claim, part, results};
 use crate::open;
 use crate::suite::{meta, success};
+use crate::support::LONG;
 use crate::support::memcached_server::MemcachedServer;
 use crate::support::postgres_server::PostgresServer;
-
-const LONG: Duration = Duration::from_secs(30);
 
 /// What the migrations of django-celery-results 2.6 come to; `{id}` and `{time}` are a database's own.
 const TABLES: &str = "

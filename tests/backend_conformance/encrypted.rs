@@ -5,17 +5,20 @@ use celeriac::backend::{BackendOptions, from_url};
 
 use crate::support::certificates::Certificates;
 use crate::support::postgres_server::PostgresServer;
+use crate::support::{LONG, eventually};
 
 /// Asks for a result, and says whether the connection was encrypted.
 async fn asks(server: &PostgresServer, url: &str) -> Result<bool, Error> {
-    let backend = from_url(Some(url), &BackendOptions::default())?;
+    let sign = if url.contains('?') { '&' } else { '?' };
+    let patient = format!("{url}{sign}connect_timeout={}", LONG.as_secs());
+    let backend = from_url(Some(&patient), &BackendOptions::default())?;
     assert!(backend.fetch("none").await?.is_none());
     let asked =
         "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = 'celeriac'";
     let answer = server.asked(asked).expect("it answers");
     drop(backend);
     let left = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'celeriac'";
-    crate::support::eventually("the connection ends", || async { server.asked(left).as_deref() == Some("0") }).await;
+    eventually("the connection ends", || async { server.asked(left).as_deref() == Some("0") }).await;
     Ok(answer == "t")
 }
 

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use crate::open;
 use crate::suite::{meta, success};
+use crate::support::LONG;
 
 fn folder() -> (TempDir, Arc<dyn ResultBackend>) {
     let folder = tempfile::tempdir().unwrap();
@@ -77,7 +78,7 @@ async fn nothing_is_lost_while_the_folder_is_away_and_what_is_wrong_is_said() {
         (0..50).map(|number| tokio::spawn(writer.store(success(&number.to_string(), number)))).collect();
     fs::rename(&away, &here).unwrap();
     for stored in stored {
-        timeout(Duration::from_secs(20), stored).await.expect("in time").unwrap().unwrap();
+        timeout(LONG, stored).await.expect("in time").unwrap().unwrap();
     }
     assert_eq!(names(&here).len(), 50);
     drop(backend);

@@ -16,9 +16,7 @@ use crate::open;
 use crate::suite::{meta, success};
 use crate::support::memcached_server::MemcachedServer;
 use crate::support::proxy::Proxy;
-use crate::support::{eventually, free_port};
-
-const LONG: Duration = Duration::from_secs(30);
+use crate::support::{LONG, eventually, free_port};
 
 fn with_text(task_id: &str, text: String) -> StoreRequest {
     let mut request = success(task_id, 0);

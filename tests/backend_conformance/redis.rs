@@ -12,10 +12,9 @@ use tokio::time::timeout;
 use crate::chords::{self, count_one, part};
 use crate::open;
 use crate::suite::{meta, success};
+use crate::support::LONG;
 use crate::support::proxy::Proxy;
 use crate::support::redis_server::RedisServer;
-
-const LONG: Duration = Duration::from_secs(30);
 
 /// A connection of the test's own.
 pub(crate) fn connection(server: &RedisServer) -> Connection {

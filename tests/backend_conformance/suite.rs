@@ -8,6 +8,7 @@ use celeriac::backend::{ReplyTo, ResultBackend, ResultWriter, StoreRequest, Writ
 use celeriac::protocol::{Exception, Map, MetaResult, State, TaskMeta, Value};
 use tokio::time::timeout;
 
+use crate::support::LONG;
 use crate::values;
 
 type Backend = Arc<dyn ResultBackend>;
@@ -162,14 +163,14 @@ pub(crate) async fn waiting_ends_when_the_task_is_ready(backend: Backend) {
     for (number, waiting) in waiting.into_iter().enumerate() {
         let number = number / 2;
         let expected = meta(&format!("waited-{number}"), "FAILURE", number as i64).meta;
-        let found = timeout(Duration::from_secs(20), waiting).await.expect("woken").unwrap().unwrap();
+        let found = timeout(LONG, waiting).await.expect("woken").unwrap().unwrap();
         assert_eq!(found.map(|found| kept(&backend, found)), Some(expected));
     }
 }
 
 pub(crate) async fn waiting_for_what_is_ready_does_not_wait(backend: Backend) {
     store(&backend, &[success("ready", 1)]).await.unwrap();
-    let found = timeout(Duration::from_secs(20), backend.wait("ready", None)).await.expect("at once").unwrap();
+    let found = timeout(LONG, backend.wait("ready", None)).await.expect("at once").unwrap();
     assert_eq!(found.map(|found| kept(&backend, found)), Some(success("ready", 1).meta));
 }
 

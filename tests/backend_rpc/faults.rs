@@ -10,11 +10,10 @@ use celeriac::time::Clock;
 use celeriac::transport::MemoryTransport;
 use celeriac::{App, ErrorKind, args, signature};
 
-use crate::LONG;
 use crate::mailbox::{Mailbox, durable_queue};
 use crate::rig::{backend, options};
-use crate::support::eventually;
 use crate::support::rabbitmq_server::RabbitServer;
+use crate::support::{LONG, eventually};
 
 fn success(id: impl Into<String>, queue: &str) -> StoreRequest {
     let reply_to = ReplyTo { queue: queue.to_owned(), correlation_id: None };
@@ -78,7 +77,7 @@ async fn nothing_is_lost_when_connections_are_cut_and_the_node_is_killed() {
     let mut mailbox = Mailbox::open(&vhost, "replies").await;
     let mut seen = HashSet::new();
     while seen.len() < 6000 {
-        let Ok(delivery) = tokio::time::timeout(std::time::Duration::from_secs(10), mailbox.next()).await else {
+        let Ok(delivery) = tokio::time::timeout(LONG, mailbox.next()).await else {
             let missing: Vec<_> = (0..6000).filter(|n: &i32| !seen.contains(&n.to_string())).collect();
             panic!("confirmed and lost: {missing:?}");
         };

@@ -8,10 +8,10 @@ use celeriac::{args, chain, signature};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-use crate::LONG;
 use crate::mailbox::Mailbox;
 use crate::python::python;
 use crate::rig::{Rig, backend};
+use crate::support::LONG;
 use crate::support::rabbitmq_server::{RabbitServer, VHost};
 
 /// A Python process with stock Celery.

@@ -16,6 +16,7 @@ PYTHON = os.environ.get("CELERIAC_FLOWER") or ROOT / ".build" / "venv-flower" / 
 STOCK, OURS = "stock@test", "ours@test"
 QUEUES = {STOCK: "stock-queue", OURS: "our-queue"}
 LATER = 3600  # Seconds, for what is not to begin.
+MISSED = "Inspect method"  # What it logs of a question that nobody has answered in time.
 SETTINGS = {
     "task_track_started": True, "task_acks_late": True, "worker_cancel_long_running_tasks_on_connection_loss": False,
 }
@@ -78,8 +79,14 @@ class Flower(Faulty):
     def worker(self, node):
         """What `inspect` has answered, asked anew."""
         # Whoever asks while it is inspecting gets the answers to that, which may be older: those to the second are not.
-        self.get("/api/workers", refresh=1, workername=node)
-        return self.get("/api/workers", refresh=1, workername=node)[node]
+        self._inspected(node)
+        return eventually(lambda: self._inspected(node), lambda: f"every answer of {node}: {self.output.text()}")
+
+    def _inspected(self, node):
+        """What it shows when it has asked; nothing where it waited in vain for an answer, and shows the one before."""
+        missed = self.output.text().count(MISSED)
+        answers = self.get("/api/workers", refresh=1, workername=node)
+        return self.output.text().count(MISSED) == missed and answers.get(node)
 
     def task(self, task_id):
         """What it knows of the task; nothing when it has not heard of it."""

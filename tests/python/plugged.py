@@ -10,7 +10,7 @@ from unittest import mock
 import pytest
 from celery import shared_task
 
-SECONDS = 15
+SECONDS = 60
 
 
 @pytest.fixture(scope="session")

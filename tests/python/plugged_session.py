@@ -5,7 +5,7 @@ import os
 import pytest
 from celery import Task
 
-SECONDS = 15
+SECONDS = 60
 
 
 class Doubled(Task):

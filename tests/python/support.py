@@ -16,7 +16,7 @@ import weakref
 import redis
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-SECONDS = 30  # Nothing that is waited for takes near as long; a wait that ends here is a failure.
+SECONDS = 60  # Nothing that is waited for takes near as long; a wait that ends here is a failure.
 DEAD_LETTERS = "celeriac.dead-letters"
 DEATH = "x-celeriac-death"  # The header that says why a message is a dead letter.
 EXAMPLE_WORKER = os.environ.get("CELERIAC_WORKER") or ROOT / "target" / "debug" / "examples" / "worker"

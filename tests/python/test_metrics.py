@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from client import Caller
 from faults import eventually
-from support import EXAMPLE_WORKER, Process
+from support import EXAMPLE_WORKER, SECONDS, Process
 
 NODE, HOST, QUEUE = "counts@test", "test", "metrics"
 
@@ -76,7 +76,7 @@ def free_address():
 def get(address, path):
     """The status and the text of a page."""
     try:
-        with urllib.request.urlopen(f"http://{address}{path}", timeout=10) as page:
+        with urllib.request.urlopen(f"http://{address}{path}", timeout=SECONDS) as page:
             return page.status, page.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -221,7 +221,7 @@ def test_who_sends_does_not_decide_how_many_metrics_there_are(app, server, start
 def probe(address, name, *options, **environment):
     """Exit code and output of `celeriac probe`."""
     command = [EXAMPLE_WORKER, "probe", name, *options, *(["--http", address] if address else [])]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, env={**os.environ, **environment})
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, env={**os.environ, **environment})
     assert len((ended.stdout + ended.stderr).splitlines()) == 1
     return ended.returncode, ended.stdout.strip() or ended.stderr.strip()
 
@@ -294,7 +294,7 @@ def test_a_port_that_is_taken_is_one_line(broker):
         taken.listen()
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         command = [EXAMPLE_WORKER, "-b", broker.url, "worker", "--http", address]
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr == f"celeriac: error: serve http at {address}: Address already in use (os error 98)\n"
 

@@ -61,7 +61,7 @@ def test_a_worker_killed_three_times_loses_nothing_and_leaves_nobody(broker, lin
         lines.wait_for(at)
         family = [worker.nursery(), *worker.children()]
         worker.kill()
-        eventually(lambda: not any(map(is_alive, family)), "nobody outlives the worker", timeout=5)
+        eventually(lambda: not any(map(is_alive, family)), "nobody outlives the worker")
         worker = Load(broker)
     duplicates = all_seen(broker, lines, count)
     print(f"killed 3 times: {duplicates} of {count} ran more than once")

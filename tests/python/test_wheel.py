@@ -35,7 +35,7 @@ with start_worker(Celery(), pool="threads") as worker:
     name(worker)
 """
 MISTYPED = TYPED + "    name(worker.hostname)\n"
-ASKED = "from bakery.tasks import price; print('paid', price.delay(2, rolls=3).get(timeout=10))"
+ASKED = "from bakery.tasks import price; print('paid', price.delay(2, rolls=3).get(timeout=60))"
 
 
 @pytest.fixture(scope="module")

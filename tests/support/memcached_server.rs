@@ -3,12 +3,11 @@
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Command;
-use std::time::Duration;
 
 use rustix::process::Signal;
 
 use super::process::Process;
-use super::{eventually, free_port, skipped};
+use super::{LONG, eventually, free_port, skipped};
 
 /// A running `memcached` on a free port. A restart leaves nothing of what it held.
 pub(crate) struct MemcachedServer {
@@ -61,7 +60,7 @@ impl MemcachedServer {
     /// What the server says to one line, to look behind the scenes.
     pub(crate) fn asked(&self, line: &str) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("the server is up");
-        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+        stream.set_read_timeout(Some(LONG)).expect("a timeout");
         write!(stream, "{line}\r\nquit\r\n").expect("it listens");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("it answers");

@@ -14,7 +14,10 @@ use std::io::{self, Write as _};
 use std::net::TcpListener;
 use std::time::Duration;
 
-/// Waits until something outside of this process is so; fails the test if it is not within ten seconds.
+/// For what is only waited for and not measured: the machine may be busy, and its disk may stand still for a while.
+pub(crate) const LONG: Duration = Duration::from_secs(60);
+
+/// Waits until something outside of this process is so; fails the test if it is not in a [`LONG`] time.
 pub(crate) async fn eventually<F, Fut>(what: &str, mut holds: F)
 where
     F: FnMut() -> Fut,
@@ -25,8 +28,8 @@ where
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    if tokio::time::timeout(Duration::from_secs(10), waiting).await.is_err() {
-        panic!("waited ten seconds in vain: {what}");
+    if tokio::time::timeout(LONG, waiting).await.is_err() {
+        panic!("waited {LONG:?} in vain: {what}");
     }
 }
 

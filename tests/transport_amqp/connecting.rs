@@ -8,8 +8,8 @@ use celeriac::transport::{AmqpTransport, Transport};
 use celeriac::{Error, ErrorKind};
 
 use crate::rig::{transport, transport_with};
-use crate::support::free_port;
 use crate::support::rabbitmq_server::RabbitServer;
+use crate::support::{LONG, free_port};
 
 async fn refused(url: &str) -> Error {
     let error = transport(url).connect().await.expect_err(url);
@@ -51,7 +51,7 @@ async fn a_server_that_says_nothing_is_given_up() {
         tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut header).await.unwrap();
         header
     };
-    let header = tokio::time::timeout(Duration::from_secs(10), read).await.expect("the socket is closed");
+    let header = tokio::time::timeout(LONG, read).await.expect("the socket is closed");
     assert_eq!(header, b"AMQP\x00\x00\x09\x01");
 }
 

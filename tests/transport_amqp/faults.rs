@@ -11,9 +11,9 @@ use tokio::time::timeout;
 
 use crate::harness::{message, names, publish, send, take};
 use crate::rig::{consume, lost, quorum, transport, transport_with};
-use crate::support::eventually;
 use crate::support::proxy::Proxy;
 use crate::support::rabbitmq_server::RabbitServer;
+use crate::support::{LONG, eventually};
 
 fn settle(deliveries: Vec<Delivery>, settlement: &Settlement) {
     deliveries.into_iter().for_each(|delivery| delivery.settle(settlement.clone()));
@@ -186,7 +186,7 @@ async fn acknowledgements_go_on_while_publishing_waits_for_memory() {
     assert!(timeout(Duration::from_millis(300), consumer.next()).await.is_err());
     assert!(!publishing.is_finished(), "publishing waits");
     server.alarm(false);
-    timeout(Duration::from_secs(20), publishing).await.unwrap().unwrap().unwrap();
+    timeout(LONG, publishing).await.unwrap().unwrap().unwrap();
     assert_eq!(names(&take(&mut *consumer, 1).await), ["late"]);
 }
 
@@ -252,7 +252,7 @@ async fn restarted_under_load(queue: Queue) {
     let accepted = timeout(Duration::from_secs(120), publishing).await.expect("the load goes on").unwrap();
     let mut missing: HashSet<String> = accepted.into_iter().collect();
     while !missing.is_empty() {
-        let next = timeout(Duration::from_secs(30), seen_by_all.recv()).await;
+        let next = timeout(LONG, seen_by_all.recv()).await;
         missing.remove(&next.unwrap_or_else(|_| panic!("{} never came", missing.len())).unwrap());
     }
     consuming.abort();

@@ -1,11 +1,12 @@
 //! Transports to a RabbitMQ of the tests' own, and what they ask of it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use celeriac::amqp_client::{AmqpConnectOptions, AmqpUrls, Failover};
 use celeriac::protocol::Map;
 use celeriac::transport::{AmqpTransport, Connection, Consumer, Prefetch, Queue, Transport};
+
+use crate::support::LONG;
 
 pub(crate) fn transport(url: &str) -> Arc<dyn Transport> {
     transport_with(url, AmqpConnectOptions::default())
@@ -43,5 +44,5 @@ pub(crate) async fn lost(consumer: &mut dyn Consumer) -> celeriac::Error {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("the loss is noticed")
+    tokio::time::timeout(LONG, waiting).await.expect("the loss is noticed")
 }

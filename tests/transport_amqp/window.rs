@@ -6,8 +6,8 @@ use celeriac::transport::{Queue, Settlement};
 
 use crate::harness::{names, publish, take};
 use crate::rig::{consume, quorum, transport};
-use crate::support::eventually;
 use crate::support::rabbitmq_server::RabbitServer;
+use crate::support::{LONG, eventually};
 use celeriac::transport::Publication;
 
 use crate::harness::message;
@@ -25,7 +25,7 @@ async fn held_tasks_do_not_keep_others_back() {
         publish(&connection, many("q", 60)).await;
         let mut held = Vec::new();
         while held.len() < 60 {
-            let next = tokio::time::timeout(Duration::from_secs(10), consumer.next()).await;
+            let next = tokio::time::timeout(LONG, consumer.next()).await;
             let batch = next.unwrap_or_else(|_| panic!("{} of 60 came", held.len())).unwrap();
             assert!(batch.len() <= 4, "no more than the window");
             // As the worker does with each that waits for its ETA.
@@ -56,7 +56,7 @@ async fn what_was_sent_ahead_for_held_tasks_goes_back_when_they_are_gone() {
             assert!(more.is_err(), "the window is full");
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), given_back).await.expect("they go back");
+    tokio::time::timeout(LONG, given_back).await.expect("they go back");
     taken.into_iter().for_each(|delivery| delivery.settle(Settlement::Ack));
     take(&mut *consumer, 2).await.into_iter().for_each(|delivery| delivery.settle(Settlement::Ack));
 }

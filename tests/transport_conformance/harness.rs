@@ -12,9 +12,9 @@ use celeriac::transport::{
     Publication, Queue, RedisOptions, RedisTransport, Transport, Waiting,
 };
 
-use crate::support::eventually;
 use crate::support::rabbitmq_server::{RabbitServer, VHost};
 use crate::support::redis_server::RedisServer;
+use crate::support::{LONG, eventually};
 
 /// A broker of the test's own.
 pub(crate) trait Harness: Sync {
@@ -218,7 +218,7 @@ pub(crate) async fn consume(
 pub(crate) async fn take(consumer: &mut dyn Consumer, count: usize) -> Vec<Delivery> {
     let mut taken = Vec::new();
     while taken.len() < count {
-        let next = tokio::time::timeout(Duration::from_secs(10), consumer.next()).await;
+        let next = tokio::time::timeout(LONG, consumer.next()).await;
         taken.extend(next.unwrap_or_else(|_| panic!("{} of {count} came", taken.len())).expect("the connection is up"));
     }
     assert_eq!(taken.len(), count, "no more than the window");

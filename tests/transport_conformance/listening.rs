@@ -1,11 +1,10 @@
 //! The promises about what is told to many, and about answers. Each function gets a broker that nobody has used.
 
-use std::time::Duration;
-
 use celeriac::transport::{ExchangeType, Publication, Queue, Settlement, Subscription};
 
 use crate::harness::{Harness, all_settled, consume, message, names, take};
 use crate::suite::settle;
+use crate::support::LONG;
 
 fn mailbox(name: &'static str, exchange: &str, routing_key: &str) -> Queue {
     let exchange_type = if routing_key.is_empty() { ExchangeType::Fanout } else { ExchangeType::Topic };
@@ -22,7 +21,7 @@ fn mailbox(name: &'static str, exchange: &str, routing_key: &str) -> Queue {
 }
 
 async fn heard(subscription: &mut dyn Subscription) -> String {
-    let next = tokio::time::timeout(Duration::from_secs(10), subscription.next()).await.expect("something is heard");
+    let next = tokio::time::timeout(LONG, subscription.next()).await.expect("something is heard");
     next.unwrap().unwrap().properties.correlation_id.unwrap()
 }
 

@@ -13,6 +13,7 @@ use celeriac::{Error, ErrorKind};
 pub(crate) use crate::listening::*;
 
 use crate::harness::{Harness, all_settled, consume, marked, message, names, publish, send, take};
+use crate::support::LONG;
 
 pub(crate) fn settle(deliveries: Vec<Delivery>, settlement: &Settlement) {
     deliveries.into_iter().for_each(|delivery| delivery.settle(settlement.clone()));
@@ -121,7 +122,7 @@ pub(crate) async fn the_window_is_never_exceeded(harness: &impl Harness) {
     deliveries.remove(0).settle(Settlement::Ack);
     assert_eq!(names(&take(&mut *consumer, 1).await), ["3"]);
     prefetch.set_limit(4);
-    assert!(!tokio::time::timeout(Duration::from_secs(10), consumer.next()).await.unwrap().unwrap().is_empty());
+    assert!(!tokio::time::timeout(LONG, consumer.next()).await.unwrap().unwrap().is_empty());
 }
 
 pub(crate) async fn acked_and_rejected_messages_are_gone(harness: &impl Harness) {
@@ -329,7 +330,7 @@ pub(crate) async fn a_cancelled_wait_loses_nothing(harness: &impl Harness) {
         }
     }
     while seen.len() < 50 {
-        let batch = tokio::time::timeout(Duration::from_secs(10), consumer.next()).await.unwrap().unwrap();
+        let batch = tokio::time::timeout(LONG, consumer.next()).await.unwrap().unwrap();
         seen.extend(names(&batch));
         settle(batch, &Settlement::Ack);
     }
@@ -384,7 +385,7 @@ pub(crate) async fn what_a_cancelled_queue_gave_is_settled_and_the_rest_stays(ha
     consume_from(&mut *consumer, &["b", "a"]).await;
     let mut seen = Vec::new();
     while seen.len() < 3 {
-        let next = tokio::time::timeout(Duration::from_secs(10), consumer.next()).await;
+        let next = tokio::time::timeout(LONG, consumer.next()).await;
         let deliveries = next.expect("there are more").unwrap();
         seen.extend(names(&deliveries));
         settle(deliveries, &Settlement::Ack);
@@ -552,7 +553,7 @@ pub(crate) async fn many_messages_go_through_two_consumers_once(harness: &impl H
     }
     let mut all = HashSet::new();
     for _ in 0..COUNT {
-        let next = tokio::time::timeout(Duration::from_secs(20), seen_by_all.recv()).await;
+        let next = tokio::time::timeout(LONG, seen_by_all.recv()).await;
         assert!(all.insert(next.unwrap().unwrap()), "a message came twice");
     }
     for connection in workers {

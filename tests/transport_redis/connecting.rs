@@ -9,8 +9,8 @@ use celeriac::time::Clock;
 use celeriac::transport::{RedisOptions, RedisTransport, Transport};
 
 use crate::harness::{consume, names, send, take};
-use crate::support::free_port;
 use crate::support::redis_server::RedisServer;
+use crate::support::{LONG, free_port};
 
 fn transport(url: &str) -> Arc<dyn Transport> {
     let url = RedisUrl::parse(url, UrlPolicy::Broker).expect("our own URL");
@@ -118,7 +118,7 @@ async fn whoever_asks_in_the_instant_in_which_a_connection_ends_is_answered() {
             redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal").query_async(&mut killer).await;
         assert_eq!(killed, Ok(1), "all but the killer's own");
         for asker in askers {
-            let answered = tokio::time::timeout(Duration::from_secs(5), asker).await;
+            let answered = tokio::time::timeout(LONG, asker).await;
             assert!(answered.is_ok(), "in round {round} somebody was not answered");
         }
     }

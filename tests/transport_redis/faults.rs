@@ -11,8 +11,8 @@ use celeriac::transport::{
 
 use crate::harness::{consume, message, names, redelivered, send, take};
 use crate::rig::{Rig, VISIBILITY, vigilant};
-use crate::support::eventually;
 use crate::support::proxy::Proxy;
+use crate::support::{LONG, eventually};
 
 /// Waits for the error that ends a consumer.
 async fn lost(consumer: &mut dyn Consumer) -> celeriac::Error {
@@ -23,7 +23,7 @@ async fn lost(consumer: &mut dyn Consumer) -> celeriac::Error {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("the loss is noticed")
+    tokio::time::timeout(LONG, waiting).await.expect("the loss is noticed")
 }
 
 async fn consume_again(
@@ -79,7 +79,7 @@ async fn a_lease_keeps_others_from_restoring() {
                 tokio::time::sleep(Duration::from_millis(5)).await
             }
         };
-        tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("the lease is renewed");
+        tokio::time::timeout(LONG, waiting).await.expect("the lease is renewed");
     }
     let nothing = tokio::time::timeout(Duration::from_millis(50), rival.next()).await;
     assert!(nothing.is_err(), "{nothing:?}");
@@ -273,7 +273,7 @@ async fn a_subscription_whose_connection_ends_while_it_is_made_is_no_waiting() {
             proxy.cut();
         };
         let both = async { tokio::join!(hearing, cutting) };
-        let (heard, ()) = tokio::time::timeout(Duration::from_secs(10), both).await.expect("the end is noticed");
+        let (heard, ()) = tokio::time::timeout(LONG, both).await.expect("the end is noticed");
         assert!(heard.is_err_and(|error| error.is_connection()), "round {round}");
     }
 }
@@ -289,7 +289,7 @@ async fn a_publication_without_an_answer_gives_the_connection_up() {
     let error = connection.publish(vec![Publication::to_queue("q", message("1"))]).await.unwrap_err();
     assert!(error.is_connection() && error.to_string().contains("timed out"), "{error}");
     // Who waits for another connection is told that this one is gone.
-    let lost = tokio::time::timeout(Duration::from_secs(10), connection.lost()).await.expect("it is given up");
+    let lost = tokio::time::timeout(LONG, connection.lost()).await.expect("it is given up");
     assert!(lost.is_connection());
 }
 

@@ -10,7 +10,7 @@ use celeriac_python::claims::Claimant;
 use celeriac_python::frame::{self, FromChild, Plain, Reader, ToChild, Writer};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
-const SECONDS: Duration = Duration::from_secs(10);
+const SECONDS: Duration = Duration::from_secs(60);
 /// The length of what the nursery is asked.
 const ASK: usize = 21;
 
