@@ -42,6 +42,10 @@ async fn dead_letters_need_no_app_and_a_worker_does() {
     let refused = program.run(&["-b", "redis://localhost", "worker"]);
     assert_eq!((refused.code.as_str(), refused.errors.lines().count()), ("exit code 2", 1));
     assert!(refused.errors.contains("celeriac::cli::run"), "{}", refused.errors);
+    for line in [["-A", "config", "worker"], ["worker", "-A", "config"]] {
+        let refused = program.run(&line);
+        assert!(refused.errors.contains("the celeriac that pip installs"), "{}", refused.errors);
+    }
     let Some(server) = RedisServer::start().await else { return };
     let listed = program.run(&["-b", &server.url(0), "dead-letters", "list"]);
     assert_eq!(listed.text(), "exit code 0\nNo dead letters in celeriac.dead-letters.\n");

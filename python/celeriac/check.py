@@ -1,9 +1,15 @@
-"""``celeriac -A proj config check``: which of the app's settings have no effect here, and why."""
+"""``celeriac -A proj config check``: what of the app's settings has no effect here, or stops a worker, and why."""
 
+import difflib
+import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
-from celeriac import _celeriac, settings, steps
+from celery.app import defaults
+
+from celeriac import _celeriac, settings, steps, worker
+from celeriac.options import UsageError
 
 #: What belongs to another program than the worker, or to a backend that Celery itself writes to.
 OTHERS = (
@@ -26,6 +32,10 @@ REASONS = {
     "worker_umask": "systemd, or what starts the worker, does this",
 }
 PLAIN = (bool, int, float, str, bytes, type(None))
+#: How much alike a name and a setting's are of which it is a slip.
+ALIKE = 0.87
+#: What wins over the app's settings.
+VARIABLES = ("broker_url", "broker_read_url", "broker_write_url")
 
 
 def run(app, arguments: list[str]) -> int:
@@ -33,22 +43,55 @@ def run(app, arguments: list[str]) -> int:
     if arguments[arguments.index("config") + 1 :] != ["check"]:
         print("Error: the command is config check", file=sys.stderr)
         return 2
-    found = settings.of(app)
     try:
+        found = settings.of(app)
         names = sorted(set(_celeriac.without_effect(found)))
     except ValueError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
     names = [name for name in names if not name.startswith(OTHERS)]
-    for name in names:
-        print(f"{name}: {reason(name, found.get(name.partition('.')[0]))}")
-    refused = list(steps.refused(app))
-    for name, why in refused:
-        print(f"the boot step {name}: {why}")
-    if names or refused:
+    lines = [f"{name}: {reason(name, found.get(name.partition('.')[0]))}" for name in names]
+    lines += [f"{name}: no setting has this name; did you mean {meant}?" for name, meant in sorted(misspelt(app))]
+    lines += [f"the boot step {name}: {why}" for name, why in steps.refused(app)]
+    lines += refused(app, found)
+    for line in lines:
+        print(line)
+    if lines:
         return 1
     print("All settings are honoured.")
     return 0
+
+
+def refused(app, found: dict[str, Any]) -> Iterator[str]:
+    """Why a worker would not start: a pool, a broker or a place for results that is not there."""
+    try:
+        worker.pool_of(app)
+    except UsageError as error:
+        yield f"worker_pool: {error}"
+    given = {name: url for name in VARIABLES if (url := os.environ.get(f"CELERY_{name.upper()}"))}
+    reason = _celeriac.refusal({**found, **given})
+    if reason is not None:
+        yield reason
+
+
+def misspelt(app) -> Iterator[tuple[str, str]]:
+    """The project's settings that are nearly, and not quite, the name of one; each with that name."""
+    prefix = (app.conf.prefix or "").lower()
+    old = {name.lower() for names in (defaults._TO_NEW_KEY, defaults._TO_OLD_KEY) for name in names}
+    known = {*defaults.DEFAULTS, *settings.OURS}
+    app.conf.finalize()
+    given = {str(key) for table in app.conf.maps[:-1] for key in table.keys()}
+    for key in given:
+        name = key.lower()
+        if prefix and key.isupper() and not name.startswith(prefix):
+            # Another's: all of Django's settings are there.
+            continue
+        name = name.removeprefix(prefix)
+        if name.startswith("_") or name in known or name in old or prefix + name in old:
+            continue
+        near = difflib.get_close_matches(name, known, 1, ALIKE)
+        if near:
+            yield key, near[0]
 
 
 def reason(name: str, value: Any) -> str:

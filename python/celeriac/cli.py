@@ -32,7 +32,8 @@ def main(argv: Optional[list[str]] = None) -> int:
         from celeriac import quickstart
 
         return quickstart.run(argv[argv.index("quickstart") + 1 :])
-    return run(options, argv[0])
+    # What help calls it.
+    return run(options, "python -m celeriac" if os.path.basename(argv[0]) == "__main__.py" else argv[0])
 
 
 def run(options: Options, program: str, app=None) -> int:

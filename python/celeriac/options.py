@@ -65,6 +65,15 @@ EMBEDDED = {"-s": "schedule", "--schedule-filename": "schedule", "--schedule": "
 DAEMON = {"--uid": "uid", "--gid": "gid", "--umask": "umask"}
 #: How a flag is given in the environment.
 TRUE = ("1", "true", "t", "yes", "y", "on")
+#: What else is read from there when it is not said: a worker's options, and those of beat, each with its field.
+VARIABLES = {
+    "worker": {
+        "POOL": "pool", "INCLUDE": "include", "QUEUES": "queues", "EXCLUDE_QUEUES": "exclude_queues",
+        "MAX_TASKS_PER_CHILD": "max_tasks_per_child", "MAX_MEMORY_PER_CHILD": "max_memory_per_child",
+        "SCHEDULE_FILENAME": "schedule", "SCHEDULER": "scheduler",
+    },
+    "beat": {"DETACH": "detach", "UID": "uid", "GID": "gid", "UMASK": "umask"},
+}  # fmt: skip
 
 
 def split(arguments: list[str], environment: Mapping[str, str]) -> Options:
@@ -83,6 +92,7 @@ def split(arguments: list[str], environment: Mapping[str, str]) -> Options:
             options.arguments.extend(words)
             break
         _global(word, words, options)
+    _complete(options, environment)
     return options
 
 
@@ -131,7 +141,7 @@ def _worker(words: Iterator[str], options: Options) -> None:
         if name in ("-P", "--pool"):
             options.pool = pool(_value(name, value, words))
         elif name in NUMBERS:
-            number = _number(name, _value(name, value, words))
+            number = _number(name, _value(name, value, words), name)
             setattr(options, name[2:].replace("-", "_"), number)
         elif name in ("-I", "--include"):
             options.include += _list(_value(name, value, words))
@@ -141,6 +151,26 @@ def _worker(words: Iterator[str], options: Options) -> None:
             options.arguments.extend([name, text])
         else:
             options.arguments.append(word)
+
+
+def _complete(options: Options, environment: Mapping[str, str]) -> None:
+    """Takes from the environment what was not said (celery/bin/celery.py ``main``: ``auto_envvar_prefix``)."""
+    command = options.command or ""
+    for name, field_name in VARIABLES.get(command, {}).items():
+        variable = f"CELERY_{command.upper()}_{name}"
+        text = environment.get(variable)
+        if not text or getattr(options, field_name):
+            continue
+        if field_name == "pool":
+            options.pool = pool(text)
+        elif field_name == "detach":
+            options.detach = text.lower() in TRUE
+        elif field_name.startswith("max_"):
+            setattr(options, field_name, _number(variable, text, f"--{name.lower().replace('_', '-')}"))
+        elif isinstance(getattr(options, field_name), tuple):
+            setattr(options, field_name, _list(text))
+        else:
+            setattr(options, field_name, text)
 
 
 def _beat(words: Iterator[str], options: Options) -> None:
@@ -178,11 +208,11 @@ def _value(name: str, value: Optional[str], words: Iterator[str]) -> str:
     return value
 
 
-def _number(name: str, text: str) -> int:
+def _number(name: str, text: str, option: str) -> int:
     try:
         number = int(text)
     except ValueError:
         number = 0
     if number < 1:
-        raise UsageError(f"{name}: {text} is no number of {NUMBERS[name]}")
+        raise UsageError(f"{name}: {text} is no number of {NUMBERS[option]}")
     return number

@@ -1,9 +1,9 @@
 """The app's settings, for Rust."""
 
 import json
-from collections.abc import Mapping
-from datetime import timedelta
-from typing import Any
+from collections.abc import Mapping, Sequence
+from datetime import timedelta, timezone, tzinfo
+from typing import Any, Optional
 
 from celery.app.defaults import DEFAULTS
 from celery.utils.serialization import jsonify
@@ -19,7 +19,7 @@ HONOURED = frozenset(
         "beat_gid", "beat_schedule", "beat_sync_every", "beat_uid", "beat_umask",
         "broker_pool_acquire_timeout", "broker_pool_limit", "imports", "include", "override_backends",
         "result_backend_thread_safe", "result_cache_max", "task_always_eager", "task_eager_propagates",
-        "task_remote_tracebacks", "task_store_eager_result", "worker_hijack_root_logger",
+        "task_reject_on_worker_lost", "task_remote_tracebacks", "task_store_eager_result", "worker_hijack_root_logger",
         "worker_max_memory_per_child", "worker_max_tasks_per_child", "worker_pool", "worker_pool_restarts", "worker_proc_alive_timeout",
         "worker_redirect_stdouts", "worker_redirect_stdouts_level", "worker_task_log_datefmt",
         "worker_task_log_format",
@@ -33,7 +33,7 @@ def of(app) -> dict[str, Any]:
     for name, default in DEFAULTS.items():
         if name in HONOURED:
             continue
-        value = app.conf.get(name)
+        value = READERS[name](app) if name in READERS else app.conf.get(name)
         if value is None or (type(value) is type(default) and value == default):
             continue
         found[name] = plain(queues.table(value) if name == "task_queues" else value)
@@ -54,6 +54,63 @@ def of(app) -> dict[str, Any]:
         if app.conf.get(name) is not None:
             found[name] = plain(app.conf.get(name))
     return found
+
+
+def zone(app) -> Optional[str]:
+    """The name of the zone that the app's settings, or else Django's, name (celery/app/utils.py ``Settings.timezone``).
+
+    :raises ValueError: It has none.
+    """
+    value = app.conf.timezone
+    if not value or isinstance(value, str):
+        return value or None
+    if not isinstance(value, tzinfo):
+        raise ValueError(f"timezone: {value!r} is no time zone")
+    name = getattr(value, "key", None) or getattr(value, "zone", None)
+    offset = value.utcoffset(None)
+    if name is None and offset is not None:
+        hours, rest = divmod(offset, timedelta(hours=1))
+        if value is timezone.utc or not offset:
+            name = "UTC"
+        elif not rest and -12 <= hours <= 14:
+            # East of Greenwich these are negative.
+            name = f"Etc/GMT{-hours:+d}"
+    if name is None:
+        raise ValueError(f"timezone: {value!r} has no name that the time zone database knows; use that of a zone")
+    return str(name)
+
+
+def routes(app) -> Optional[list]:
+    """The tables among ``task_routes``: what a router says, only Python can ask (celery/app/routes.py ``prepare``)."""
+    return [route for route in _listed(app.conf.get("task_routes")) if isinstance(route, (Mapping, list, tuple))] or None
+
+
+def has_routers(app) -> bool:
+    """Whether ``task_routes`` has something that is no table."""
+    return len(routes(app) or ()) < len(_listed(app.conf.get("task_routes")))
+
+
+def annotations(app) -> Optional[list]:
+    """The tables among ``task_annotations``, with the attributes that Rust knows: Celery itself has given all of them to
+    the tasks (celery/app/annotations.py ``prepare``)."""
+    tables = [table for table in _listed(app.conf.get("task_annotations")) if isinstance(table, Mapping)]
+    return [{str(task): _known(given) for task, given in table.items()} for table in tables] or None
+
+
+def _known(given: Any) -> dict[str, Any]:
+    return {name: value for name, value in dict(given).items() if name in ANNOTATED and value is not None}
+
+
+def _listed(value: Any) -> Sequence:
+    if value is None:
+        return []
+    return value if isinstance(value, (list, tuple)) else [value]
+
+
+#: Settings of which Rust is to know something else than the app's value.
+READERS = {"task_annotations": annotations, "task_routes": routes, "timezone": zone}
+#: What annotations say that Rust heeds, too.
+ANNOTATED = frozenset(_celeriac.known_annotations())
 
 
 def told(app, with_defaults: bool) -> str:

@@ -14,6 +14,8 @@ from typing import Any, Optional
 from celery.utils.log import get_logger
 from celery.utils.time import maybe_make_aware
 
+from celeriac import settings
+
 logger = get_logger("celery.beat")
 
 #: The class whose file it is, with a dot for the colon.
@@ -42,7 +44,7 @@ def take_over(app, scheduler: str, filename: str) -> None:
     if runs is None:
         return
     conf = app.conf
-    zone = conf.timezone if isinstance(conf.timezone, str) and conf.timezone else None
+    zone = settings.zone(app)
     entries = {
         name: {"last_run_at": f"{last:%Y-%m-%dT%H:%M:%S.%fZ}", "total_run_count": count}
         for name, (last, count) in runs.items()

@@ -195,6 +195,9 @@ class Preparation:
         self.include()
         self.refusal = rust_tasks.refusal() or next((f"the boot step {name}: {why}" for name, why in steps.refused(app)), None)
         self.module = next(iter(rust_tasks.modules), None)
+        if self.module and settings.has_routers(app):
+            # Celery asks them of all that is sent in Python.
+            warnings.warn("task_routes has routers: what follows a task in Rust goes by the tables there alone", stacklevel=1)
         return worker
 
     def end(self) -> None:

@@ -106,6 +106,7 @@ use crate::Result;
 use crate::config::{Config, QueueDefinition};
 use crate::protocol::{Map, Signature};
 use crate::task::{Registry, Task};
+use crate::time::Clock;
 
 /// A Celery application in Rust: its name, its settings and its tasks (celery/app/base.py `Celery`).
 #[derive(Debug, Clone)]
@@ -288,6 +289,18 @@ impl App {
             Some(reason) => Err(crate::Error::new(crate::ErrorKind::Configuration, reason.clone())),
             None => Ok(()),
         }
+    }
+
+    /// Whether broker, result backend and time zone are such as there are: what would stop a worker at its start is said
+    /// without one, and without connecting to anything.
+    ///
+    /// # Errors
+    /// `Configuration`: the first that is not.
+    pub fn check_parts(&self) -> Result<()> {
+        parts::transport(&self.config, None, Clock::system(), 0)?;
+        parts::write_transport(&self.config, Clock::system(), 0)?;
+        parts::backend(&self.config)?;
+        parts::timezone(&self.config).map(drop)
     }
 
     /// What sends for this app; made at the first call, without connecting to anything.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use super::refused;
+use super::{Whose, refused};
 use crate::Error;
 
 /// What a shell sees (celery/platforms.py `EX_…`, and click's own 2).
@@ -53,10 +53,10 @@ impl From<Error> for Failure {
 }
 
 /// What clap has to say, in one line, without the usage that `--help` shows.
-pub(super) fn from_clap(error: &clap::Error) -> Failure {
+pub(super) fn from_clap(error: &clap::Error, whose: Whose) -> Failure {
     if let (ErrorKind::UnknownArgument, Some(ContextValue::String(argument))) =
         (error.kind(), error.get(ContextKind::InvalidArg))
-        && let Some(message) = refused::misplaced(argument)
+        && let Some(message) = refused::misplaced(argument, whose)
     {
         return Failure::usage(message);
     }

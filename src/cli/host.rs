@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::{Arg, Command};
+
 use super::log::Level;
 use super::run_for;
 use crate::Result;
@@ -27,6 +29,46 @@ pub struct Host<'a> {
     /// Where the worker is one of many things in its process: it heeds no signals, and ends warmly when the other end of
     /// this is closed. `None`: the process is the worker's own.
     pub line: Option<UnixStream>,
+    /// What it has read of the command line.
+    pub reads: Reads,
+}
+
+/// What a host reads of the command line, and of the environment, before it hands over the rest: for `--help`, and for
+/// who puts an option where it does not belong.
+#[derive(Debug, Clone, Copy)]
+pub struct Reads {
+    /// What the program does.
+    pub about: &'static str,
+    /// Its options: of which command (empty: what goes before it), the long name, and the help.
+    pub options: &'static [(&'static str, &'static str, &'static str)],
+    /// Its commands, and what they do.
+    pub commands: &'static [(&'static str, &'static str)],
+}
+
+impl Reads {
+    /// Whether it reads that option, or leaves it to this command line.
+    pub(super) fn has(&self, command: &str, option: &str) -> bool {
+        self.options.iter().any(|(of, long, _)| *of == command && *long == option)
+    }
+
+    /// The command line with what the host says of its part.
+    pub(super) fn put_in(&self, command: Command) -> Command {
+        let own = |of: &'static str| move |argument: Arg| self.argument(of, argument);
+        let command = command.about(self.about).mut_args(own(""));
+        let command = command.mut_subcommand("worker", |worker| worker.mut_args(own("worker")));
+        let command = command.mut_subcommand("beat", |beat| beat.mut_args(own("beat")));
+        command.subcommands(self.commands.iter().map(|(name, about)| Command::new(*name).about(*about)))
+    }
+
+    fn argument(&self, of: &str, argument: Arg) -> Arg {
+        let own = self.options.iter().find(|(command, long, _)| *command == of && argument.get_long() == Some(*long));
+        match own {
+            // Its variable, where it is a command's, is read as well.
+            Some((_, _, help)) if !of.is_empty() => argument.help(*help).env(None::<&str>),
+            Some((_, _, help)) => argument.help(*help),
+            None => argument,
+        }
+    }
 }
 
 /// What a host has for beat.

@@ -39,7 +39,7 @@ use clap::{CommandFactory, FromArgMatches};
 
 use crate::app::App;
 use failure::{Failure, say};
-pub use host::{BeatStart, Beating, Host, Hosted, Start, run_hosted};
+pub use host::{BeatStart, Beating, Host, Hosted, Reads, Start, run_hosted};
 use options::{Command, CommandLine, GlobalOptions};
 
 /// Runs the program's command line, as `celery` runs its own, and returns what `main` is to return.
@@ -60,12 +60,28 @@ pub fn run_without_app() -> ExitCode {
 const NO_TASKS: &str = "this program has no tasks: a worker of Rust tasks is a program of your own, whose main() calls \
                         celeriac::cli::run (README.md shows one)";
 
+/// Whose tasks a command line is about.
+#[derive(Debug, Clone, Copy)]
+enum Whose {
+    /// Those of the program.
+    Program,
+    /// Nobody's: the program has none.
+    Nobody,
+    /// Those of an app in another language.
+    Host(Reads),
+}
+
 fn run_for(
     app: Option<App>,
     host: Option<Host<'_>>,
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Result<ExitCode, Failure> {
-    let Some((global, command)) = read(arguments)? else { return Ok(ExitCode::SUCCESS) };
+    let whose = match (&app, &host) {
+        (_, Some(host)) => Whose::Host(host.reads),
+        (None, None) => Whose::Nobody,
+        (Some(_), None) => Whose::Program,
+    };
+    let Some((global, command)) = read(whose, arguments)? else { return Ok(ExitCode::SUCCESS) };
     match command {
         Command::Worker(arguments) => {
             worker::run(app.ok_or_else(|| Failure::usage(NO_TASKS))?, host, &global, &arguments)
@@ -77,20 +93,26 @@ fn run_for(
 
 /// What the command line asks for; nothing when that was help or the version, which are said here. What describes the
 /// command line, which is large, is gone when this returns: a worker may run for long.
-fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<(GlobalOptions, Command)>, Failure> {
+fn read(
+    whose: Whose,
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<Option<(GlobalOptions, Command)>, Failure> {
     let mut command = refused::declare(CommandLine::command());
+    if let Whose::Host(reads) = whose {
+        command = reads.put_in(command);
+    }
     let matches = match command.try_get_matches_from_mut(arguments) {
         Ok(matches) => matches,
-        Err(error) if error.use_stderr() => return Err(failure::from_clap(&error)),
+        Err(error) if error.use_stderr() => return Err(failure::from_clap(&error, whose)),
         Err(help) => {
             say(help.to_string().trim_end());
             return Ok(None);
         }
     };
-    if let Some(refusal) = refused::refusal(&matches) {
+    if let Some(refusal) = refused::refusal(&matches, whose) {
         return Err(Failure::usage(refusal));
     }
-    let line = CommandLine::from_arg_matches(&matches).map_err(|error| failure::from_clap(&error))?;
+    let line = CommandLine::from_arg_matches(&matches).map_err(|error| failure::from_clap(&error, whose))?;
     if line.global.version {
         say(&format!("{} (celeriac)", env!("CARGO_PKG_VERSION")));
         return Ok(None);

@@ -4,6 +4,7 @@ use clap::builder::BoolishValueParser;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory};
 
+use super::Whose;
 use super::options::CommandLine;
 
 /// An option that Celery has.
@@ -26,6 +27,10 @@ const fn option(long: &'static str, short: Option<char>, value: &'static str, he
 }
 
 const COMPILED_IN: Option<&str> = Some("not supported: the app of this program is compiled into it");
+
+/// Why a program without tasks has no use for an app.
+const NO_PROJECT: &str = "this program has no tasks, it asks and steers workers: a project's tasks are run by the celeriac \
+                          that pip installs";
 
 const GLOBAL: &[Refused] = &[
     Refused { reason: COMPILED_IN, ..option("app", Some('A'), "APP", "Global Options") },
@@ -80,8 +85,8 @@ pub(super) fn declare(command: Command) -> Command {
 }
 
 /// What was given and cannot be done, in words.
-pub(super) fn refusal(matches: &ArgMatches) -> Option<String> {
-    let global = GLOBAL.iter().find(|refused| refused.is_given(matches)).map(Refused::message);
+pub(super) fn refusal(matches: &ArgMatches, whose: Whose) -> Option<String> {
+    let global = GLOBAL.iter().find(|refused| refused.is_given(matches)).map(|refused| refused.message_to(whose));
     global.or_else(|| match matches.subcommand() {
         Some(("worker", matches)) => WORKER.iter().find(|refused| refused.is_given(matches)).map(Refused::message),
         Some(("beat", matches)) => BEAT.iter().find(|refused| refused.is_given(matches)).map(Refused::message),
@@ -94,17 +99,20 @@ pub(super) fn refusal(matches: &ArgMatches) -> Option<String> {
 }
 
 /// What was given after the command and belongs before it, as it was written (`-b`), in words.
-pub(super) fn misplaced(argument: &str) -> Option<String> {
+pub(super) fn misplaced(argument: &str, whose: Whose) -> Option<String> {
     let is = |long: Option<&str>, short: Option<char>| {
         argument.strip_prefix("--").is_some_and(|name| long == Some(name))
             || argument.strip_prefix('-').is_some_and(|name| name.chars().eq(short))
     };
-    if let Some(refused) = GLOBAL.iter().find(|refused| is(Some(refused.long), refused.short)) {
-        return Some(refused.message());
+    let refused = GLOBAL.iter().find(|refused| is(Some(refused.long), refused.short));
+    let is_read = |refused: &Refused| matches!(whose, Whose::Host(reads) if reads.has("", refused.long));
+    if let Some(refused) = refused.filter(|refused| !is_read(refused)) {
+        return Some(refused.message_to(whose));
     }
     let global = CommandLine::command();
     let known = global.get_arguments().any(|option| is(option.get_long(), option.get_short()));
-    known.then(|| format!("unexpected argument '{argument}' found; it goes before the command, not after it"))
+    (known || refused.is_some())
+        .then(|| format!("unexpected argument '{argument}' found; it goes before the command, not after it"))
 }
 
 impl Refused {
@@ -127,6 +135,13 @@ impl Refused {
         let given =
             matches!(matches.value_source(self.long), Some(ValueSource::CommandLine | ValueSource::EnvVariable));
         given && (self.value.is_some() || matches.get_flag(self.long))
+    }
+
+    fn message_to(&self, whose: Whose) -> String {
+        match whose {
+            Whose::Nobody => format!("--{}: {NO_PROJECT}", self.long),
+            _ => self.message(),
+        }
     }
 
     fn message(&self) -> String {

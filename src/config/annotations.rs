@@ -57,6 +57,13 @@ settings! {
     }
 }
 
+impl TaskAttributes {
+    /// What there is.
+    pub fn names() -> &'static [&'static str] {
+        Self::NAMES
+    }
+}
+
 /// A table of tasks by name, or a list of such tables.
 pub(super) const ANNOTATIONS: NestedParser<Vec<Annotation>> = NestedParser::new(Kind::Table, |value| match value {
     Value::String(text) if text.is_empty() => Ok(Vec::new()),

@@ -91,6 +91,11 @@ def test_canvases_alternate(mixed, rust, worker):
     assert value(chain(group(members), rust.total.s(), mixed.add.s(1))()) == 18
 
 
+def test_routers_are_told_of_beside_rust_tasks(start_mixed):
+    told = start_mixed("celeriac", "-c", "1", "-n", "routed@mixed", "-Q", "routed", task_routes=["mixed.router", {"x": "y"}])
+    told.output.wait_for("task_routes has routers: what follows a task in Rust goes by the tables there alone")
+
+
 def test_a_python_task_calls_a_rust_one_in_its_own_process(mixed, worker):
     assert value(mixed.call_rust.delay([4, 5])) == 9
 

@@ -7,6 +7,7 @@ mod call;
 mod channel;
 mod export;
 mod handler;
+mod help;
 mod objects;
 mod panel;
 mod runtimes;
@@ -31,7 +32,7 @@ mod _celeriac {
     #[pymodule_export]
     use super::panel::WorkerReins;
     #[pymodule_export]
-    use super::worker::{known_settings, run, without_effect};
+    use super::worker::{known_annotations, known_settings, refusal, run, without_effect};
 
     /// What a module of Rust tasks must have been made with.
     #[pymodule_export]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac::cli::{self, BeatStart, Host, Start};
+use celeriac::config::TaskAttributes;
 use celeriac::protocol::{Map, Value, json};
 use celeriac::task::{Arguments, Outcome, Pool, Run, Task, TaskContext, TaskOptions};
 use celeriac::{App, Error, ErrorKind, Result};
@@ -15,6 +16,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::beat;
+use super::help::READS;
 use super::panel::PythonPanel;
 use super::settings;
 use super::signals::{Signals, Telling};
@@ -118,7 +120,7 @@ pub(super) fn run_with(
     };
     // Only what Rust does runs now; where Python is needed it is asked for.
     let code = py.detach(|| {
-        let host = Host { pool, concurrency, prepare: &mut prepare, beat: &mut beats, line };
+        let host = Host { pool, concurrency, prepare: &mut prepare, beat: &mut beats, line, reads: READS };
         cli::run_hosted(app, host, arguments)
     });
     py.detach(|| telling.iter().for_each(Telling::end));
@@ -148,6 +150,20 @@ pub(super) fn without_effect(settings: &Bound<'_, PyDict>) -> PyResult<Vec<Strin
     let unread = settings::merge(app.config_mut(), settings).map_err(|error| refused(&error))?;
     let others = app.config().without_effect().into_iter().map(|warning| warning.name);
     Ok(unread.into_iter().chain(others).collect())
+}
+
+/// Why no worker would start with those settings; none: one would.
+#[pyfunction]
+pub(super) fn refusal(settings: &Bound<'_, PyDict>) -> PyResult<Option<String>> {
+    let mut app = App::new("check");
+    settings::merge(app.config_mut(), settings).map_err(|error| refused(&error))?;
+    Ok(app.check_parts().err().map(|error| error.to_string()))
+}
+
+/// What annotations of tasks can say.
+#[pyfunction]
+pub(super) fn known_annotations() -> Vec<&'static str> {
+    TaskAttributes::names().to_vec()
 }
 
 fn refused(error: &celeriac::Error) -> PyErr {
