@@ -19,7 +19,7 @@ otlp: ## the tests of the feature otlp, for which everything is compiled anew
 check: ## format, lints, documentation, licences and the rules of the house
 	@scripts/check.sh
 
-wheel: ## the Python package with its extension, for the Python of .build/venv and all newer ones
+wheel: ## the Python package with its extension, for CPython 3.9 and newer on machines like this one
 	@scripts/setup.sh compiler python
 	@.build/venv/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 	@ls dist/celeriac-*.whl
