@@ -112,6 +112,15 @@ def test_a_schedule_is_in_the_zone_that_the_project_names(project, variables, na
     assert len(re.findall(f" {named}  early", dry.stdout)) == 2, dry
 
 
+def test_a_result_is_dated_in_the_zone_that_the_project_names(project):
+    zone = {"TIME_ZONE": "'Asia/Tokyo'"}
+    worker = project("-A", "routed", "worker", CELERY_WORKER_QUEUES="routed", CELERY_WORKER_CONCURRENCY="1", **zone)
+    ask = "import routed; done = routed.second.delay(); done.get(timeout=60); print(done.backend.get_task_meta(done.id)['date_done'])"
+    dated = project("-c", ask, program=(), **zone)
+    assert dated.stdout.endswith("+09:00\n"), (dated, worker.output.text())
+    assert worker.stop() == 0
+
+
 def test_a_zone_without_a_name_is_refused(project):
     odd = {"CELERY_TIMEZONE": "datetime.timezone(datetime.timedelta(hours=5, minutes=30))"}
     for command in (("config", "check"), ("beat", "--dry-run", "--until", "2d")):
