@@ -11,7 +11,7 @@ use celeriac::task::{Call, CallEnd, Fate, How, Line, Order, Pool, Report, Reques
 use celeriac_python::frame::FromChild;
 use celeriac_python::pool::{Prefork, PreforkOptions};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use nest::{Chick, Nest};
 
@@ -214,6 +214,70 @@ async fn what_has_not_begun_does_not_begin_when_it_is_not_wanted() {
     nest.exited(child.index, "signal 15 (SIGTERM)");
     assert!(matches!(end(running).await, CallEnd::Lost(_)));
     assert_eq!(end(given).await, CallEnd::NotBegun);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_begins_in_a_child_that_is_to_end() {
+    let (pool, mut nest) = pool(1, None);
+    let mut child = nest.fork(71);
+    let [(running, line), (given, _given_line)] = two(&pool, &mut child).await;
+    line.order(Order::Kill);
+    assert_eq!(nest.signal(), (child.index, 15));
+    // Its task has caught what SIGTERM raises, and returns.
+    child.say(&[FromChild::Ended(success())]);
+    assert_eq!(end(running).await, success());
+    let (next, _next_line) = call(&pool, "c");
+    assert!(!child.claims(), "what it was given was taken back");
+    assert_eq!(nest.signal(), (child.index, 9));
+    assert_eq!(child.job(), None, "it was given nothing more");
+    nest.exited(child.index, "signal 9 (SIGKILL)");
+    let mut other = nest.fork(72);
+    other.ready();
+    for (id, run) in [("b", given), ("c", next)] {
+        assert_eq!(other.job().as_deref(), Some(id));
+        other.say(&[FromChild::Accepted, FromChild::Ended(success())]);
+        assert_eq!(end(run).await, success());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_behind_a_call_that_is_signalled_waits_elsewhere() {
+    for order in [Order::SoftLimit, Order::Signal(12)] {
+        let (pool, mut nest) = pool(1, None);
+        let mut child = nest.fork(71);
+        let [(running, line), (given, _given_line)] = two(&pool, &mut child).await;
+        line.order(order);
+        nest.signal();
+        assert!(!child.claims(), "{order:?} might have come to it");
+        child.say(&[FromChild::Ended(success())]);
+        assert_eq!(end(running).await, success());
+        assert_eq!(child.job().as_deref(), Some("b"));
+        child.say(&[FromChild::Accepted, FromChild::Ended(success())]);
+        assert_eq!(end(given).await, success());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_begun_meanwhile_is_not_signalled_for_the_call_before_it() {
+    let (pool, mut nest) = pool(1, None);
+    let mut child = nest.fork(71);
+    let [(running, line), (given, _given_line)] = two(&pool, &mut child).await;
+    let (last, _last_line) = call(&pool, "c");
+    assert_eq!(child.job().as_deref(), Some("c"));
+    // The second begins, and the news of that is on its way.
+    assert!(child.claims());
+    // The first has not been short: nothing is given behind it any more.
+    sleep(Duration::from_millis(20)).await;
+    for order in [Order::SoftLimit, Order::Signal(15), Order::Kill] {
+        line.order(order);
+    }
+    assert!(nest.is_silent(Duration::from_millis(300)), "nobody is signalled");
+    assert!(!child.claims(), "the third waits until it is known");
+    child.say(&[FromChild::Ended(success()), FromChild::Ended(success())]);
+    assert_eq!((end(running).await, end(given).await), (success(), success()));
+    assert_eq!(child.job().as_deref(), Some("c"), "it is given anew");
+    child.say(&[FromChild::Accepted, FromChild::Ended(success())]);
+    assert_eq!(end(last).await, success());
 }
 
 #[tokio::test(flavor = "multi_thread")]
