@@ -1,10 +1,13 @@
 """Results: where the worker has the backend too, its connection stores them, and no round trip is waited for."""
 
+import os
 import re
 import threading
 from typing import Optional
 
+from celery import signals, states
 from celery.app import backends
+from celery.app.trace import task_has_custom
 from celery.backends.base import DisabledBackend
 from celery.backends.cache import CacheBackend
 from celery.backends.filesystem import FilesystemBackend
@@ -72,7 +75,8 @@ def celerys(app) -> Optional[str]:
     return app.backend.as_uri()
 
 
-#: The line to the worker of each thread that runs tasks, and the app.
+#: The line to the worker of each thread that runs tasks, the app, and by the names of tasks that have run whether their
+#: successes are heeded.
 channels = threading.local()
 
 _patching = threading.Lock()
@@ -81,7 +85,7 @@ _patching = threading.Lock()
 def hand_over(app, channel: Channel) -> None:
     """Has what the tracer stores in this thread handed to the worker, if that can store it."""
     kind = known(app)
-    channels.own, channels.app = channel, app
+    channels.own, channels.app, channels.heeded = channel, app, {}
     with _patching:
         if (is_redis(kind) or is_memcached(kind) or kind is FilesystemBackend) and not hasattr(kind._store_result, "theirs"):
             kind._store_result = _storing(kind)
@@ -105,15 +109,44 @@ def take_back() -> None:
     channels.own = None
 
 
+# What a task forks has a copy of the line, which belongs to one process.
+os.register_at_fork(after_in_child=take_back)
+
+
 def _line(backend, kind) -> Optional[Channel]:
-    # Only who runs the tasks has a line to the worker, and only what is stored as the worker would is handed over.
+    # Only who runs the tasks has a line to the worker, and only what is stored where the worker stores is handed over: a task
+    # may have a backend of its own.
     own = getattr(channels, "own", None)
-    return own if own is not None and type(backend) is kind and backend.app is channels.app else None
+    return own if own is not None and type(backend) is kind and backend is channels.app.backend else None
 
 
-def _waits(request) -> bool:
+def _waits(request, state: str) -> bool:
+    """Whether it must be stored before anything else happens: somebody may look for it, or end this process."""
+    if state == states.FAILURE:
+        # Errbacks, and whoever hears of failures, come after this (celery/backends/base.py `Backend.mark_as_failure`).
+        return True
+    if state == states.SUCCESS and _is_heeded(getattr(request, "task", None)):
+        return True
     # The body of a chord may look for its members' results.
     return bool(request and getattr(request, "chord", None))
+
+
+def _is_heeded(name: Optional[str]) -> bool:
+    is_heeded = channels.heeded.get(name)
+    if is_heeded is None:
+        task = channels.app.tasks.get(name)
+        # What is stored for no task is no end of one, with which it could be told.
+        is_heeded = channels.heeded[name] = task is None or _hears_of_success(task)
+    return is_heeded
+
+
+def _hears_of_success(task) -> bool:
+    """Whether anything of the project is called when the result has been stored (celery/app/trace.py ``trace_task``)."""
+    if any(task_has_custom(task, name) for name in ("on_success", "after_return")):
+        return True
+    receivers = (*signals.task_success._live_receivers(task), *signals.task_postrun._live_receivers(task))
+    # Celery's own for Django closes connections.
+    return any(type(getattr(each, "__self__", None)).__module__ != "celery.fixups.django" for each in receivers)
 
 
 def _storing(kind):
@@ -125,7 +158,7 @@ def _storing(kind):
             return theirs(self, task_id, result, state, traceback=traceback, request=request, **kwargs)
         meta = self._get_result_meta(result=result, state=state, traceback=traceback, request=request)
         meta["task_id"] = task_id = bytes_to_str(task_id)
-        channel.store(task_id, state, str_to_bytes(self.encode(meta)), _waits(request))
+        channel.store(task_id, state, str_to_bytes(self.encode(meta)), _waits(request, state))
         return result
 
     _store_result.theirs = theirs
@@ -140,7 +173,7 @@ def _listing(kind):
         if channel is None:
             return theirs(self, task_id, result, state, traceback=traceback, request=request, **kwargs)
         row = rows.row(theirs, self, bytes_to_str(task_id), result, state, traceback, request)
-        channel.store(bytes_to_str(task_id), state, row, _waits(request))
+        channel.store(bytes_to_str(task_id), state, row, _waits(request, state))
         return result
 
     _store_result.theirs = theirs
@@ -157,7 +190,7 @@ def _sending(theirs):
             return None
         meta = self._to_result(task_id, state, result, traceback, request)
         _, _, payload = dumps(meta, serializer=self.serializer)
-        channel.store(task_id, state, str_to_bytes(payload), False, queue, correlation_id)
+        channel.store(task_id, state, str_to_bytes(payload), _waits(request, state), queue, correlation_id)
         return result
 
     store_result.theirs = theirs

@@ -102,6 +102,8 @@ def serve(preparation: "Preparation", beats: "beat.Preparation", program: str, l
             code = fail(preparation.refusal, 1)
         elif preparation.module:
             code = run_in(preparation.module.worker)
+        if code == 0 and preparation.worker is not None:
+            code = preparation.worker.exitcode or 0
     except ValueError as error:
         code = fail(str(error), 1)
     finally:

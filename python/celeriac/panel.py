@@ -11,7 +11,6 @@ from typing import Any, Optional
 from celery import states
 from celery.app import trace
 from celery.app.task import Context
-from celery.exceptions import WorkerTerminate
 from celery.utils.collections import AttributeDict
 from celery.utils.imports import reload_from_cwd
 from kombu import serialization
@@ -110,7 +109,7 @@ class Panel:
             answer = self.dispatch(method, arguments)
             return self.write({self.worker.hostname: answer}) if is_asked else None
         except SystemExit as end:
-            self.worker.reins.shut_down(isinstance(end, WorkerTerminate))
+            self.worker.leave(end)
         except Exception as error:
             logger.error("Control command error: %r", error, exc_info=True)
         finally:

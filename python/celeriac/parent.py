@@ -10,13 +10,15 @@ from typing import Any, Optional
 
 from celery import concurrency, signals
 from celery.app import trace
-from celery.exceptions import InvalidTaskError, NotRegistered
+from celery.exceptions import InvalidTaskError, NotRegistered, WorkerTerminate
+from celery.platforms import EX_FAILURE
 from celery.utils.imports import symbol_by_name
 from celery.utils.timer2 import Timer
 from kombu import Queue
 from kombu.message import Message
 
 from celeriac import queues
+from celeriac.child import exit_code
 
 #: The signals that Rust tells of.
 TOLD = (
@@ -51,6 +53,8 @@ class Worker(StandIn):
     reins: Optional[Any] = None
     #: What restarts its pool.
     panel: Optional[Any] = None
+    #: What its process exits with, if it ends well and what has ended it says so.
+    exitcode: Optional[int] = None
 
     def __init__(self, app, hostname: str, pool: str, loglevel: str, logfile: Optional[str]):
         self.app = app
@@ -94,10 +98,20 @@ class Worker(StandIn):
         self.panel.restart(modules, reload, reloader)
 
     def stop(self, in_sighandler: bool = False, exitcode: Optional[int] = None) -> None:
+        if exitcode is not None:
+            self.exitcode = exitcode
         self.shut_down(False)
 
     def terminate(self, in_sighandler: bool = False) -> None:
         self.shut_down(True)
+
+    def leave(self, end: BaseException) -> None:
+        """Ends because something of the project has raised what ends a process (celery/worker/worker.py
+        ``WorkController.start``)."""
+        if isinstance(end, WorkerTerminate):
+            self.terminate()
+        else:
+            self.stop(exitcode=exit_code(end) if isinstance(end, SystemExit) else EX_FAILURE)
 
     def shut_down(self, cold: bool, failure: Optional[str] = None) -> None:
         if self.reins is not None:
@@ -226,6 +240,10 @@ class Signals:
         """Which of them anybody listens to, and whether there are boot steps."""
         wanted = [name for name in TOLD if getattr(signals, name).receivers]
         return [*wanted, "steps"] if self.steps else wanted
+
+    def leave(self, end: BaseException) -> None:
+        """One of them had a receiver, or a boot step, that wants the worker to end."""
+        self.worker.leave(end)
 
     def connected(self) -> None:
         self.steps.connected()

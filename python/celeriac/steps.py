@@ -102,8 +102,6 @@ class Steps:
         """The worker consumes."""
         try:
             self.of_consumer.start(self.consumer)
-        except SystemExit:
-            self.worker.stop()
         except Exception as error:
             logger.critical("Unrecoverable error: %r", error, exc_info=True)
             self.worker.shut_down(False, f"a boot step could not start: {error!r}")

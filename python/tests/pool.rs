@@ -1,6 +1,8 @@
 //! The pool's promises, kept without Python: the test is the nursery, and it is the children.
 
 mod nest;
+#[path = "pool/orders.rs"]
+mod orders;
 
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -182,54 +184,6 @@ async fn what_a_child_has_said_is_heard_before_it_is_buried() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn orders_become_signals() {
-    let (pool, mut nest) = pool(1, None);
-    let mut child = nest.fork(71);
-    child.ready();
-    let (run, mut line) = call(&pool, "a");
-    child.job();
-    child.say(&[FromChild::Accepted]);
-    accepted(&mut line).await;
-    for (order, signal) in [(Order::SoftLimit, 10), (Order::Signal(12), 12), (Order::Kill, 15)] {
-        line.order(order);
-        assert_eq!(nest.signal(), (child.index, signal), "{order:?}");
-    }
-    // It does not heed SIGTERM.
-    assert_eq!(nest.signal(), (child.index, 9));
-    nest.exited(child.index, "signal 9 (SIGKILL)");
-    assert!(matches!(end(run).await, CallEnd::Lost(_)));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_has_not_begun_does_not_begin_when_it_is_not_wanted() {
-    let (pool, mut nest) = pool(1, None);
-    let mut child = nest.fork(71);
-    let (waiting, line) = call(&pool, "never");
-    line.order(Order::Signal(15));
-    assert_eq!(end(waiting).await, CallEnd::NotBegun);
-    let [(running, first), (given, second)] = two(&pool, &mut child).await;
-    second.order(Order::Kill);
-    first.order(Order::Kill);
-    assert_eq!(nest.signal(), (child.index, 15));
-    nest.exited(child.index, "signal 15 (SIGTERM)");
-    assert!(matches!(end(running).await, CallEnd::Lost(_)));
-    assert_eq!(end(given).await, CallEnd::NotBegun);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_is_dropped_is_killed() {
-    let (pool, mut nest) = pool(1, None);
-    let mut child = nest.fork(71);
-    child.ready();
-    let (run, mut line) = call(&pool, "a");
-    child.job();
-    child.say(&[FromChild::Accepted]);
-    accepted(&mut line).await;
-    run.abort();
-    assert_eq!(nest.signal(), (child.index, 15));
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_child_is_replaced_after_its_tasks_and_when_it_makes_no_sense() {
     let (pool, mut nest) = pool(1, Some(1));
     let mut child = nest.fork(71);
@@ -331,7 +285,7 @@ async fn a_pool_stops_when_its_children_have() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_child_that_does_not_come_up_is_killed_and_replaced() {
     let (mut nest, socket) = Nest::new();
-    let options = PreforkOptions { alive_timeout: Duration::from_millis(200), ..PreforkOptions::default() };
+    let options = PreforkOptions { alive_timeout: Duration::from_secs(2), ..PreforkOptions::default() };
     let _pool = with(socket, 2, options);
     let (silent, mut other) = (nest.fork(71), nest.fork(72));
     other.ready();
@@ -356,7 +310,7 @@ async fn a_nursery_that_is_gone_ends_the_pool_and_gives_back_what_has_not_begun(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_nursery_that_does_not_answer_ends_the_pool_and_what_runs_may_end() {
     let (mut nest, socket) = Nest::new();
-    let pool = with(socket, 1, PreforkOptions { ping_every: Duration::from_millis(100), ..PreforkOptions::default() });
+    let pool = with(socket, 1, PreforkOptions { ping_every: Duration::from_millis(400), ..PreforkOptions::default() });
     let mut child = nest.fork(71);
     child.ready();
     let (running, mut line) = call(&pool, "a");
@@ -506,22 +460,6 @@ async fn what_has_been_claimed_stays_where_it_is() {
     assert_eq!((end(long).await, end(given).await), (success(), success()));
     idle.say(&[FromChild::Accepted, FromChild::Ended(success())]);
     assert_eq!(end(next).await, success());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_to_run_is_taken_back_before_it_begins() {
-    let (pool, mut nest) = pool(1, None);
-    let mut child = nest.fork(71);
-    let [(first, _first_line), (doomed, line)] = two(&pool, &mut child).await;
-    line.order(Order::Signal(15));
-    assert_eq!(end(doomed).await, CallEnd::NotBegun);
-    child.say(&[FromChild::Ended(success())]);
-    assert_eq!(end(first).await, success());
-    assert!(!child.claims());
-    // Nobody was harmed for it.
-    run_one(&pool, &mut child).await;
-    pool.resize(2);
-    assert_ne!(nest.fork(72).index, child.index);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ import os
 import time
 
 from billiard.process import current_process
-from celery import Celery, Task, signals
+from celery import Celery, Task, exceptions, signals
 from celery.exceptions import Reject
 
 app = Celery("heard", broker=os.environ.get("HEARD_BROKER"), backend=os.environ.get("HEARD_RESULTS"))
@@ -53,6 +53,17 @@ def configure(sender, conf, **_):
     # As Celery's documentation has a worker configured by its name.
     if sender == "heard@test":
         conf.result_expires = 77
+
+
+def leave_by(name, exception, code):
+    def leave(**_):
+        raise getattr(exceptions, exception)(int(code))
+
+    getattr(signals, name).connect(leave, weak=False)
+
+
+if "HEARD_LEAVES" in os.environ:
+    leave_by(*os.environ["HEARD_LEAVES"].split())
 
 
 @app.task

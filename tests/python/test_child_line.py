@@ -1,4 +1,5 @@
-"""A child's line to the worker, seen from the child: answers that come late, and a line that a task has closed."""
+"""A child's line to the worker, seen from the child: answers that come late, a line that a task has closed, and what is
+handed over it."""
 
 import fcntl
 import os
@@ -10,12 +11,15 @@ import sys
 import tempfile
 
 import pytest
+from celery import Celery, Task, signals
+from celery.app.task import Context
+from celery.backends.filesystem import FilesystemBackend
 
 from support import ROOT
 
 sys.path.insert(0, str(ROOT / "python"))
 
-from celeriac import nursery  # noqa: E402
+from celeriac import backend, nursery  # noqa: E402
 from celeriac._celeriac import Channel  # noqa: E402
 from celeriac.limits import Limits  # noqa: E402
 
@@ -107,3 +111,105 @@ def test_a_nursery_hears_over_descriptors_of_any_number():
         assert served.wait()
         assert ours.recv(64) == struct.pack("<IBQ", 9, nursery.PING, 0)
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture
+def app(both, tmp_path):
+    """An app whose results are handed over the line."""
+    _, channel, _ = both
+    (tmp_path / "results").mkdir()
+    app = Celery("line", backend=f"file://{tmp_path}/results", set_as_current=False)
+    backend.hand_over(app, channel)
+    yield app
+    backend.take_back()
+
+
+def is_silent(worker):
+    """Whether nothing has come over the line."""
+    worker.setblocking(False)
+    try:
+        return not worker.recv(1)
+    except BlockingIOError:
+        return True
+
+
+class Heeding(Task):
+    def on_success(self, *_):
+        pass
+
+
+class Returning(Task):
+    def after_return(self, *_):
+        pass
+
+
+def listen(**_):
+    pass
+
+
+def connected(signal, sender=None):
+    signal.connect(listen, sender=sender, weak=False)
+    return lambda: signal.disconnect(listen, sender=sender)
+
+
+HEEDED = {
+    "no hooks": (Task, None, False), "on_success": (Heeding, None, True), "after_return": (Returning, None, True),
+    "task_success": (Task, signals.task_success, True), "task_postrun": (Task, signals.task_postrun, True),
+    "task_prerun": (Task, signals.task_prerun, False),
+}
+
+
+@pytest.mark.parametrize("side", HEEDED)
+def test_a_success_is_stored_before_anything_of_the_project_is_called(app, both, soon, side):
+    worker, _, _ = both
+    base, signal_, is_heeded = HEEDED[side]
+    task = app.task(listen, name="line.task", base=base)
+    forget = connected(signal_) if signal_ else lambda: None
+    try:
+        request = Context(id="id", task=task.name)
+        if is_heeded:
+            soon()
+            with pytest.raises(Interrupted):
+                app.backend.mark_as_done("id", 1, request)
+        else:
+            app.backend.mark_as_done("id", 1, request)
+        # What nobody waits for goes with the end of the task.
+        assert is_silent(worker) == (not is_heeded)
+    finally:
+        forget()
+
+
+def test_a_failure_is_stored_before_errbacks_are_called(app, both, soon):
+    called = []
+    app.backend._call_task_errbacks = lambda *_: called.append(_)
+    soon()
+    with pytest.raises(Interrupted):
+        app.backend.mark_as_failure("id", KeyError("x"), request=Context(id="id", task="t", errbacks=["an errback"]))
+    assert not called and not is_silent(both[0])
+
+
+def test_what_is_stored_for_no_task_is_stored_at_once(app, both, soon):
+    soon()
+    with pytest.raises(Interrupted):
+        app.backend.store_result("other", 1, "SUCCESS")
+    assert not is_silent(both[0])
+
+
+def test_what_a_task_forks_stores_for_itself(app, both, tmp_path):
+    forked = os.fork()
+    if not forked:
+        try:
+            app.backend.store_result("forked", 1, "PROGRESS")
+        finally:
+            os._exit(0)
+    os.waitpid(forked, 0)
+    assert is_silent(both[0])
+    assert app.backend.get_state("forked") == "PROGRESS"
+
+
+def test_a_tasks_own_backend_is_its_own(app, both, tmp_path):
+    (tmp_path / "own").mkdir()
+    own = FilesystemBackend(app=app, url=f"file://{tmp_path}/own")
+    own.store_result("id", 1, "SUCCESS")
+    assert is_silent(both[0])
+    assert own.get_state("id") == "SUCCESS" and app.backend.get_state("id") == "PENDING"

@@ -45,8 +45,8 @@ def test_a_failure_is_that_tasks_alone(shelf, trouble, worker, task, name, text)
 
 
 def test_a_task_may_fork_and_start_threads(shelf, trouble, worker):
-    pid = value(send(trouble.fork))
-    assert pid > 0
+    # Each of the two stores what it returns, the second one over a connection of its own: whichever comes first is seen.
+    assert value(send(trouble.fork)) >= 0
     assert value(send(trouble.threads)) is True
     assert [value(send(shelf.add, 1, number)) for number in range(8)] == list(range(1, 9))
 

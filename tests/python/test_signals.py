@@ -95,3 +95,22 @@ def test_a_project_hears_what_it_hears_of_a_stock_worker(server, tmp_path):
     found, our_beats = hear(Celeriac, server, tmp_path, "of-ours")
     assert found == expected
     assert our_beats == beats
+
+
+@pytest.mark.parametrize("name, exception, code", [
+    ("worker_ready", "WorkerShutdown", 7), ("worker_ready", "WorkerTerminate", 1), ("task_received", "WorkerShutdown", 0),
+    ("task_received", "WorkerShutdown", 3),
+])
+def test_a_receiver_ends_the_worker_as_it_ends_a_stock_one(server, name, exception, code):
+    queue = f"leaves-{uuid.uuid4().hex}"
+    client = Celery("client", broker=server.broker_url, set_as_current=False)
+    ended = []
+    for run in (stock, Celeriac):
+        env = {"HEARD_QUEUE": queue, "HEARD_BROKER": server.broker_url, "HEARD_LEAVES": f"{name} {exception} {code}"}
+        worker = run("-A", "heard", "worker", "-n", NODE, "-c", "1", "-l", "info", "--without-gossip", env=env)
+        if name == "task_received":
+            client.send_task("heard.good", (1,), queue=queue)
+        ended.append(worker._process.wait(SECONDS))
+        worker.is_stopped = True
+        server.forget(queue)
+    assert ended[1] == ended[0], worker.output.text()

@@ -113,11 +113,12 @@ impl PythonPanel {
             .map_err(|error| Error::new(ErrorKind::Backend, error.to_string()))
     }
 
-    /// What Python says; `otherwise`, and the traceback on standard error, if it raises.
+    /// What Python says; `otherwise`, and the traceback on standard error, if it raises: also `SystemExit`, by which this
+    /// thread must not end the process, which waits for it.
     fn called<T>(&self, otherwise: T, call: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<T>) -> T {
         Python::attach(|py| {
             call(self.panel.bind(py)).unwrap_or_else(|error| {
-                error.print(py);
+                error.display(py);
                 otherwise
             })
         })

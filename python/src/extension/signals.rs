@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle};
 use celeriac::app::{Observer, Revocation};
 use celeriac::protocol::{Map, Message, Value};
 use celeriac::task::Request;
+use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyBytes};
 
@@ -148,12 +149,23 @@ fn hear(hears: &Py<PyAny>, heard: &Receiver<Told>) {
             return;
         }
         Python::attach(|py| {
-            if let Err(error) = call(hears.bind(py), &told) {
-                // What a message holds that Python cannot, or a receiver that Celery did not catch.
-                error.print(py);
+            let hears = hears.bind(py);
+            let told = call(hears, &told).or_else(|error| match ends_the_worker(py, &error) {
+                true => hears.call_method1("leave", (error.value(py),)).map(drop),
+                false => Err(error),
+            });
+            if let Err(error) = told {
+                // What a message holds that Python cannot. To print it as Python's own end of a process would be to wait for
+                // the thread that waits for this one.
+                error.display(py);
             }
         });
     }
+}
+
+/// Whether a receiver has raised what Celery does not catch, which ends a stock worker.
+fn ends_the_worker(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py)
 }
 
 fn call(hears: &Bound<'_, PyAny>, told: &Told) -> PyResult<()> {

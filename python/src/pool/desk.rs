@@ -320,7 +320,7 @@ impl Child {
             && !self.is_retiring
             && !self.is_clerk
             && self.jobs.len() < DEEPEST
-            && self.jobs.iter().all(|job| !job.is_fate && pace.is_short(&job.task) && !job.is_long())
+            && self.jobs.iter().all(|job| !job.is_fate && pace.is_short(&job.task) && !job.stays_alone())
     }
 
     fn say(&self, frame: Bytes) {

@@ -32,6 +32,8 @@ pub(super) struct Job {
     pub(super) deaths: u8,
     /// What it was told before it began: it is not to run.
     pub(super) doomed: Option<Order>,
+    /// The process that runs it is sent a signal because of it.
+    pub(super) is_signalled: bool,
     news: mpsc::UnboundedSender<News>,
 }
 
@@ -74,6 +76,7 @@ impl Job {
             token: 0,
             deaths: 0,
             doomed: None,
+            is_signalled: false,
             news,
         }
     }
@@ -88,9 +91,10 @@ impl Job {
         }
     }
 
-    /// Whether it runs longer than was to be expected, so that nothing is to wait for it.
-    pub(super) fn is_long(&self) -> bool {
-        self.began.is_some_and(|began| began.elapsed() > LONG)
+    /// Whether nothing is to wait for it: it runs longer than was to be expected, or its process is sent a signal, which
+    /// might come to what is next.
+    pub(super) fn stays_alone(&self) -> bool {
+        self.is_signalled || self.began.is_some_and(|began| began.elapsed() > LONG)
     }
 
     pub(super) fn tell(&self, news: News) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use celeriac_python::claims::Claimant;
 use celeriac_python::frame::{self, FromChild, Plain, Reader, ToChild, Writer};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recv, recvmsg};
 
 const SECONDS: Duration = Duration::from_secs(60);
 /// The length of what the nursery is asked.
@@ -58,6 +58,22 @@ impl Nest {
         let (kind, index, signal, _) = self.asked();
         assert_eq!(kind, b's');
         (u32::try_from(index).expect("a small number"), signal)
+    }
+
+    /// Whether nothing is asked for so long, but for whether the nursery is there.
+    pub(crate) fn is_silent(&mut self, wait: Duration) -> bool {
+        self.0.set_read_timeout(Some(wait)).expect("a timeout");
+        let is_silent = loop {
+            if recv(&self.0, [0_u8].as_mut_slice(), RecvFlags::PEEK).is_err() {
+                break true;
+            }
+            match self.read() {
+                (b'p', ..) => self.pong(),
+                _ => break false,
+            }
+        };
+        self.0.set_read_timeout(Some(SECONDS)).expect("a timeout");
+        is_silent
     }
 
     /// Whether nothing more will be asked.

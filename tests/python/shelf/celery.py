@@ -32,8 +32,3 @@ def on_process_end(pid, exitcode, **_):
 @signals.task_prerun.connect
 def on_start(task_id, **_):
     logger.debug("heard task_prerun of %s in %s", task_id, os.getpid())
-
-
-@signals.task_postrun.connect
-def on_end(task_id, state, **_):
-    logger.debug("heard task_postrun of %s: %s", task_id, state)

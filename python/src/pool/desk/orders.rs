@@ -50,7 +50,17 @@ impl Desk {
         self.carry_out(index, order);
     }
 
+    /// Carries out what the call is told that a child has begun. A signal is for a process and not for a call, so nothing is
+    /// to begin there until it has come: what could, goes to others.
     pub(super) fn carry_out(self: &Arc<Self>, index: u32, order: Order) {
+        let mut state = self.state();
+        let is_alone = state.single_out(index);
+        state.feed(&self.options);
+        drop(state);
+        if !is_alone {
+            // The call has ended, and the news of that is on its way.
+            return;
+        }
         match order {
             Order::SoftLimit => self.signal(index, Signal::USR1),
             Order::Signal(signal) => self.signal_number(index, signal),
@@ -58,8 +68,9 @@ impl Desk {
         }
     }
 
-    /// Ends a child, and makes sure of it.
+    /// Ends a child, and makes sure of it: one that goes on all the same begins nothing more until it is killed.
     pub(in super::super) fn end(self: &Arc<Self>, index: u32) {
+        self.leaving(index);
         self.signal(index, Signal::TERM);
         let desk = Arc::clone(self);
         self.spawn(async move {

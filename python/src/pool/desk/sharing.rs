@@ -9,13 +9,13 @@ use super::super::job::{Job, News};
 use super::{Child, Desk, State};
 
 impl Desk {
-    /// A child says nothing more, and begins nothing: what it has not begun goes to others. Returns how long it may take to
+    /// A child is to begin nothing more, and may be unable to: what it has not begun goes to others. Returns how long it may take to
     /// end.
     pub(in super::super) fn leaving(&self, index: u32) -> Duration {
         let mut state = self.state();
         if let Some(child) = state.children.get_mut(&index) {
             child.is_retiring = true;
-            let left: Vec<Job> = std::iter::from_fn(|| child.take_back()).collect();
+            let left = child.take_all_back();
             state.put_back(left);
             state.feed(&self.options);
         }
@@ -63,6 +63,18 @@ impl State {
         })
     }
 
+    /// Has a child begin nothing after the call that it runs, until that has ended. `false`: it has something else already.
+    pub(super) fn single_out(&mut self, index: u32) -> bool {
+        let Some(child) = self.children.get_mut(&index) else { return false };
+        let left = child.take_all_back();
+        let is_alone = child.jobs.len() == 1;
+        if let Some(job) = child.jobs.front_mut().filter(|_| is_alone) {
+            job.is_signalled = true;
+        }
+        self.put_back(left);
+        is_alone
+    }
+
     /// Calls that were taken back come before all that wait.
     fn put_back(&mut self, jobs: Vec<Job>) {
         for job in jobs.into_iter().rev() {
@@ -78,6 +90,10 @@ impl State {
 }
 
 impl Child {
+    fn take_all_back(&mut self) -> Vec<Job> {
+        std::iter::from_fn(|| self.take_back()).collect()
+    }
+
     /// Takes back the first call that it has not begun.
     fn take_back(&mut self) -> Option<Job> {
         let token = self.claims.take_back()?;
