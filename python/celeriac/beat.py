@@ -89,13 +89,12 @@ class Beating:
             return None
         return [(name, microsecond(last), count) for name, (last, count) in self.taken_over.items()]
 
-    def is_due(self, name: str, last_run_at: int) -> tuple[bool, float]:
-        """Asks a schedule of the project's own when it ran last at that microsecond."""
+    def is_due(self, name: str, last_run_at: int) -> tuple[bool, Optional[float]]:
+        """Asks a schedule of the project's own when it ran last at that microsecond; some do not say when to ask again."""
         entry = self.store.entry(name) if self.store else self.service.scheduler.schedule[name]
         entry.last_run_at = (EPOCH + timedelta(microseconds=last_run_at)).astimezone(self.app.timezone)
         is_due, after = entry.is_due()
-        # Some schedules say None when nothing follows.
-        return bool(is_due), float("inf" if after is None else after)
+        return bool(is_due), after
 
     def send(self, name: Optional[str], task: str, given: str) -> str:
         """Sends the entry of that name, or else the task that is given; returns its id."""

@@ -117,14 +117,16 @@ impl Scheduler {
             return self.wait(wait);
         }
         let name = first.name;
-        let due = self.is_due(&name, now);
-        self.plan(name.clone(), now, due.next);
-        if due.is_due {
+        let Due { is_due, next } = self.is_due(&name, now);
+        // What does not say when to ask again is asked at once after a run, and else when beat looks anyway.
+        let next = next.unwrap_or(if is_due { Duration::ZERO } else { self.max_interval });
+        self.plan(name.clone(), now, next);
+        if is_due {
             return self.send(name, now);
         }
         // It asked to be looked at later, and what is behind it may be due by now.
         let is_still_first = self.queue.as_ref().and_then(BinaryHeap::peek).is_none_or(|next| next.0.name == name);
-        if is_still_first { self.wait(adjusted(due.next)) } else { Step::Wait(Duration::ZERO) }
+        if is_still_first { self.wait(adjusted(next)) } else { Step::Wait(Duration::ZERO) }
     }
 
     /// `reserve`: the run counts before anything is sent.
@@ -168,13 +170,13 @@ impl Scheduler {
         self.queue = Some(BinaryHeap::with_capacity(self.entries.len()));
         for name in self.entries.keys().cloned().collect::<Vec<_>>() {
             let Due { is_due, next } = self.is_due(&name, now);
-            self.plan(name, now, if is_due { Duration::ZERO } else { next });
+            self.plan(name, now, next.filter(|_| !is_due).unwrap_or_default());
         }
     }
 
     /// Whether the entry is due. One for which that cannot be said is looked at again later and hinders no other.
     fn is_due(&self, name: &str, now: Timestamp) -> Due {
-        let later = Due { is_due: false, next: self.max_interval };
+        let later = Due { is_due: false, next: Some(self.max_interval) };
         let (Some(entry), Some(run)) = (self.entries.get(name), self.runs.get(name)) else { return later };
         entry.schedule.is_due(run.last_run_at, now, &self.rules).unwrap_or_else(|error| {
             let again = humanize_seconds(self.max_interval.as_secs_f64());
@@ -203,9 +205,13 @@ fn adjusted(next: Duration) -> SignedDuration {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+    use crate::Result;
     use crate::protocol::{Map, Value};
-    use crate::schedule::{Clocked, Crontab, Interval, Schedule};
+    use crate::schedule::{Ask, Asked, Clocked, Crontab, Interval, Schedule};
 
     const MAX: Duration = Duration::from_secs(300);
 
@@ -317,6 +323,37 @@ mod tests {
         let broken = Interval::new(SignedDuration::MAX);
         let entries = vec![entry("broken", broken), entry("never", never), entry("works", every(400))];
         assert_eq!(named(&sent(&mut scheduler(entries, Kept::new()), 900)), [("works", 400.0), ("works", 800.0)]);
+    }
+
+    /// Answers with what is due, one after the other, and counts how often it is asked.
+    #[derive(Default)]
+    struct Answers(Mutex<(usize, VecDeque<Due>)>);
+
+    impl Ask for Answers {
+        fn is_due(&self, _: Timestamp) -> Result<Due> {
+            let mut asked = self.0.lock().unwrap();
+            asked.0 += 1;
+            Ok(asked.1.pop_front().unwrap_or(Due { is_due: false, next: None }))
+        }
+
+        fn name(&self) -> String {
+            "answers".to_owned()
+        }
+    }
+
+    /// As Celery, whose heap takes None for now, and whose tick takes it for its longest interval.
+    #[test]
+    fn what_does_not_say_when_to_ask_again_is_asked_when_beat_looks_anyway() {
+        let of = |is_due| Due { is_due, next: None };
+        let answers = Arc::new(Answers::default());
+        answers.0.lock().unwrap().1.extend([of(false), of(false), of(true), of(true), of(false)]);
+        let mut scheduler = scheduler(vec![entry("a", Asked(Arc::clone(&answers) as _))], Kept::new());
+        assert_eq!(named(&sent(&mut scheduler, 301)), [("a", 299.99), ("a", 299.99)]);
+        assert_eq!(answers.0.lock().unwrap().0, 5);
+        assert_eq!(
+            scheduler.tick(start() + SignedDuration::from_secs(301)),
+            Step::Wait(Duration::from_millis(298_980))
+        );
     }
 
     #[test]

@@ -111,7 +111,9 @@ pub(super) struct SharedBeat<'b> {
     clock: Clock,
     /// What this beat knows to be kept: a store that lost its last moments is told.
     memory: Kept,
-    /// When the lease was extended last.
+    /// The number of the lease that this beat had last.
+    number: u64,
+    /// When that was extended last.
     extended: Instant,
 }
 
@@ -123,7 +125,7 @@ impl<'b> SharedBeat<'b> {
         sender: &'b mut dyn Sender,
         clock: Clock,
     ) -> Self {
-        SharedBeat { given, scheduler, store, sender, clock, memory: Kept::new(), extended: Instant::now() }
+        SharedBeat { given, scheduler, store, sender, clock, memory: Kept::new(), number: 0, extended: Instant::now() }
     }
 
     /// Waits until it leads, then sends what is due, until `stop` is cancelled; then gives the lease back. A task that is
@@ -160,8 +162,9 @@ impl<'b> SharedBeat<'b> {
             }
             Lead::Own(number) => {
                 *waits = false;
+                self.number = number;
                 tracing::info!("beat: Leads the schedule (lease {number}).");
-                if !self.lead(number, stop).await? {
+                if !self.lead(stop).await? {
                     tracing::warn!("beat: Leads the schedule no more.");
                 }
                 Ok(Duration::ZERO)
@@ -170,7 +173,7 @@ impl<'b> SharedBeat<'b> {
     }
 
     /// Sends what is due under one lease, until that is lost, which it says, or beat is to stop.
-    async fn lead(&mut self, number: u64, stop: &CancellationToken) -> Result<bool> {
+    async fn lead(&mut self, stop: &CancellationToken) -> Result<bool> {
         let Found { kept, unsent } = self.store.find().await?;
         let kept = later(kept, &self.memory);
         self.scheduler = self.scheduler.anew(self.given.clone(), kept, self.clock.now());
@@ -179,11 +182,14 @@ impl<'b> SharedBeat<'b> {
         }
         self.memory = self.scheduler.kept().clone();
         for unsent in unsent {
+            if !self.leads_on().await? {
+                return Ok(false);
+            }
             tracing::warn!("beat: {} was claimed by a beat that did not send it.", unsent.name);
             self.send(unsent).await?;
         }
         while !stop.is_cancelled() {
-            if self.extended.elapsed() >= self.store.extend_after() && self.extend().await? != Lead::Own(number) {
+            if !self.leads_on().await? {
                 return Ok(false);
             }
             match self.scheduler.tick(self.clock.now()) {
@@ -199,6 +205,12 @@ impl<'b> SharedBeat<'b> {
             }
         }
         Ok(true)
+    }
+
+    /// Whether this beat leads under the same lease as before, which it extends when that is due. Under another one, somebody
+    /// else may have led meanwhile.
+    async fn leads_on(&mut self) -> Result<bool> {
+        Ok(self.extended.elapsed() < self.store.extend_after() || self.extend().await? == Lead::Own(self.number))
     }
 
     async fn extend(&mut self) -> Result<Lead> {
@@ -230,8 +242,8 @@ impl<'b> SharedBeat<'b> {
                 () = tokio::time::sleep(self.store.extend_after()) => {}
             }
             let asked = Instant::now();
-            // Whether this beat still leads is asked before the next run.
-            if self.store.lead().await.is_ok() {
+            // If it was not this lease that was extended, that is found out before the next run.
+            if self.store.lead().await.is_ok_and(|lead| lead == Lead::Own(self.number)) {
                 self.extended = asked;
             }
         }
@@ -277,4 +289,107 @@ fn later(mut kept: Kept, memory: &Kept) -> Kept {
         }
     }
     kept
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use jiff::{SignedDuration, Timestamp};
+
+    use super::*;
+    use crate::beat::entry::Run;
+    use crate::schedule::{Interval, Rules};
+
+    type Log = Arc<Mutex<Vec<String>>>;
+
+    const LEASE: Duration = Duration::from_secs(3);
+
+    /// Its lease ends while the first run is sent: another beat sends what else is due, and this one has a lease anew.
+    struct Loses {
+        log: Log,
+        now: Timestamp,
+    }
+
+    impl Loses {
+        fn note(&self, what: impl Into<String>) {
+            self.log.lock().unwrap().push(what.into());
+        }
+
+        fn has(&self, what: &str) -> bool {
+            self.log.lock().unwrap().iter().any(|noted| noted == what)
+        }
+    }
+
+    #[async_trait]
+    impl SharedStore for Loses {
+        async fn lead(&mut self) -> Result<Lead> {
+            Ok(Lead::Own(if self.has("a is being sent") { 2 } else { 1 }))
+        }
+
+        fn extend_after(&self) -> Duration {
+            LEASE / 3
+        }
+
+        async fn find(&mut self) -> Result<Found> {
+            let first = !self.has("found");
+            self.note("found");
+            let last_run_at = if first { self.now - SignedDuration::from_hours(2) } else { self.now };
+            let kept = ["a", "b"].map(|name| (name.to_owned(), Run { last_run_at, total_run_count: 1 }));
+            Ok(Found { kept: Kept::from(kept), unsent: Vec::new() })
+        }
+
+        async fn begin(&mut self, _: &Kept) -> Result<bool> {
+            Ok(true)
+        }
+
+        async fn claim(&mut self, sending: &Sending, _: &Unsent) -> Result<bool> {
+            self.note(format!("claimed {}", sending.name));
+            Ok(true)
+        }
+
+        fn claim_of(&self, _: &Unsent) -> Option<(String, Claim)> {
+            None
+        }
+
+        async fn settle(&mut self, _: &Unsent) -> Result<()> {
+            Ok(())
+        }
+
+        async fn release(&mut self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Takes longer than a lease.
+    struct Slow(Log);
+
+    #[async_trait]
+    impl Sender for Slow {
+        async fn send(&mut self, signature: Signature) -> Result<String> {
+            self.0.lock().unwrap().push(format!("{} is being sent", signature.task));
+            tokio::time::sleep(2 * LEASE).await;
+            Ok("an id".to_owned())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_came_anew_while_something_was_sent_begins_anew() {
+        let (log, stop, now) = (Log::default(), CancellationToken::new(), "2026-11-28T12:00:00Z".parse().unwrap());
+        let entries = ["a", "b"].map(|name| {
+            let schedule = Interval::new(SignedDuration::from_hours(1)).into();
+            Entry { name: name.to_owned(), schedule, signature: Signature::new(name) }
+        });
+        let longest = Duration::from_secs(300);
+        let scheduler = Scheduler::new(entries.to_vec(), Kept::new(), Rules::default(), longest, now);
+        let (mut store, mut sender) = (Loses { log: Arc::clone(&log), now }, Slow(Arc::clone(&log)));
+        let clock = Clock::manual(now);
+        let beat = SharedBeat::new(entries.to_vec(), scheduler, &mut store, &mut sender, clock).run(stop.clone());
+        let stopping = async {
+            tokio::time::sleep(10 * LEASE).await;
+            stop.cancel();
+        };
+        tokio::join!(beat, stopping).0.unwrap();
+        assert_eq!(*log.lock().unwrap(), ["found", "claimed a", "a is being sent", "found"]);
+    }
 }

@@ -52,7 +52,7 @@ mod tests {
             ("2027-01-01T00:00:00Z", true, Duration::from_secs(100_000_000)),
         ];
         for (now, is_due, next) in rows {
-            assert_eq!(noon.is_due(now.parse().unwrap()), Due { is_due, next }, "{now}");
+            assert_eq!(noon.is_due(now.parse().unwrap()), Due { is_due, next: Some(next) }, "{now}");
         }
         assert_eq!(noon.to_string(), "<clocked: 2026-11-28 12:00:00+00:00>");
         assert_eq!(clocked("2026-11-28T12:00:00.25Z").to_string(), "<clocked: 2026-11-28 12:00:00.250000+00:00>");

@@ -87,17 +87,17 @@ impl Default for Rules {
 pub struct Due {
     /// Whether to run it now.
     pub is_due: bool,
-    /// After how long to ask again: after a run that begins now, where it is due.
-    pub next: Duration,
+    /// After how long to ask again: after a run that begins now, where it is due. Only what is [`Asked`] may not say.
+    pub next: Option<Duration>,
 }
 
 impl Due {
     fn again_in(next: SignedDuration) -> Self {
-        Due { is_due: true, next: next.try_into().unwrap_or_default() }
+        Due { is_due: true, next: Some(next.try_into().unwrap_or_default()) }
     }
 
     fn not_for(next: SignedDuration) -> Self {
-        Due { is_due: false, next: next.try_into().unwrap_or_default() }
+        Due { is_due: false, next: Some(next.try_into().unwrap_or_default()) }
     }
 }
 

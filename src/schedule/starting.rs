@@ -40,6 +40,7 @@ impl Starting {
 mod tests {
     use std::time::Duration;
 
+    use jiff::SignedDuration;
     use jiff::tz::TimeZone;
 
     use super::*;
@@ -48,6 +49,8 @@ mod tests {
     fn utc(text: &str) -> Timestamp {
         text.parse().unwrap()
     }
+
+    const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 
     fn from_noon(schedule: impl Into<Schedule>) -> Schedule {
         Starting { schedule: schedule.into(), start_time: utc("2026-11-28T12:00:00Z") }.into()
@@ -58,9 +61,9 @@ mod tests {
         let schedule = from_noon(Interval::from_seconds(60.0).unwrap());
         let (rules, long_ago) = (Rules::default(), utc("1996-11-28T12:00:00Z"));
         let rows = [
-            ("2026-11-28T11:59:00Z", long_ago, Due { is_due: false, next: Duration::from_secs(60) }),
-            ("2026-11-28T12:00:00Z", long_ago, Due { is_due: true, next: Duration::from_secs(60) }),
-            ("2026-11-28T12:00:20Z", utc("2026-11-28T12:00:00Z"), Due { is_due: false, next: Duration::from_secs(40) }),
+            ("2026-11-28T11:59:00Z", long_ago, Due::not_for(MINUTE)),
+            ("2026-11-28T12:00:00Z", long_ago, Due::again_in(MINUTE)),
+            ("2026-11-28T12:00:20Z", utc("2026-11-28T12:00:00Z"), Due::not_for(SignedDuration::from_secs(40))),
         ];
         for (now, last_run_at, expected) in rows {
             assert_eq!(schedule.is_due(last_run_at, utc(now), &rules).unwrap(), expected, "{now}");

@@ -34,6 +34,16 @@ class Half(schedule):
         return (True, half) if gone >= half else (False, half - gone)
 
 
+class Silent(schedule):
+    """Never says when to ask again; every fourth time it is due."""
+
+    asked = 0
+
+    def is_due(self, last_run_at):
+        self.asked += 1
+        return (self.asked % 4 == 0, None)
+
+
 #: The schedules that a test can name.
 SCHEDULES = {
     "second": 1.0,
@@ -43,6 +53,7 @@ SCHEDULES = {
     "yearly": crontab(minute=0, hour=0, day_of_month=1, month_of_year=1),
     "nightly": crontab(minute="30", hour="4"),
     "hour": 3600,
+    "silent": Silent(1),
 }
 
 

@@ -418,6 +418,15 @@ def test_what_an_entry_raises_hinders_no_other(project, server):
     assert beat.stop() == 0
 
 
+@pytest.mark.parametrize("run", [stock, Celeriac], ids=["stock", "ours"])
+def test_a_schedule_that_does_not_say_when_to_ask_again_is_asked_again(run, project, server):
+    given = project(silent=note("silent", "silent"))
+    beat = given.beat("--max-interval", "1", run=run)
+    beat.output.wait_for("(?s)(Sending due task silent.*){2}")
+    assert beat.stop() == 0 or run is stock
+    server.broker.delete(given.queue)
+
+
 def test_ctrl_c_ends_it(project, server):
     beat = project(tick=note("second", "tick")).beat()
     beat.output.wait_for("Sending due task tick")

@@ -147,7 +147,7 @@ impl Look {
         let Due { is_due, next } = schedule.is_due(case.last, case.now, &rules).unwrap();
         let moments = std::iter::once(case.last).chain(case.after());
         let next_runs = moments.map(|moment| schedule.next_run(moment, &rules).unwrap()).collect();
-        Look { is_due, next_micros: next.as_micros() as i128, next_runs, repr: schedule.to_string() }
+        Look { is_due, next_micros: next.unwrap().as_micros() as i128, next_runs, repr: schedule.to_string() }
     }
 
     fn judges(answer: &Value) -> Look {

@@ -144,10 +144,11 @@ impl Ask for PythonSchedule {
     fn is_due(&self, last_run_at: Timestamp) -> Result<Due> {
         let asked = Python::attach(|py| {
             let answer = self.beating.bind(py).call_method1("is_due", (&self.name, last_run_at.as_microsecond()))?;
-            answer.extract::<(bool, f64)>()
+            answer.extract::<(bool, Option<f64>)>()
         });
         let (is_due, next) = asked.map_err(|error| raised(&error))?;
-        Ok(Due { is_due, next: Duration::try_from_secs_f64(next.max(0.0)).unwrap_or(Duration::MAX) })
+        let next = next.map(|next| Duration::try_from_secs_f64(next.max(0.0)).unwrap_or(Duration::MAX));
+        Ok(Due { is_due, next })
     }
 
     fn name(&self) -> String {
