@@ -23,6 +23,8 @@ from django_celery_beat.clockedschedule import clocked
 from django_celery_beat.models import PeriodicTask, PeriodicTasks
 from django_celery_beat.schedulers import ADD_ENTRY_ERROR, ModelEntry
 
+from celeriac.beat import length
+
 logger = get_logger("celery.beat")
 
 EPOCH = datetime.fromtimestamp(0, timezone.utc)
@@ -209,4 +211,4 @@ def told(schedule: Any) -> tuple:
         return ("crontab", *(getattr(schedule, f"_orig_{field}") for field in fields), str(schedule.tz))
     if isinstance(schedule, schedules.solar):
         return ("solar", schedule.event, float(schedule.lat), float(schedule.lon))
-    return ("interval", schedule.run_every // timedelta(microseconds=1), bool(schedule.relative))
+    return ("interval", length(schedule.run_every), bool(schedule.relative))
