@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, Optional
 
@@ -21,6 +22,9 @@ from celeriac.options import Options
 logger = get_logger("celery.beat")
 
 EPOCH = datetime.fromtimestamp(0, timezone.utc)
+#: The longest interval that can be told, in microseconds: 292,000 years.
+LONGEST = 2**63 - 1
+CRON_FIELDS = ("minute", "hour", "day_of_week", "day_of_month", "month_of_year")
 
 
 class Scheduler(beat.Scheduler):
@@ -58,8 +62,9 @@ class Service(beat.Service):
 class Beating:
     """What is to be sent, for Rust."""
 
-    def __init__(self, app, scheduler: str, service: Service, store: Any = None):
+    def __init__(self, app, scheduler: str, service: Service, store: Any = None, is_dry_run: bool = False):
         self.app = app
+        self.is_dry_run = is_dry_run
         #: What has the entries and keeps when each ran, if Python has that.
         self.store = store
         #: The full name of what keeps when each ran.
@@ -70,18 +75,29 @@ class Beating:
         #: Whether something is being sent.
         self.is_busy = False
 
-    def entries(self) -> list[tuple[str, tuple, str, list, dict, dict]]:
+    def entries(self) -> list[tuple[str, tuple, str, Any, Any, Any]]:
         schedule = {} if self.store else self.service.scheduler.schedule
         entries = []
         for name, entry in schedule.items():
             if not isinstance(entry.task, str) or entry.schedule is None:
                 # It hinders no other.
                 what = "schedule" if entry.schedule is None else "task"
-                logger.error("beat: The entry %s has no %s, and is left out", name, what)
+                self.tell("The entry %s has no %s, and is left out", name, what)
                 continue
-            given = list(entry.args or ()), dict(entry.kwargs or {}), entry.options or {}
-            entries.append((name, told(entry.schedule), entry.task, *given))
+            # As they are: what is no list or no mapping is Celery's to refuse, when the entry is due.
+            entries.append((name, told(entry.schedule), entry.task, entry.args, entry.kwargs, entry.options))
         return entries
+
+    def leave_out(self, entry: tuple, error: Exception) -> None:
+        """Tells of one of these that Rust cannot read."""
+        self.tell("The entry %s is left out: %s", entry[0], error)
+
+    def tell(self, message: str, *given: Any) -> None:
+        """Tells what is wrong with the entries; a dry run has no log."""
+        if self.is_dry_run:
+            print(f"Warning: {message % given}", file=sys.stderr)
+        else:
+            logger.error(f"beat: {message}", *given)
 
     def kept(self) -> Optional[list[tuple[str, int, int]]]:
         """For a dry run: each entry that ran under Celery's beat, at which microsecond it did so last, and how often."""
@@ -105,7 +121,7 @@ class Beating:
                 name=name or task, task=task, schedule=0, args=signature["args"], kwargs=signature["kwargs"],
                 options=signature["options"], app=self.app,
             )  # fmt: skip
-        elif "task_id" in signature["options"]:
+        elif "task_id" in signature["options"] and isinstance(entry.options, Mapping):
             options = {**entry.options, "task_id": signature["options"]["task_id"]}
             entry = scheduler.Entry(**{**dict(entry), "options": options})
         scheduler.sent, self.is_busy = None, True
@@ -131,20 +147,30 @@ class Beating:
             raise ConnectionError(str(error)) from error
 
 
+def length(interval: timedelta) -> int:
+    """An interval as Rust has it, in microseconds; those that its numbers do not hold are beyond the calendar as well."""
+    return max(-LONGEST, min(interval // timedelta(microseconds=1), LONGEST))
+
+
+def cronspec(schedule: schedules.crontab, field: str) -> Any:
+    """What was given for a field of a crontab; where that can be read only once, what Celery has read."""
+    given = getattr(schedule, f"_orig_{field}")
+    return given if isinstance(given, (str, int, list, tuple, set)) else sorted(getattr(schedule, field))
+
+
 def microsecond(time: datetime) -> int:
     """An instant as Rust has it."""
     return (time - EPOCH) // timedelta(microseconds=1)
 
 
 def told(schedule) -> tuple:
-    """A schedule of Celery's for Rust; any other is asked when it may be due."""
+    """A schedule of Celery's for Rust; any other is asked when it may be due, and so is what Celery cannot count with."""
     if getattr(schedule, "nowfun", None) is not None:
         return ("asked",)
-    if type(schedule) is schedules.schedule:
-        return ("interval", schedule.run_every // timedelta(microseconds=1), bool(schedule.relative))
+    if type(schedule) is schedules.schedule and isinstance(schedule.run_every, timedelta):
+        return ("interval", length(schedule.run_every), bool(schedule.relative))
     if type(schedule) is schedules.crontab:
-        fields = ("minute", "hour", "day_of_week", "day_of_month", "month_of_year")
-        return ("crontab", *(getattr(schedule, f"_orig_{field}") for field in fields))
+        return ("crontab", *(cronspec(schedule, field) for field in CRON_FIELDS))
     if type(schedule) is schedules.solar:
         return ("solar", schedule.event, float(schedule.lat), float(schedule.lon))
     return ("asked",)
@@ -181,7 +207,7 @@ class Preparation:
             platforms.set_process_title("celery beat", info=" ".join(sys.argv[1:]))
             shelved.take_over(self.app, full, start["schedule_filename"])
         store = make(self.app, start["dry_run"], start["max_interval"]) if make else None
-        self.beating = Beating(self.app, full, service, store)
+        self.beating = Beating(self.app, full, service, store, start["dry_run"])
         if start["dry_run"]:
             try:
                 self.beating.taken_over = shelved.found(self.app, full, start["schedule_filename"])

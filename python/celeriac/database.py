@@ -23,6 +23,8 @@ from django_celery_beat.clockedschedule import clocked
 from django_celery_beat.models import PeriodicTask, PeriodicTasks
 from django_celery_beat.schedulers import ADD_ENTRY_ERROR, ModelEntry
 
+from celeriac.beat import length
+
 logger = get_logger("celery.beat")
 
 EPOCH = datetime.fromtimestamp(0, timezone.utc)
@@ -137,10 +139,23 @@ class DatabaseStore:
                     rows[model.name] = row
             elif not self._only_reads:
                 row.disable()
-        self._rows, self._is_stale = rows, False
+        self._rows = rows
         ends = [maybe_make_aware(row.model.expires) for row in rows.values() if row.model.expires is not None]
         self._read_again_at = min([datetime.now(timezone.utc) + FULL_READ, *ends])
-        return [row.told(now, self.app.timezone) for row in rows.values()]
+        changed = [told for row in rows.values() if (told := self._told(row, now)) is not None]
+        # Not before: what could not be told is to be told anew.
+        self._is_stale = False
+        return changed
+
+    def _told(self, row: Row, now: datetime) -> Optional[tuple]:
+        """The row for Rust; none, if that cannot be said, which hinders no other."""
+        try:
+            return row.told(now, self.app.timezone)
+        except (DatabaseError, InterfaceError):
+            raise
+        except Exception as error:
+            logger.exception("The row %s is left out: %r", row.model.name, error)
+            return None
 
     def _claim(self, name: str, now: int) -> bool:
         row = self._rows.get(name)
@@ -209,4 +224,4 @@ def told(schedule: Any) -> tuple:
         return ("crontab", *(getattr(schedule, f"_orig_{field}") for field in fields), str(schedule.tz))
     if isinstance(schedule, schedules.solar):
         return ("solar", schedule.event, float(schedule.lat), float(schedule.lon))
-    return ("interval", schedule.run_every // timedelta(microseconds=1), bool(schedule.relative))
+    return ("interval", length(schedule.run_every), bool(schedule.relative))

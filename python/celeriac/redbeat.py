@@ -46,8 +46,9 @@ class Row:
     def told(self) -> tuple:
         """For Rust: name, schedule, task, arguments, options, the last run; there is no start."""
         entry = self.entry
+        # As they are: what is no list or no mapping is Celery's to refuse, when the entry is due.
         return (
-            (entry.name, told(entry.schedule), entry.task, list(entry.args or ()), dict(entry.kwargs or {}), entry.options or {}),
+            (entry.name, told(entry.schedule), entry.task, entry.args, entry.kwargs, entry.options),
             (self.last_run_at - EPOCH) // timedelta(microseconds=1), self.total_run_count, None,
         )  # fmt: skip
 
@@ -111,8 +112,13 @@ class RedBeatStore:
             self._told = None
             return None
         self._rows, self._read_at = rows, time.monotonic()
-        before, self._told = self._told, {row.key: list(row.fields) for row in rows.values()}
-        return [row.told() for row in rows.values()] if self._told != before else None
+        fields = {row.key: list(row.fields) for row in rows.values()}
+        if fields == self._told:
+            return None
+        changed = [row.told() for row in rows.values()]
+        # Not before: what could not be told is to be told anew.
+        self._told = fields
+        return changed
 
     def _holds_lock(self) -> bool:
         """Takes the lock, or extends it; whether this beat has it, or nobody wants one."""
@@ -162,11 +168,12 @@ class RedBeatStore:
                 continue
             try:
                 row = Row(self.app, key, definition, meta)
+                # One that cannot be told hinders no other either.
+                row.told()
+                if row.entry.enabled:
+                    rows[row.entry.name] = row
             except Exception as error:
                 logger.error("beat: Failed to load %s: %r", key, error)
-                continue
-            if row.entry.enabled:
-                rows[row.entry.name] = row
         return rows
 
     def _claim(self, name: str, now: int) -> bool:

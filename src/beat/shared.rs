@@ -309,6 +309,8 @@ mod tests {
     struct Loses {
         log: Log,
         now: Timestamp,
+        /// Whether what is to be sent was claimed before.
+        is_claimed: bool,
     }
 
     impl Loses {
@@ -334,9 +336,12 @@ mod tests {
         async fn find(&mut self) -> Result<Found> {
             let first = !self.has("found");
             self.note("found");
-            let last_run_at = if first { self.now - SignedDuration::from_hours(2) } else { self.now };
+            let is_due = first && !self.is_claimed;
+            let last_run_at = if is_due { self.now - SignedDuration::from_hours(2) } else { self.now };
             let kept = ["a", "b"].map(|name| (name.to_owned(), Run { last_run_at, total_run_count: 1 }));
-            Ok(Found { kept: Kept::from(kept), unsent: Vec::new() })
+            let unsent = |name: &str| Unsent { id: name.into(), name: name.into(), signature: Signature::new(name) };
+            let unsent = if first && self.is_claimed { vec![unsent("a"), unsent("b")] } else { Vec::new() };
+            Ok(Found { kept: Kept::from(kept), unsent })
         }
 
         async fn begin(&mut self, _: &Kept) -> Result<bool> {
@@ -361,20 +366,20 @@ mod tests {
         }
     }
 
-    /// Takes longer than a lease.
+    /// Takes longer than a lease, and ends soon after that was asked for last.
     struct Slow(Log);
 
     #[async_trait]
     impl Sender for Slow {
         async fn send(&mut self, signature: Signature) -> Result<String> {
             self.0.lock().unwrap().push(format!("{} is being sent", signature.task));
-            tokio::time::sleep(2 * LEASE).await;
+            tokio::time::sleep(2 * LEASE + LEASE / 10).await;
             Ok("an id".to_owned())
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_lease_that_came_anew_while_something_was_sent_begins_anew() {
+    /// What a beat does on such a store.
+    async fn log(is_claimed: bool) -> Vec<String> {
         let (log, stop, now) = (Log::default(), CancellationToken::new(), "2026-11-28T12:00:00Z".parse().unwrap());
         let entries = ["a", "b"].map(|name| {
             let schedule = Interval::new(SignedDuration::from_hours(1)).into();
@@ -382,7 +387,7 @@ mod tests {
         });
         let longest = Duration::from_secs(300);
         let scheduler = Scheduler::new(entries.to_vec(), Kept::new(), Rules::default(), longest, now);
-        let (mut store, mut sender) = (Loses { log: Arc::clone(&log), now }, Slow(Arc::clone(&log)));
+        let (mut store, mut sender) = (Loses { log: Arc::clone(&log), now, is_claimed }, Slow(Arc::clone(&log)));
         let clock = Clock::manual(now);
         let beat = SharedBeat::new(entries.to_vec(), scheduler, &mut store, &mut sender, clock).run(stop.clone());
         let stopping = async {
@@ -390,6 +395,12 @@ mod tests {
             stop.cancel();
         };
         tokio::join!(beat, stopping).0.unwrap();
-        assert_eq!(*log.lock().unwrap(), ["found", "claimed a", "a is being sent", "found"]);
+        log.lock().unwrap().clone()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_came_anew_while_something_was_sent_begins_anew() {
+        assert_eq!(log(false).await, ["found", "claimed a", "a is being sent", "found"]);
+        assert_eq!(log(true).await, ["found", "a is being sent", "found"]);
     }
 }

@@ -54,6 +54,9 @@ SCHEDULES = {
     "nightly": crontab(minute="30", hour="4"),
     "hour": 3600,
     "silent": Silent(1),
+    "never": timedelta.max,
+    "empty": crontab(minute=[]),
+    "read once": crontab(minute=(minute for minute in range(60))),
 }
 
 

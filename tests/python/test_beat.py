@@ -418,6 +418,28 @@ def test_what_an_entry_raises_hinders_no_other(project, server):
     assert beat.stop() == 0
 
 
+def test_an_entry_that_is_malformed_hinders_no_other(project, server):
+    """As with stock, which says of some of these when it looks that it cannot calculate their next run."""
+    beaten = {"task": "beaten.note", "schedule": "second"}
+    given = project(
+        tick=note("second", "tick"), number={**beaten, "args": 16}, listed={**beaten, "kwargs": ["a"]},
+        optional={**beaten, "options": 16}, never=note("never"), empty=note("empty"), minutely=note("read once"),
+    )  # fmt: skip
+    dry = given.line("beat", "--dry-run", "--until", "2m", "-s", str(given.folder / FILE))
+    assert dry.returncode == 0, dry
+    assert "The entry empty is left out: " in dry.stderr, dry
+    assert dry.stdout.count("  minutely (beaten.note)") == 2 and "  empty (" not in dry.stdout, dry
+    for scheduler in ([], ["-S", "redis"]):
+        beat = given.beat(*scheduler)
+        beat.output.wait_for("The entry empty is left out: .*A list is empty")
+        beat.output.wait_for("Cannot calculate the next run of 'never', trying again in ")
+        for name in ("number", "listed", "optional"):
+            beat.output.wait_for(f"(?s)(Couldn't apply scheduled task {name}.*){{2}}")
+        beat.output.wait_for("(?s)(Sending due task tick.*){2}")
+        assert beat.stop() == 0
+    server.broker.delete(given.queue)
+
+
 @pytest.mark.parametrize("run", [stock, Celeriac], ids=["stock", "ours"])
 def test_a_schedule_that_does_not_say_when_to_ask_again_is_asked_again(run, project, server):
     given = project(silent=note("silent", "silent"))

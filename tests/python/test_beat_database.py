@@ -13,8 +13,8 @@ from support import ROOT, SECONDS, Process, Redis
 
 PYTHON = pathlib.Path(os.environ.get("CELERIAC_BEAT_PYTHON") or ROOT / ".build" / "venv-beat" / "bin" / "python")
 HERE = pathlib.Path(__file__).parent
-#: Beat looks into the tables as often as this, in seconds.
-LOOKS = 5
+#: What beat says of how often it looks: what is measured from here would be how busy the machine is.
+LOOKS = "Ticking with max interval->5.00 seconds"
 
 
 class Tables:
@@ -92,7 +92,7 @@ def tables(redis_server, database):
             beat.kill()
 
 
-def eventually(holds, what, timeout=LOOKS + 3):
+def eventually(holds, what, timeout=SECONDS):
     deadline = time.monotonic() + timeout
     while not holds():
         assert time.monotonic() < deadline, what
@@ -100,21 +100,23 @@ def eventually(holds, what, timeout=LOOKS + 3):
 
 
 def test_what_is_changed_through_the_models_takes_effect_within_five_seconds(tables):
-    start = datetime.now(timezone.utc) + timedelta(seconds=3)
     beat = tables.beat(schedule={"given": {"task": "task of given", "schedule": 0.5, "options": {"queue": "given"}}})
+    beat.output.wait_for(LOOKS)
     eventually(lambda: tables.count("given"), "the entry of the settings is sent")
-    tables.run(f"""
-tabled.interval("plain", 300000, args="[1]", headers='{{"mine": 2}}', priority=3)
+    start = tables.run("""
+start = datetime.now(timezone.utc) + timedelta(seconds=3)
+tabled.interval("plain", 300000, args="[1]", headers='{"mine": 2}', priority=3)
 tabled.interval("once", 300000, one_off=True)
-tabled.interval("later", 300000, start_time=datetime.fromisoformat({start.isoformat()!r}))
+tabled.interval("later", 300000, start_time=start)
+tabled.interval("seldom", 1800 * 1000000, start_time=start)
 tabled.interval("over", 300000, expires=datetime.now(timezone.utc) + timedelta(seconds=2))
 tabled.interval("broken", 300000, args="[")
 clock = ClockedSchedule.objects.create(clocked_time=datetime.now(timezone.utc) + timedelta(seconds=1))
 PeriodicTask.objects.create(name="clocked", task="t", clocked=clock, one_off=True, queue="clocked", expire_seconds=60)
+print(start.isoformat())
 """)
-    for name in ("plain", "once", "later", "clocked"):
+    for name in ("plain", "once", "later", "seldom", "clocked"):
         eventually(lambda: tables.count(name), f"{name} is sent")  # noqa: B023
-    assert datetime.now(timezone.utc) >= start, "what starts later started"
     of_priority_3 = "plain\x06\x163"
     [message, *_] = tables.broker.waiting(of_priority_3)
     headers = message["headers"]
@@ -124,17 +126,36 @@ PeriodicTask.objects.create(name="clocked", task="t", clocked=clock, one_off=Tru
     eventually(lambda: tables.rows()["over"][0] == "False", "what has expired is disabled")
     rows = tables.rows()
     assert rows["broken"][0] == "False"
+    assert tables.count("seldom") == 1
+    assert datetime.fromisoformat(rows["seldom"][2]) >= datetime.fromisoformat(start.strip()), "it began to run at its start"
     for name in ("once", "clocked"):
         assert (rows[name], tables.count(name)) == (("False", "0", "None"), 1)
     tables.run("row = PeriodicTask.objects.get(name='plain'); row.args = '[7]'; row.save()")
     eventually(lambda: tables.broker.waiting(of_priority_3)[-1]["headers"]["argsrepr"] == "[7]", "other arguments are sent")
     mark = beat.output.mark()
     tables.run("row = PeriodicTask.objects.get(name='given'); row.enabled = False; row.save()")
-    beat.output.wait_for("Schedule changed.", since=mark, timeout=LOOKS + 3)
+    beat.output.wait_for("Schedule changed.", since=mark)
     sent = tables.count("given")
     eventually(lambda: tables.count("plain") >= 4 and tables.count("later") >= 3, "others are sent")
     assert tables.count("given") <= sent + 1, "what is disabled is sent no more"
     assert beat.stop() == 0
+
+
+def test_a_row_that_cannot_be_told_hinders_no_other(tables):
+    """Stock logs each time that it cannot calculate its next run; what is sent with arguments that are none, both refuse."""
+    tables.run("""
+yearly = CrontabSchedule.objects.create(minute=0, hour=0, day_of_month=1, month_of_year=1, timezone="UTC")
+start = datetime(9999, 12, 31, 20, tzinfo=timezone.utc)
+PeriodicTask.objects.create(name="beyond", task="t", crontab=yearly, start_time=start, queue="beyond")
+tabled.interval("odd", 300000, args="16")
+tabled.interval("plain", 300000)
+""")
+    beat = tables.beat()
+    beat.output.wait_for("The row beyond is left out")
+    beat.output.wait_for("(?s)Couldn't apply scheduled task odd.*Couldn't apply scheduled task odd")
+    eventually(lambda: tables.count("plain") >= 2, "others are sent")
+    assert beat.stop() == 0
+    assert tables.count("odd") == 0
 
 
 def test_a_dry_run_foresees_what_has_a_start_time(tables):

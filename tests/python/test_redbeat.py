@@ -74,6 +74,7 @@ def test_what_is_changed_through_the_entries_takes_effect_within_five_seconds(ke
     keys.server.broker.sadd("redbeat::statics", "gone")
     keys.run("entry('gone').save()")
     beat = keys.beat(scheduler="redbeat.schedulers:RedBeatScheduler", KEYED_SCHEDULE=json.dumps(given))
+    beat.output.wait_for(LOOKS)
     eventually(lambda: keys.count("given"), "the entry of the settings is sent")
     assert keys.server.broker.smembers("redbeat::statics") == {b"given"}
     assert 0 < keys.server.broker.ttl(LOCK) <= 30
@@ -103,6 +104,24 @@ stored("deleted").delete(); off = stored("off"); off.enabled = True; off.save()
     assert (keys.count("rule"), keys.server.broker.zscore("redbeat::schedule", "redbeat:rule")) == (1, -1)
     assert not keys.server.broker.exists(LOCK, "redbeat:gone", "redbeat:deleted")
     assert (keys.runs("plain"), keys.runs("given")) == (keys.count("plain"), keys.count("given"))
+
+
+def test_an_entry_that_is_malformed_hinders_no_other(keys):
+    """As with stock, which says so at each of its runs."""
+    keys.run("""
+entry("bad", args=16).save(), entry("odd", kwargs=["a"]).save(), entry("plain").save()
+entry("nameless").save(); app.redbeat_redis.hset("redbeat:nameless", "meta", '{"last_run_at": "today"}')
+""")
+    beat = keys.beat()
+    beat.output.wait_for("Failed to load redbeat:nameless")
+    for name in ("bad", "odd"):
+        beat.output.wait_for(f"(?s)(Couldn't apply scheduled task {name}.*){{2}}")
+    eventually(lambda: keys.count("plain") >= 2, "others are sent")
+    # And what is changed takes effect as ever.
+    keys.run("bad = stored('bad'); bad.args = [7]; bad.save()")
+    eventually(lambda: keys.count("bad"), "what was put right is sent")
+    assert beat.stop() == 0
+    assert keys.count("odd") == 0
 
 
 def test_stock_and_ours_take_turns(keys):
@@ -142,7 +161,7 @@ def test_another_goes_on_for_one_that_is_killed(keys):
     first.kill()
     sent = keys.count("often")
     second.output.wait_for("beat: Acquired lock")
-    eventually(lambda: keys.count("often") >= sent + 5, "the other one sends it", timeout=LOOKS)
+    eventually(lambda: keys.count("often") >= sent + 5, "the other one sends it")
     # Whoever takes the lock away has the schedule.
     mark = second.output.mark()
     keys.server.broker.set(LOCK, "another")
@@ -151,7 +170,7 @@ def test_another_goes_on_for_one_that_is_killed(keys):
     assert keys.runs("often") == runs, "not one run more, though it had yet to look"
     sent = keys.count("often")
     keys.server.broker.delete(LOCK)
-    eventually(lambda: keys.count("often") > sent, "it leads again", timeout=LOOKS)
+    eventually(lambda: keys.count("often") > sent, "it leads again")
     assert second.stop() == 0
     ids, runs = keys.ids("often"), keys.runs("often")
     assert len(set(ids)) == len(ids)

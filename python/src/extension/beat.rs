@@ -46,8 +46,15 @@ pub(super) fn begin(py: Python<'_>, begin: &Py<PyAny>, start: &BeatStart) -> PyR
         return Ok(Hosted::Ended(code));
     }
     let beating: Arc<Py<PyAny>> = Arc::new(begun.clone().unbind());
-    let entries = begun.call_method0("entries")?.try_iter()?;
-    let entries = entries.map(|entry| entry_of(&entry?, &beating)).collect::<PyResult<Vec<_>>>()?;
+    let mut entries = Vec::new();
+    for told in begun.call_method0("entries")?.try_iter()? {
+        let told = told?;
+        match entry_of(&told, &beating) {
+            Ok(entry) => entries.push(entry),
+            // It hinders no other. Rust's log is not there yet, and Python's is.
+            Err(error) => begun.call_method1("leave_out", (told, error.value(py))).map(drop)?,
+        }
+    }
     let scheduler = begun.getattr("scheduler")?.extract()?;
     let store = PythonStore::of(&begun.getattr("store")?, &beating)?;
     let kept = begun.call_method0("kept")?.extract::<Option<Vec<ToldRun>>>()?;
