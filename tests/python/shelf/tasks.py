@@ -239,5 +239,11 @@ def progresses(self, path):
 
 
 @shared_task
+def waits_for_another():
+    """What Celery forbids."""
+    return add.apply_async((1, 2), queue="nobodys").get(timeout=60)
+
+
+@shared_task
 def cancelled():
     raise asyncio.CancelledError("left alone")
