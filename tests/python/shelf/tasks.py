@@ -232,7 +232,7 @@ def line_late(path, number, pause):
 def progresses(self, path):
     """Says that it is half done, and waits until somebody has seen it."""
     self.update_state(state="PROGRESS", meta={"done": 1})
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while not os.path.exists(path) and time.monotonic() < deadline:
         time.sleep(0.005)
     return os.path.exists(path)
