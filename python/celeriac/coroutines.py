@@ -48,9 +48,9 @@ def _blocking(function):
 
 def interrupt() -> bool:
     """The soft limit has passed: whether there is a coroutine that will hear of it where it waits. One that computes is
-    interrupted as any function is."""
+    interrupted as any function is; what computes beside it, while it waits, is not."""
     run = loops.running
-    if run is None or asyncio.current_task(loops.loop) is not None:
+    if run is None or asyncio.current_task(loops.loop) is run.task:
         return False
     run.loop.call_soon_threadsafe(run.interrupt)
     return True

@@ -10,6 +10,7 @@ import warnings
 from typing import Any, Optional
 
 from celery import signals
+from celery._state import _set_task_join_will_block
 from celery.app import trace
 from celery.utils.log import get_logger
 
@@ -167,6 +168,8 @@ class Preparation:
         if conf.worker_redirect_stdouts:
             self.app.log.redirect_stdouts(conf.worker_redirect_stdouts_level)
         options: dict[str, Any] = {"has_processes": False}
+        # Who waited for a result here might keep the thread that is to bring it (celery/worker/components.py `Pool.create`).
+        _set_task_join_will_block(True)
         if self.pool == "solo":
             signals.worker_process_init.send(sender=worker.hostname)
         ours, theirs = socket.socketpair()

@@ -52,24 +52,28 @@ def after_short_ones(shelf, queue, *then):
     return [task.apply_async(args, queue=queue) for task, *args in then], short
 
 
-def test_nothing_waits_behind_a_long_call_while_a_process_is_idle(shelf, start):
-    (long, *behind), short = after_short_ones(shelf, "long", *[(shelf.sleep, 4), *[(shelf.sleep, 0)] * 20])
+def test_nothing_waits_behind_a_long_call_while_a_process_is_idle(shelf, start, tmp_path):
+    met = (shelf.meet, str(tmp_path), 0, 2)
+    (long, *behind), short = after_short_ones(shelf, "long", *[met, *[(shelf.sleep, 0)] * 20])
     worker = start("-Q", "long", "-c", "2")
     assert [value(each) for each in [*short, *behind]] == [0] * 60
     assert not long.ready(), worker.output.text()
-    assert value(long) == 4
+    (tmp_path / "1").touch()
+    assert value(long) == 2
 
 
 def test_what_is_revoked_while_it_waits_in_a_process_does_not_begin(shelf, start, tmp_path):
-    path = tmp_path / "begun"
+    path, folder = tmp_path / "begun", tmp_path / "met"
+    folder.mkdir()
     (long, doomed, last), short = after_short_ones(
-        shelf, "doomed", (shelf.sleep, 2), (shelf.tidy, str(path), "it has begun"), (shelf.place,)
+        shelf, "doomed", (shelf.meet, str(folder), 0, 2), (shelf.tidy, str(path), "it has begun"), (shelf.place,)
     )
     worker = start("-Q", "doomed", "-c", "1", "-l", "debug")
     assert [value(each) for each in short] == [0] * 40
     worker.output.wait_for(rf"Task accepted: .*{long.id}")
     shelf.add.app.control.revoke(doomed.id, terminate=True)
     error(doomed, TaskRevokedError)
+    (folder / "1").touch()
     assert value(long) == 2
     value(last)
     assert not path.exists()

@@ -31,5 +31,7 @@ def test_they_run_to_their_results_on_one_loop(later, worker):
 @pytest.mark.parametrize("computes", [False, True])
 def test_the_soft_limit_is_raised_in_them(later, worker, computes):
     assert value(later.patient.apply_async((60, computes), soft_time_limit=0.3)) == "limited"
+    # It comes while something else has the processor, and is the coroutine's all the same.
+    assert value(later.delegating.apply_async((2,), soft_time_limit=0.5)) == "limited"
     error(later.overlong.apply_async((60,), soft_time_limit=0.3), SoftTimeLimitExceeded)
     assert value(later.add_later.delay(1, 2)) == 3

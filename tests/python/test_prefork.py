@@ -96,7 +96,7 @@ def test_a_django_projects_tasks_run(shelf, worker):
     assert "Signal handler" not in worker.output.text()
 
 
-def test_progress_is_seen_while_the_task_runs(shelf, tmp_path):
+def test_progress_is_seen_while_the_task_runs(shelf, worker, tmp_path):
     path = tmp_path / "seen"
     told = shelf.progresses.delay(str(path))
     if "rpc" not in told.backend.as_uri():
@@ -115,6 +115,7 @@ def test_a_signal_that_there_is_not_harms_nobody(shelf, worker, tmp_path):
     eventually(lambda: told.state == "PROGRESS", "the progress")
     shelf.add.app.control.revoke(told.id, terminate=True, signal=99, destination=[NODE], reply=True)
     path.touch()
+    assert value(told) is True
     assert value(shelf.add.delay(1, 1)) == 2
 
 

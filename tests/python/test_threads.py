@@ -51,6 +51,13 @@ def test_solo_runs_one_at_a_time_and_is_not_deaf(shelf, start, tmp_path):
     assert (value(first), value(second)["pid"]) == (2, worker.pid)
 
 
+@pytest.mark.parametrize("side", ["threads", "solo", "prefork"])
+def test_no_task_waits_for_another(shelf, start, side):
+    start("-Q", f"no-{side}", "-P", side, "-c", "1", "-n", f"no-{side}@test")
+    said = error(shelf.waits_for_another.apply_async(queue=f"no-{side}"), RuntimeError)
+    assert "Never call result.get() within a task" in str(said)
+
+
 def test_a_cold_shutdown_does_not_wait_for_a_thread(shelf, server, start):
     worker = start("-Q", "left", "-P", "threads", "-c", "1")
     text = uuid.uuid4().hex

@@ -50,5 +50,25 @@ async def patient(seconds, computes=False):
 
 
 @shared_task
+async def delegating(seconds):
+    """Waits while a task of its own computes."""
+
+    async def compute():
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            pass
+
+    helper = asyncio.create_task(compute())
+    try:
+        await asyncio.sleep(60)
+    except SoftTimeLimitExceeded:
+        return "limited"
+    finally:
+        # What it was not told has not harmed it.
+        await helper
+    return "not limited"
+
+
+@shared_task
 async def overlong(seconds):
     await asyncio.sleep(seconds)

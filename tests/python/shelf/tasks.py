@@ -232,10 +232,16 @@ def line_late(path, number, pause):
 def progresses(self, path):
     """Says that it is half done, and waits until somebody has seen it."""
     self.update_state(state="PROGRESS", meta={"done": 1})
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while not os.path.exists(path) and time.monotonic() < deadline:
         time.sleep(0.005)
     return os.path.exists(path)
+
+
+@shared_task
+def waits_for_another():
+    """What Celery forbids."""
+    return add.apply_async((1, 2), queue="nobodys").get(timeout=60)
 
 
 @shared_task
