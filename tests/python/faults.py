@@ -39,6 +39,11 @@ def eventually(condition, what, timeout=DEADLINE, pause=0.005):
     raise AssertionError(f"not within {timeout} s: {what() if callable(what) else what}")
 
 
+def answering(app, node):
+    """Waits until the node answers: a stock worker subscribes to its mailbox after it has said that it is ready."""
+    eventually(lambda: app.control.ping(destination=[node], timeout=1, limit=1), f"{node} to answer")
+
+
 @contextlib.contextmanager
 def current(app):
     """Makes it the app of what names none, such as shared tasks; the former is put back."""

@@ -11,7 +11,7 @@ import pytest
 from celery import Celery
 from celery.exceptions import NotRegistered
 
-from faults import eventually
+from faults import answering, eventually
 from support import DEAD_LETTERS, ROOT, SECONDS
 from test_prefork import Celeriac, HERE
 from test_signals import stock
@@ -35,6 +35,7 @@ class Commanded:
         self.process.output.wait_for(r"ready\.", timeout=4 * SECONDS)
         self.app = Celery("client", broker=server.broker_url, backend=server.result_url, set_as_current=False)
         self.app.conf.update(settings)
+        answering(self.app, self.node)
 
     def ask(self, command, **arguments):
         """What the node answers."""

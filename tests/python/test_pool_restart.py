@@ -7,7 +7,7 @@ import sys
 import pytest
 from celery import Celery
 
-from faults import eventually
+from faults import answering, eventually
 from support import ROOT, SECONDS, Process
 
 PROJECT = """
@@ -65,9 +65,7 @@ class Project:
         program = ["-c", AMONG_CELERYS, "-A", "renewed", "celeriac"] if command == "among" else ["-m", command, "-A", "renewed"]
         worker = Process([sys.executable, *program, *options], self.environment)
         worker.output.wait_for(r"ready\.", timeout=4 * SECONDS)
-        # A stock worker subscribes to its mailbox after it has said that.
-        node = [f"{self.queue}@test"]
-        eventually(lambda: self.app.control.ping(destination=node, timeout=1, limit=1), f"{node} to answer")
+        answering(self.app, f"{self.queue}@test")
         return worker
 
     def send(self, name, *arguments):
