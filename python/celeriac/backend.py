@@ -1,4 +1,6 @@
-"""Results: where the worker has the backend too, its connection stores them, and no round trip is waited for."""
+"""Results: where the worker has the backend too, its connection stores them, and a round trip is waited for only where
+somebody may look for what is stored before the task has ended.
+"""
 
 import os
 import re
