@@ -52,6 +52,8 @@ def project(server, tmp_path):
     def run(*words, program=("-m", "celeriac"), **variables):
         path = os.pathsep.join([str(ROOT / "python"), str(tmp_path)])
         given = {"PYTHONPATH": path, "BROKER": server.broker_url, "RESULTS": server.result_url, **variables}
+        # Another suite's project may be Django's for this process.
+        given["DJANGO_SETTINGS_MODULE"] = ""
         if words[-1:] == ("worker",):
             return Celeriac(*words, env=given)
         return subprocess.run(
