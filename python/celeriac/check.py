@@ -78,7 +78,8 @@ def misspelt(app) -> Iterator[tuple[str, str]]:
     """The project's settings that are nearly, and not quite, the name of one; each with that name."""
     prefix = (app.conf.prefix or "").lower()
     old = {name.lower() for names in (defaults._TO_NEW_KEY, defaults._TO_OLD_KEY) for name in names}
-    known = {*defaults.DEFAULTS, *settings.OURS}
+    # Django's own is read where there is none of Celery's.
+    known = {*defaults.DEFAULTS, *settings.OURS, "time_zone"}
     app.conf.finalize()
     given = {str(key) for table in app.conf.maps[:-1] for key in table.keys()}
     for key in given:

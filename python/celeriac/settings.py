@@ -67,7 +67,11 @@ def zone(app) -> Optional[str]:
     if not isinstance(value, tzinfo):
         raise ValueError(f"timezone: {value!r} is no time zone")
     name = getattr(value, "key", None) or getattr(value, "zone", None)
-    offset = value.utcoffset(None)
+    try:
+        offset = value.utcoffset(None)
+    except (AttributeError, TypeError):
+        # It depends on the moment.
+        offset = None
     if name is None and offset is not None:
         hours, rest = divmod(offset, timedelta(hours=1))
         if value is timezone.utc or not offset:

@@ -31,7 +31,7 @@ def router(name, args, kwargs, options, task=None, **more):
     return {"queue": "routed"}
 
 app = Celery("routed")
-app.config_from_object(Settings, namespace="CELERY")
+app.config_from_object(Settings, namespace=os.environ.get("NAMESPACE", "CELERY"))
 
 @app.task
 def first():
@@ -112,6 +112,11 @@ def test_routers_and_annotations_are_celerys_to_ask(project):
 def test_a_schedule_is_in_the_zone_that_the_project_names(project, variables, named):
     dry = project("-A", "routed", "beat", "--dry-run", "--until", "2d", **variables)
     assert len(re.findall(f" {named}  early", dry.stdout)) == 2, dry
+
+
+def test_djangos_zone_is_no_slip_where_settings_have_no_namespace(project):
+    checked = project("-A", "routed", "config", "check", NAMESPACE="", TIME_ZONE="'Asia/Tokyo'")
+    assert (checked.returncode, checked.stdout) == (0, "All settings are honoured.\n"), checked
 
 
 def test_a_result_is_dated_in_the_zone_that_the_project_names(project):
