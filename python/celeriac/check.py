@@ -82,6 +82,7 @@ def misspelt(app) -> Iterator[tuple[str, str]]:
     known = {*defaults.DEFAULTS, *settings.OURS, "time_zone"}
     app.conf.finalize()
     given = {str(key) for table in app.conf.maps[:-1] for key in table.keys()}
+    names = {key.lower().removeprefix(prefix) for key in given}
     for key in given:
         name = key.lower()
         if prefix and key.isupper() and not name.startswith(prefix):
@@ -91,7 +92,8 @@ def misspelt(app) -> Iterator[tuple[str, str]]:
         if name.startswith("_") or name in known or name in old or prefix + name in old:
             continue
         near = difflib.get_close_matches(name, known, 1, ALIKE)
-        if near:
+        # RedBeat has settings of its own, and a constant beside the setting is no slip of it.
+        if near and not name.startswith("redbeat_") and not near[0].startswith(OTHERS) and near[0] not in names:
             yield key, near[0]
 
 

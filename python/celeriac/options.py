@@ -159,7 +159,8 @@ def _complete(options: Options, environment: Mapping[str, str]) -> None:
     for name, field_name in VARIABLES.get(command, {}).items():
         variable = f"CELERY_{command.upper()}_{name}"
         text = environment.get(variable)
-        if not text or getattr(options, field_name):
+        # No memory is no limit, as under Celery.
+        if not text or getattr(options, field_name) or (text == "0" and field_name == "max_memory_per_child"):
             continue
         if field_name == "pool":
             options.pool = pool(text)

@@ -76,7 +76,7 @@ def test_help_is_about_a_project(project):
 
 
 def test_a_workers_options_are_read_from_the_environment(project):
-    options = {"POOL": "prefork", "CONCURRENCY": "1", "MAX_TASKS_PER_CHILD": "1", "INCLUDE": "added", "QUEUES": "routed"}
+    options = {"POOL": "prefork", "CONCURRENCY": "1", "MAX_TASKS_PER_CHILD": "1", "INCLUDE": "added", "QUEUES": "routed", "MAX_MEMORY_PER_CHILD": "0"}
     worker = project("-A", "routed", "worker", **{f"CELERY_WORKER_{name}": value for name, value in options.items()})
     worker.output.wait_for("added was imported")
     ask = "import routed; print(routed.second.delay().get(timeout=60)[2])"
@@ -144,10 +144,12 @@ def test_what_would_stop_a_worker_is_found(server):
     ]
     [line] = said(CELERY_BROKER_URL="sqs://key:secret@")
     assert line.startswith("the broker sqs:// is not supported; ") and "secret" not in line
-    assert said(CELERY_WORKER_CONCURENCY=3, CELERY_TASK_DEFALT_QUEUE="x", CELERY_WORKER_HHTP="x", CELERY_OF_OURS=1) == [
-        "CELERY_TASK_DEFALT_QUEUE: no setting has this name; did you mean task_default_queue?",
+    assert said(CELERY_WORKER_CONCURENCY=3, CELERY_TASK_DEFALT_PRIORITY=3, CELERY_WORKER_HHTP="x", CELERY_OF_OURS=1) == [
+        "CELERY_TASK_DEFALT_PRIORITY: no setting has this name; did you mean task_default_priority?",
         "CELERY_WORKER_CONCURENCY: no setting has this name; did you mean worker_concurrency?",
         "CELERY_WORKER_HHTP: no setting has this name; did you mean worker_http?",
     ]
+    beside = {"CELERY_TASK_DEFAULT_QUEUE": "x", "CELERY_TASK_DEFAULT_QUEUES": "x", "CELERY_REDBEAT_REDIS_URL": "redis://"}
+    assert said(**beside) == ["All settings are honoured."]
     assert said(CELERY_TASK_REJECT_ON_WORKER_LOST=True, CELERYD_HIJACK_ROOT_LOGGER=False) == ["All settings are honoured."]
 
