@@ -220,8 +220,11 @@ impl Desk {
             }
             FromChild::Store { meta, asks } => {
                 let answer = asks.map(|number| (number, child.outbox.clone()));
-                if let Some(job) = child.jobs.front() {
-                    job.tell(News::Store { meta, answer });
+                match (child.jobs.front().filter(|job| job.is_heard()), asks) {
+                    (Some(job), _) => job.tell(News::Store { meta, answer }),
+                    // Who cannot be ended, such as a thread, goes on though its call was given up, and is not to wait for ever.
+                    (None, Some(number)) => child.say(frame::stored(number, false).into()),
+                    (None, None) => {}
                 }
                 return;
             }

@@ -101,6 +101,11 @@ impl Job {
         // Nobody waits any more for a call that was dropped.
         let _ = self.news.send(news);
     }
+
+    /// Whether somebody waits for it.
+    pub(super) fn is_heard(&self) -> bool {
+        !self.news.is_closed()
+    }
 }
 
 /// A fate as `python/celeriac/fate.py` reads it.
