@@ -43,6 +43,8 @@ class Flower(Faulty):
         super().__init__([PYTHON, "-m", "celery", "-A", "stock", "flower", *options], env)
         self.url = f"http://127.0.0.1:{port}"
         self.output.wait_for("Visit me at", timeout=DEADLINE)
+        # It has begun to ask all, and shows what they say when five seconds are over: after what it asks later of one.
+        self.get("/api/workers", refresh=1)
 
     def ask(self, path, body=None, **parameters):
         """The status and the body of what answers these parameters, or this body."""
