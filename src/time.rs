@@ -2,7 +2,7 @@
 //!
 //! This is the only room that may read the machine's clocks; `clippy.toml` bans it elsewhere.
 
-pub(crate) mod zone;
+pub mod zone;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};

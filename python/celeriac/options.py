@@ -1,6 +1,6 @@
 """The part of the command line that Python must read: which app, and how its processes live."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
@@ -92,7 +92,9 @@ def split(arguments: list[str], environment: Mapping[str, str]) -> Options:
             options.arguments.extend(words)
             break
         _global(word, words, options)
-    _complete(options, environment)
+    # Who asks for help is helped, whatever stands there.
+    if not {"-h", "--help"}.intersection(options.arguments):
+        _complete(options, environment)
     return options
 
 
@@ -159,19 +161,9 @@ def _complete(options: Options, environment: Mapping[str, str]) -> None:
     for name, field_name in VARIABLES.get(command, {}).items():
         variable = f"CELERY_{command.upper()}_{name}"
         text = environment.get(variable)
-        # No memory is no limit, as under Celery.
-        if not text or getattr(options, field_name) or (text == "0" and field_name == "max_memory_per_child"):
-            continue
-        if field_name == "pool":
-            options.pool = pool(text)
-        elif field_name == "detach":
-            options.detach = text.lower() in TRUE
-        elif field_name.startswith("max_"):
-            setattr(options, field_name, _number(variable, text, f"--{name.lower().replace('_', '-')}"))
-        elif isinstance(getattr(options, field_name), tuple):
-            setattr(options, field_name, _list(text))
-        else:
-            setattr(options, field_name, text)
+        if text and not getattr(options, field_name):
+            read = READERS.get(field_name)
+            setattr(options, field_name, read(text, variable) if read else text)
 
 
 def _beat(words: Iterator[str], options: Options) -> None:
@@ -217,3 +209,14 @@ def _number(name: str, text: str, option: str) -> int:
     if number < 1:
         raise UsageError(f"{name}: {text} is no number of {NUMBERS[option]}")
     return number
+
+
+#: How a field is read of a variable's text, where it is something else than text.
+READERS: dict[str, Callable[[str, str], Any]] = {
+    "pool": lambda text, variable: pool(text),
+    "detach": lambda text, variable: text.lower() in TRUE,
+    "max_tasks_per_child": lambda text, variable: _number(variable, text, "--max-tasks-per-child"),
+    # No memory is no limit, as under Celery.
+    "max_memory_per_child": lambda text, variable: None if text == "0" else _number(variable, text, "--max-memory-per-child"),
+    **dict.fromkeys(("include", "queues", "exclude_queues"), lambda text, variable: _list(text)),
+}

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import timedelta, timezone, tzinfo
+from datetime import timedelta, tzinfo
 from typing import Any, Optional
 
 from celery.app.defaults import DEFAULTS
@@ -66,22 +66,29 @@ def zone(app) -> Optional[str]:
         return value or None
     if not isinstance(value, tzinfo):
         raise ValueError(f"timezone: {value!r} is no time zone")
-    name = getattr(value, "key", None) or getattr(value, "zone", None)
+    # zoneinfo's, pytz's, and dateutil's, which knows the name or else the file.
+    name = getattr(value, "key", None) or getattr(value, "zone", None) or getattr(value, "_filename", None)
     try:
         offset = value.utcoffset(None)
     except (AttributeError, TypeError):
         # It depends on the moment.
         offset = None
-    if name is None and offset is not None:
-        hours, rest = divmod(offset, timedelta(hours=1))
-        if value is timezone.utc or not offset:
-            name = "UTC"
-        elif not rest and -12 <= hours <= 14:
-            # East of Greenwich these are negative.
-            name = f"Etc/GMT{-hours:+d}"
-    if name is None:
+    if name is not None:
+        name = str(name).rpartition("/zoneinfo/")[2]
+    elif offset is not None:
+        name = _posix(offset)
+    else:
         raise ValueError(f"timezone: {value!r} has no name that the time zone database knows; use that of a zone")
-    return str(name)
+    return name
+
+
+def _posix(offset: timedelta) -> str:
+    """A zone that is always so far east of Greenwich, as POSIX writes it in ``TZ``: west of it is positive there."""
+    if not offset:
+        return "UTC"
+    hours, minutes = divmod(abs(offset) // timedelta(minutes=1), 60)
+    east, west = ("+", "-") if offset > timedelta() else ("-", "")
+    return f"<{east}{hours:02}{minutes:02}>{west}{hours}:{minutes:02}"
 
 
 def routes(app) -> Optional[list]:

@@ -1,10 +1,12 @@
-//! [`local`]: the machine's time zone.
+//! Time zones: [`named`], and the machine's own.
 
 use std::env;
 use std::fs;
 use std::path::Path;
 
-use jiff::tz::TimeZone;
+use jiff::tz::{TimeZone, TimeZoneDatabase};
+
+use crate::{Error, ErrorKind, Result};
 
 /// What is a copy of a zone's file, or a link to one.
 const LOCALTIME: &str = "/etc/localtime";
@@ -16,6 +18,21 @@ const LOCALTIME: &str = "/etc/localtime";
 pub(crate) fn local() -> TimeZone {
     let of_machine = if env::var_os("TZ").is_none() { read(Path::new(LOCALTIME)) } else { None };
     of_machine.unwrap_or_else(TimeZone::system)
+}
+
+/// The zone of that name: of the machine's database, or of the one that is compiled in, for systems differ in the old
+/// names that they know (`US/Eastern`) and small ones have no zones at all. Celery depends on PyPI's `tzdata` for that.
+/// Any other text is read as what the variable `TZ` says in POSIX: `<+0530>-5:30` is five and a half hours east of
+/// Greenwich.
+///
+/// # Errors
+///
+/// [`ErrorKind::Configuration`]: there is no such zone.
+pub fn named(name: &str) -> Result<TimeZone> {
+    TimeZone::get(name)
+        .or_else(|_| TimeZoneDatabase::bundled().get(name))
+        .or_else(|_| TimeZone::posix(name))
+        .map_err(|_| Error::new(ErrorKind::Configuration, format!("there is no zone '{name}'")))
 }
 
 fn read(file: &Path) -> Option<TimeZone> {
@@ -34,6 +51,27 @@ mod tests {
         for moment in ["2026-01-22T12:00:00Z", "2026-07-22T12:00:00Z"] {
             let moment: Timestamp = moment.parse().unwrap();
             assert_eq!(local().to_offset(moment), TimeZone::system().to_offset(moment));
+        }
+    }
+
+    #[test]
+    fn a_zone_that_the_machine_does_not_know_is_known() {
+        for name in TimeZoneDatabase::bundled().available() {
+            named(name.as_str()).unwrap();
+        }
+        assert_eq!(named("us/eastern").unwrap().iana_name(), Some("US/Eastern"));
+        let error = named("Europe/Nowhere").unwrap_err();
+        assert_eq!(
+            (error.kind(), error.to_string()),
+            (ErrorKind::Configuration, "there is no zone 'Europe/Nowhere'".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_zone_may_be_an_offset_alone() {
+        for (name, seconds) in [("<+0530>-5:30", 19_800), ("<-0330>3:30", -12_600), ("<+0200>-2", 7200)] {
+            let zone = named(name).unwrap();
+            assert_eq!(zone.to_offset(Timestamp::UNIX_EPOCH).seconds(), seconds, "{name}");
         }
     }
 

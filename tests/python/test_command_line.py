@@ -3,6 +3,7 @@ finds, and what of the settings Rust is told in other words."""
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -16,6 +17,7 @@ pytestmark = pytest.mark.only("redis", "nothing here asks the broker more than t
 
 PROJECT = """\
 import datetime, os
+import dateutil.tz
 from zoneinfo import ZoneInfo
 from celery import Celery
 from celery.schedules import crontab
@@ -48,6 +50,9 @@ def project(server, tmp_path):
     """What runs a command line in the folder of a project, to its end."""
     (tmp_path / "routed.py").write_text(PROJECT)
     (tmp_path / "added.py").write_text("print('added was imported')")
+    # A machine's zones, where they are few.
+    (tmp_path / "few" / "Etc").mkdir(parents=True)
+    shutil.copy("/usr/share/zoneinfo/Etc/UTC", tmp_path / "few" / "Etc")
 
     def run(*words, program=("-m", "celeriac"), **variables):
         path = os.pathsep.join([str(ROOT / "python"), str(tmp_path)])
@@ -69,6 +74,7 @@ def test_help_is_about_a_project(project):
     assert "those in Python" in says and "python -m celeriac [OPTIONS]" in says, says
     assert all(word in says for word in ("-A, --app <APP>", "  config ", "  quickstart ")), says
     of_a_worker = project("worker", "--help").stdout
+    assert project("worker", "--help", CELERY_WORKER_POOL="gevent").stdout == of_a_worker
     assert "prefork, threads or solo" in of_a_worker and "Replace a process after so many tasks" in of_a_worker
     assert "compiled into" not in says and "tokio" not in of_a_worker
     misplaced = project("worker", "-A", "routed")
@@ -106,6 +112,10 @@ def test_routers_and_annotations_are_celerys_to_ask(project):
     ({"TIME_ZONE": "'America/New_York'"}, "04:30:00-0[45]:00"),
     ({"CELERY_TIMEZONE": "ZoneInfo('America/New_York')"}, "04:30:00-0[45]:00"),
     ({"CELERY_TIMEZONE": "datetime.timezone(datetime.timedelta(hours=2))"}, "04:30:00\\+02:00"),
+    ({"CELERY_TIMEZONE": "datetime.timezone(datetime.timedelta(hours=5, minutes=30))"}, "04:30:00\\+05:30"),
+    ({"CELERY_TIMEZONE": "datetime.timezone(datetime.timedelta(hours=-3.5))"}, "04:30:00-03:30"),
+    ({"CELERY_TIMEZONE": "dateutil.tz.gettz('Asia/Kolkata')"}, "04:30:00\\+05:30"),
+    ({"TIME_ZONE": "'US/Eastern'", "TZDIR": "few"}, "04:30:00-0[45]:00"),
     ({"TIME_ZONE": "'Asia/Tokyo'", "CELERY_TIMEZONE": "datetime.timezone.utc"}, "04:30:00\\+00:00"),
     ({}, "04:30:00\\+00:00"),
 ])
@@ -129,7 +139,7 @@ def test_a_result_is_dated_in_the_zone_that_the_project_names(project):
 
 
 def test_a_zone_without_a_name_is_refused(project):
-    odd = {"CELERY_TIMEZONE": "datetime.timezone(datetime.timedelta(hours=5, minutes=30))"}
+    odd = {"CELERY_TIMEZONE": "dateutil.tz.tzrange('EST', dstabbr='EDT')"}
     for command in (("config", "check"), ("beat", "--dry-run", "--until", "2d")):
         refused = project("-A", "routed", *command, **odd)
         assert refused.returncode == 1 and refused.stderr.startswith("Error: timezone: "), refused

@@ -9,6 +9,7 @@ use celeriac::beat::{Kept, Run, Sender};
 use celeriac::cli::{BeatStart, Beating, Hosted};
 use celeriac::protocol::{Map, Signature, Value, json};
 use celeriac::schedule::{Ask, Asked, Clocked, Cronspec, Crontab, Due, Event, Fields, Interval, Schedule, Solar};
+use celeriac::time::zone;
 use celeriac::{Error, ErrorKind, Result};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -122,7 +123,7 @@ pub(super) fn schedule_of(told: &Bound<'_, PyTuple>, name: &str, beating: &Arc<P
 
 /// A zone by its name.
 fn zone_of(name: &Bound<'_, PyAny>) -> PyResult<TimeZone> {
-    TimeZone::get(&name.extract::<String>()?).map_err(|error| PyValueError::new_err(error.to_string()))
+    zone::named(&name.extract::<String>()?).map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
 /// So many microseconds after 1970.

@@ -23,7 +23,7 @@ use super::codec::Codec;
 use super::sql::{Cell, Database, DatabaseUrl, Row, Table};
 use super::{BackendOptions, EncodedResult, NativeChords, ResultBackend, StoreRequest, polling};
 use crate::protocol::{DateTime, Map, ResultTuple, State, TaskMeta, Value, json};
-use crate::time::Clock;
+use crate::time::{Clock, zone};
 use crate::{Error, ErrorKind, Result};
 
 /// Keeps results where Django's models of them are, in SQLite or PostgreSQL.
@@ -95,10 +95,7 @@ impl DjangoBackend {
 /// The zone of that name; UTC, if none is named.
 fn zone_of(name: Option<&str>) -> Result<TimeZone> {
     let Some(name) = name else { return Ok(TimeZone::UTC) };
-    TimeZone::get(name).map_err(|cause| {
-        Error::new(ErrorKind::Configuration, format!("result_backend: there is no time_zone {name:?}"))
-            .with_source(cause)
-    })
+    zone::named(name).map_err(|cause| Error::new(cause.kind(), format!("result_backend: time_zone: {cause}")))
 }
 
 /// What to do where a table is missing.
