@@ -24,9 +24,8 @@ const REDIS_SCHEMES: [&str; 5] = ["redis", "rediss", "redis+socket", "socket", "
 /// The zone of the setting `timezone`; UTC without one, or local time with `enable_utc` off as well.
 pub(crate) fn timezone(config: &Config) -> Result<TimeZone> {
     match &config.timezone {
-        Some(name) => {
-            zone::named(name).map_err(|error| Error::new(error.kind(), format!("timezone: {error}")).with_source(error))
-        }
+        Some(name) => zone::named(name)
+            .ok_or_else(|| Error::new(ErrorKind::Configuration, format!("timezone: there is no zone '{name}'"))),
         None if config.enable_utc => Ok(TimeZone::UTC),
         None => Ok(zone::local()),
     }

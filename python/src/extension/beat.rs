@@ -123,7 +123,8 @@ pub(super) fn schedule_of(told: &Bound<'_, PyTuple>, name: &str, beating: &Arc<P
 
 /// A zone by its name.
 fn zone_of(name: &Bound<'_, PyAny>) -> PyResult<TimeZone> {
-    zone::named(&name.extract::<String>()?).map_err(|error| PyValueError::new_err(error.to_string()))
+    let name: String = name.extract()?;
+    zone::named(&name).ok_or_else(|| PyValueError::new_err(format!("there is no zone '{name}'")))
 }
 
 /// So many microseconds after 1970.

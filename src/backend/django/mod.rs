@@ -95,7 +95,8 @@ impl DjangoBackend {
 /// The zone of that name; UTC, if none is named.
 fn zone_of(name: Option<&str>) -> Result<TimeZone> {
     let Some(name) = name else { return Ok(TimeZone::UTC) };
-    zone::named(name).map_err(|cause| Error::new(cause.kind(), format!("result_backend: time_zone: {cause}")))
+    let missing = || Error::new(ErrorKind::Configuration, format!("result_backend: there is no time_zone {name:?}"));
+    zone::named(name).ok_or_else(missing)
 }
 
 /// What to do where a table is missing.
