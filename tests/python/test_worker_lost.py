@@ -120,7 +120,7 @@ def send_all(worker):
         "spent at once": send("spent at once", "once", 9),
         "without limit": send("without limit", "ever", 5),
         "not retried": send("not retried", "never", 1),
-        "hook raises": send("hook raises", "early", 1, how="is heard of"),
+        "hook raises": send("hook raises", "late", 1, how="is heard of"),
         "cannot be sent": send("cannot be sent", "late", 1, how="is refused"),
         "early, cannot be sent": send("early, cannot be sent", "early", 1, how="is refused"),
         "limited": send("limited", "waits", options={"time_limit": 0.5}),
