@@ -44,6 +44,7 @@ pub(crate) const OPTIONS: &[(&str, Takes)] = &[
     ("store_errors_even_if_ignored", Takes::Flag),
     ("send_events", Takes::Flag),
     ("reject_on_worker_lost", Takes::Flag),
+    ("retry_on_worker_lost", Takes::Flag),
     ("acks_on_failure_or_timeout", Takes::Flag),
     ("acks_on_failure", Takes::Flag),
     ("acks_on_timeout", Takes::Flag),

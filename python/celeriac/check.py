@@ -17,6 +17,7 @@ OTHERS = (
     "dynamodb_", "elasticsearch_", "events_", "gcs_", "mongodb_", "s3_",
 )  # fmt: skip
 REASONS = {
+    "task_retry_on_worker_lost": "Celery has it from version 5.7 on",
     "worker_agent": "a part of Celery's own worker, which does not run here",
     "worker_autoscaler": "a part of Celery's own worker, which does not run here",
     "worker_consumer": "a part of Celery's own worker, which does not run here",

@@ -168,7 +168,8 @@ class Child:
         if end == "stored":
             self.channel.success(clean(told), 0.0)
         elif end == "retried":
-            self.channel.retry(*told_of(told.exception), clean(told.traceback))
+            error, traceback = told
+            self.channel.retry(*told_of(error), clean(traceback))
         elif end == REQUEUE:
             self.channel.reject("", True)
         else:

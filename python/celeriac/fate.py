@@ -15,12 +15,15 @@ from billiard.exceptions import WorkerLostError
 from celery import signals
 from celery.app.task import Context
 from celery.exceptions import Reject
+from celery.utils.log import get_logger
 from celery.worker import request as requests
 from kombu.message import Message
 from kombu.utils.encoding import safe_repr
 
 #: What a message is settled with.
 ACK, REQUEUE, REJECT = "ack", "requeue", "reject"
+
+logger = get_logger(__name__)
 
 _silence = threading.RLock()
 
@@ -33,8 +36,9 @@ class Carried(requests.Request):
         self.settlement: Optional[str] = None
         #: The result that was there before.
         self.stored: Optional[dict[str, Any]] = None
-        #: What it is sent again for.
-        self.retried: Optional[ExceptionInfo] = None
+        #: What it is sent again for, and the traceback of that, once it is.
+        self.retried: Optional[tuple[BaseException, str]] = None
+        self._lost: Optional[tuple[BaseException, str]] = None
         properties = {**request.get("properties", {}), **{
             name: request[name] for name in ("reply_to", "correlation_id") if request.get(name) is not None
         }}
@@ -58,10 +62,21 @@ class Carried(requests.Request):
         return self.stored
 
     def _retry_worker_lost(self, exc, exc_info):
-        is_retried = super()._retry_worker_lost(exc, exc_info)
-        if is_retried:
-            self.retried = exc_info
-        return is_retried
+        self._lost = exc, exc_info.traceback
+        try:
+            # Only here it is known after how long it is run again, or why it cannot be sent.
+            with _heard():
+                return super()._retry_worker_lost(exc, exc_info)
+        except Exception as error:
+            if self.retried is None:
+                raise
+            logger.exception("Task %s[%s] is retried, and a hook raised error: %r", self.name, self.id, error)
+            return True
+
+    def send_event(self, type, **fields):
+        # The message is sent, and the state is stored: whatever the hooks do from here on, it is retried.
+        if type == "task-retried":
+            self.retried = self._lost
 
 
 def carry_out(app, accept, call: tuple, fate: list) -> tuple[str, Any]:
@@ -133,6 +148,17 @@ def _silent() -> Iterator[None]:
             yield
         finally:
             logger.disabled, requests.send_revoked = False, send
+
+
+@contextmanager
+def _heard() -> Iterator[None]:
+    """What the request says is logged after all."""
+    logger = logging.getLogger(requests.__name__)
+    logger.disabled = False
+    try:
+        yield
+    finally:
+        logger.disabled = True
 
 
 @contextmanager

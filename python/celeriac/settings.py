@@ -19,10 +19,12 @@ HONOURED = frozenset(
         "beat_gid", "beat_schedule", "beat_sync_every", "beat_uid", "beat_umask",
         "broker_pool_acquire_timeout", "broker_pool_limit", "imports", "include", "override_backends",
         "result_backend_thread_safe", "result_cache_max", "task_always_eager", "task_eager_propagates",
-        "task_reject_on_worker_lost", "task_remote_tracebacks", "task_store_eager_result", "worker_hijack_root_logger",
-        "worker_max_memory_per_child", "worker_max_tasks_per_child", "worker_pool", "worker_pool_restarts", "worker_proc_alive_timeout",
-        "worker_redirect_stdouts", "worker_redirect_stdouts_level", "worker_task_log_datefmt",
-        "worker_task_log_format",
+        "task_reject_on_worker_lost", "task_remote_tracebacks", "task_store_eager_result",
+        "worker_hijack_root_logger", "worker_max_memory_per_child", "worker_max_tasks_per_child", "worker_pool",
+        "worker_pool_restarts", "worker_proc_alive_timeout", "worker_redirect_stdouts", "worker_redirect_stdouts_level",
+        "worker_task_log_datefmt", "worker_task_log_format",
+        # Celery has it from 5.7 on.
+        *({"task_retry_on_worker_lost"} & DEFAULTS.keys()),
     }
 )  # fmt: skip
 

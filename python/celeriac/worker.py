@@ -1,6 +1,7 @@
 """What must be done in Python before a worker begins: the project is imported, and the nursery forked."""
 
 import json
+import math
 import os
 import signal
 import socket
@@ -13,6 +14,7 @@ from celery import signals
 from celery._state import _set_task_join_will_block
 from celery.app import trace
 from celery.utils.log import get_logger
+from celery.worker.request import Request
 
 from celeriac import (
     backend, beat, coroutines, embedded, nursery, panel, parent, queues, renewal, rust_tasks, settings, steps, threads,
@@ -34,12 +36,18 @@ ATTRIBUTES = (
     "ignore_result",
     "rate_limit",
     "reject_on_worker_lost",
+    "retry_on_worker_lost",
     "send_events",
     "soft_time_limit",
     "store_errors_even_if_ignored",
     "time_limit",
     "track_started",
 )
+
+
+NUMBERS = (int, float)
+#: The largest number of retries that Rust counts to.
+MOST = 2**32 - 1
 
 
 class Preparation:
@@ -247,6 +255,12 @@ def of(task) -> dict[str, Any]:
     options = {name: getattr(task, name, None) for name in ATTRIBUTES}
     if options["rate_limit"] is not None:
         options["rate_limit"] = str(options["rate_limit"])
+    # Before 5.7 Celery does not look at it.
+    options["retry_on_worker_lost"] = bool(options["retry_on_worker_lost"]) and hasattr(Request, "_retry_worker_lost")
+    most, delay = task.max_retries, task.default_retry_delay or 0
+    # What is no number, or a larger one than Rust counts to, is no limit.
+    options["max_retries"] = math.ceil(max(0, most)) if isinstance(most, NUMBERS) and most <= MOST else None
+    options["default_retry_delay"] = max(0, delay) if isinstance(delay, NUMBERS) else None
     return options
 
 

@@ -42,6 +42,8 @@ settings! {
         rate_limit: Option<String> = None, RATE;
         /// Requeue when the worker is lost.
         reject_on_worker_lost: Option<bool> = None, OPTIONAL_BOOL;
+        /// Run again when the process that ran it is lost.
+        retry_on_worker_lost: Option<bool> = None, OPTIONAL_BOOL;
         /// Send events about it.
         send_events: Option<bool> = None, OPTIONAL_BOOL;
         /// The serializer of messages.

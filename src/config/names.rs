@@ -33,7 +33,8 @@ pub(super) fn without_effect(config: &Config) -> Vec<String> {
     changed.chain(broker_options).chain(result_options).chain(cache_options).collect()
 }
 
-/// Read for the sake of what comes next: a name leaves this list when something heeds it.
+/// Read for the sake of what comes next: a name leaves this list when something heeds it. What becomes of a task whose
+/// process is lost (`task_…_on_worker_lost`) the tasks of a pool say themselves; handlers in Rust have none to lose.
 const NOT_YET: &[&str] = &[
     "event_queue_durable",
     "event_queue_exclusive",

@@ -39,6 +39,10 @@ pub struct TaskOptions {
     pub send_events: Option<bool>,
     /// Requeue when the worker is lost.
     pub reject_on_worker_lost: Option<bool>,
+    /// Run again as a retry, after `default_retry_delay` and as often as `max_retries` says, when the process that ran it
+    /// is lost; before `reject_on_worker_lost`. Celery has it from 5.7 on. It is for what a pool runs, of Celery's or of
+    /// ours: a worker that runs a handler itself is lost with it, and nobody is left to send the message again.
+    pub retry_on_worker_lost: Option<bool>,
     /// Acknowledge a late-acknowledged task that failed or timed out.
     pub acks_on_failure_or_timeout: Option<bool>,
     /// Acknowledge a late-acknowledged task that failed; before `acks_on_failure_or_timeout`.
@@ -77,7 +81,7 @@ impl TaskOptions {
     fn annotate(&mut self, attributes: &TaskAttributes) {
         override_with!(self, attributes:
             acks_late acks_on_failure acks_on_timeout acks_on_failure_or_timeout default_retry_delay ignore_result
-            max_retries priority queue rate_limit reject_on_worker_lost send_events serializer
+            max_retries priority queue rate_limit reject_on_worker_lost retry_on_worker_lost send_events serializer
             soft_time_limit store_errors_even_if_ignored time_limit track_started
         );
     }

@@ -14,7 +14,7 @@ use super::settle::Ending;
 use crate::config::QueueNotFound;
 use crate::control::Signal;
 use crate::protocol::{Exception, MetaResult, Signature, Value};
-use crate::task::{Outcome, Retry, RetryDecision, RetryPolicy};
+use crate::task::{Outcome, Retry, RetryDecision, RetryPolicy, RetryTime};
 use crate::transport::Publication;
 use crate::{Error, ErrorKind};
 
@@ -46,7 +46,8 @@ impl Conclusion {
     /// Whether anything must be with the broker before anything is stored.
     pub(crate) fn sends(&self, work: &Work) -> bool {
         match self.ending {
-            Ending::Retry | Ending::Replaced => true,
+            Ending::Retry => !self.publications.is_empty(),
+            Ending::Replaced => true,
             Ending::Success => work.is_followed(),
             _ => false,
         }
@@ -73,7 +74,7 @@ fn conclude_ran(ran: Ran, work: &Work, runtime: Duration, now: Timestamp, rng: &
         Ran::Cancelled => cancelled("cancelled by a cold shutdown"),
         Ran::Orphaned => cancelled("cancelled: the connection that its message came over is lost"),
         Ran::Terminated(signal) => terminated(signal),
-        Ran::Lost(how) => lost(&how),
+        Ran::Lost(how) => lost(&how, work),
     }
 }
 
@@ -145,7 +146,7 @@ fn retried(retry: &Retry, traceback: Option<String>, work: &Work, now: Timestamp
         return failed(exhausted(retry, work), traceback);
     };
     let eta = retry::eta(time, now);
-    match retry::publication(work, retry, Again { retries, eta, now }) {
+    match retry::publication(work, retry, Again { retries, eta, now, is_inside: true }) {
         Ok(publication) => Conclusion {
             result: retry.exception.clone().map_or(MetaResult::Value(Value::Null), MetaResult::Exception),
             traceback,
@@ -195,10 +196,31 @@ fn terminated(signal: Signal) -> Conclusion {
 }
 
 /// The process of a run is gone (celery/worker/request.py `Request.on_failure`).
-fn lost(how: &str) -> Conclusion {
+fn lost(how: &str, work: &Work) -> Conclusion {
     let exception = Exception::billiard("WorkerLostError", format!("Worker exited prematurely: {how}."));
     let report = Report::Handler(exception.to_string());
-    Conclusion { ending: Ending::Lost, ..failure(exception, None, report) }
+    let most = work.task.retries.max_retries.filter(|_| work.task.policy.retry_on_worker_lost);
+    let is_exhausted = most.is_some_and(|most| work.request.retries >= most);
+    Conclusion { ending: Ending::Lost { is_exhausted }, ..failure(exception, None, report) }
+}
+
+/// What is to be sent where a lost run is retried for it, and what the run comes to when the broker has that: the same
+/// task after its default delay, without back-off. Nobody sends it from inside the task
+/// (celery/worker/request.py `Request._retry_worker_lost`).
+pub(crate) fn retry_of_lost(lost: &Conclusion, work: &Work, now: Timestamp) -> Option<(Publication, Conclusion)> {
+    let is_retried = lost.ending == (Ending::Lost { is_exhausted: false }) && work.task.policy.retry_on_worker_lost;
+    let MetaResult::Exception(exception) = lost.result.clone() else { return None };
+    let retries = work.request.retries.checked_add(1).filter(|_| is_retried)?;
+    let time = RetryTime::In(work.task.retries.default_delay);
+    let again = Again { retries, eta: retry::eta(time, now), now, is_inside: false };
+    let publication = retry::publication(work, &Retry::default(), again).ok()?;
+    let conclusion = Conclusion {
+        report: Report::Info(format!("retry: {}", time.message(Some(&exception)))),
+        result: MetaResult::Exception(exception),
+        runtime: lost.runtime,
+        ..plain(Ending::Retry)
+    };
+    Some((publication, conclusion))
 }
 
 /// What a task raises whose continuation cannot be sent, as Kombu and Celery name it: nothing knows the queue, or the

@@ -93,7 +93,7 @@ fn place(ending: Ending) -> usize {
         Ending::Revoked => 7,
         Ending::Replaced => 8,
         Ending::Cancelled => 9,
-        Ending::Lost | Ending::WorkerLost => 10,
+        Ending::Lost { .. } | Ending::WorkerLost => 10,
     }
 }
 

@@ -371,7 +371,7 @@ impl Finisher {
         let reason = match ending {
             Ending::Reject { .. } => "the task rejected its message",
             Ending::Failure => "the task failed, and acks_on_failure is off",
-            Ending::Lost => "the process that ran the task is gone, and acks_on_failure is off",
+            Ending::Lost { .. } => "the process that ran the task is gone, and acks_on_failure is off",
             Ending::WorkerLost => "the task has killed its worker too often",
             _ => "the task's result could not be stored",
         };

@@ -19,6 +19,8 @@ pub(crate) struct Policy {
     pub(crate) acks_on_timeout: bool,
     /// A late-acknowledged task whose process is gone goes back to its queue.
     pub(crate) reject_on_worker_lost: bool,
+    /// A task whose process is gone is run again while it has retries left, before anything else is done about it.
+    pub(crate) retry_on_worker_lost: bool,
     /// Store no result, unless the message says otherwise.
     pub(crate) ignore_result: bool,
     /// Store errors although the result is ignored.
@@ -43,6 +45,7 @@ impl Policy {
             acks_on_failure: options.acks_on_failure.or(config.task_acks_on_failure).unwrap_or(on_failure_or_timeout),
             acks_on_timeout: options.acks_on_timeout.or(config.task_acks_on_timeout).unwrap_or(on_failure_or_timeout),
             reject_on_worker_lost: options.reject_on_worker_lost.or(config.task_reject_on_worker_lost).unwrap_or(false),
+            retry_on_worker_lost: options.retry_on_worker_lost.unwrap_or(config.task_retry_on_worker_lost),
             ignore_result: options.ignore_result.unwrap_or(config.task_ignore_result),
             store_errors_even_if_ignored: options
                 .store_errors_even_if_ignored

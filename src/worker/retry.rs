@@ -22,6 +22,8 @@ pub(crate) struct Again {
     pub(crate) eta: Timestamp,
     /// Now.
     pub(crate) now: Timestamp,
+    /// The task asks for it: what it sends has it for its parent.
+    pub(crate) is_inside: bool,
 }
 
 /// When a retry decided at `now` is to run; what overflows is as late as times go.
@@ -57,6 +59,9 @@ fn set_headers(message: &mut Message, work: &Work, again: Again) {
     headers.insert("retries", i64::from(again.retries));
     headers.insert("eta", DateTime::from(again.eta).to_string());
     headers.insert("ignore_result", work.ignore_result);
+    if !again.is_inside {
+        return;
+    }
     // Published inside the task, so a task without a parent becomes its own, and so does one without a root
     // (celery/app/base.py `Celery.send_task`).
     let root = work.request.root_id.as_deref().unwrap_or(&work.request.id);

@@ -29,7 +29,10 @@ pub(crate) enum Ending {
     /// A cold shutdown ended the run.
     Cancelled,
     /// The process that ran it is gone.
-    Lost,
+    Lost {
+        /// It was to be retried for that, and no retries are left: its message does not go back either.
+        is_exhausted: bool,
+    },
     /// Its handling has killed as many workers as it may: it is not run again.
     WorkerLost,
 }
@@ -39,7 +42,7 @@ impl Ending {
     pub(crate) fn state(self) -> &'static str {
         match self {
             Ending::Success => "SUCCESS",
-            Ending::Failure | Ending::TimeLimit | Ending::Lost | Ending::WorkerLost => "FAILURE",
+            Ending::Failure | Ending::TimeLimit | Ending::Lost { .. } | Ending::WorkerLost => "FAILURE",
             Ending::Retry | Ending::Cancelled => "RETRY",
             Ending::Ignore | Ending::Replaced => "IGNORED",
             Ending::Reject { .. } => "REJECTED",
@@ -84,9 +87,9 @@ pub(crate) fn verdict(ending: Ending, policy: &Policy, ignore_result: bool) -> V
         Ending::Failure if policy.acks_on_failure => (error(State::Failure), Late::Ack),
         Ending::Failure => (error(State::Failure), Late::DeadLetter),
         // The next run says what it comes to.
-        Ending::Lost if policy.requeues_lost() => (None, Late::Requeue),
-        Ending::Lost if policy.acks_on_failure => (error(State::Failure), Late::Ack),
-        Ending::Lost => (error(State::Failure), Late::DeadLetter),
+        Ending::Lost { is_exhausted: false } if policy.requeues_lost() => (None, Late::Requeue),
+        Ending::Lost { .. } if policy.acks_on_failure => (error(State::Failure), Late::Ack),
+        Ending::Lost { .. } => (error(State::Failure), Late::DeadLetter),
         Ending::Retry => (error(State::Retry), Late::Ack),
         Ending::Ignore | Ending::Replaced => (None, Late::Ack),
         Ending::Reject { requeue: true } => (None, Late::Requeue),
@@ -107,7 +110,7 @@ pub(crate) fn verdict(ending: Ending, policy: &Policy, ignore_result: bool) -> V
 /// `mark_as_failure`, `mark_as_revoked`).
 fn part(ending: Ending, policy: &Policy) -> Option<State> {
     match ending {
-        Ending::Lost => (!policy.requeues_lost()).then_some(State::Failure),
+        Ending::Lost { is_exhausted } => (is_exhausted || !policy.requeues_lost()).then_some(State::Failure),
         Ending::Success => Some(State::Success),
         Ending::Failure | Ending::TimeLimit | Ending::WorkerLost | Ending::Reject { requeue: false } => {
             Some(State::Failure)
@@ -123,6 +126,9 @@ fn part(ending: Ending, policy: &Policy) -> Option<State> {
 mod tests {
     use super::*;
 
+    const GONE: Ending = Ending::Lost { is_exhausted: false };
+    const EXHAUSTED: Ending = Ending::Lost { is_exhausted: true };
+
     fn policy(acks_on_failure: bool, acks_on_timeout: bool, store_errors: bool) -> Policy {
         Policy { acks_on_failure, acks_on_timeout, store_errors_even_if_ignored: store_errors, ..Policy::default() }
     }
@@ -134,6 +140,7 @@ mod tests {
         let late = Policy { acks_late: true, ..policy(true, true, false) };
         let lost = Policy { reject_on_worker_lost: true, ..late.clone() };
         let early = Policy { acks_late: false, ..lost.clone() };
+        let strict = Policy { acks_on_failure: false, ..lost.clone() };
         let rows = [
             (Ending::Success, &keep, Some(State::Success), Late::Ack),
             (Ending::Success, &throw, Some(State::Success), Late::Ack),
@@ -147,11 +154,13 @@ mod tests {
             (Ending::TimeLimit, &throw, Some(State::Failure), Late::Requeue),
             (Ending::Revoked, &throw, Some(State::Revoked), Late::Ack),
             (Ending::WorkerLost, &keep, Some(State::Failure), Late::DeadLetter),
-            (Ending::Lost, &keep, Some(State::Failure), Late::Ack),
-            (Ending::Lost, &throw, Some(State::Failure), Late::DeadLetter),
-            (Ending::Lost, &late, Some(State::Failure), Late::Ack),
-            (Ending::Lost, &lost, None, Late::Requeue),
-            (Ending::Lost, &early, Some(State::Failure), Late::Ack),
+            (GONE, &keep, Some(State::Failure), Late::Ack),
+            (GONE, &throw, Some(State::Failure), Late::DeadLetter),
+            (GONE, &late, Some(State::Failure), Late::Ack),
+            (GONE, &lost, None, Late::Requeue),
+            (GONE, &early, Some(State::Failure), Late::Ack),
+            (EXHAUSTED, &lost, Some(State::Failure), Late::Ack),
+            (EXHAUSTED, &strict, Some(State::Failure), Late::DeadLetter),
             (Ending::Cancelled, &keep, Some(State::Retry), Late::Restore),
             (Ending::Cancelled, &late, None, Late::Restore),
             (Ending::Replaced, &keep, None, Late::Ack),

@@ -47,8 +47,8 @@ pub(super) fn tales(end: &Ended<'_>, policy: &Policy) -> impl Iterator<Item = Ta
         Ending::Success => [Some(Tale::Succeeded), None],
         Ending::Failure => [returned(policy.acks_on_failure, false), Some(Tale::Failed)],
         Ending::TimeLimit => [Some(Tale::Failed), returned(policy.acks_on_timeout, true)],
-        Ending::Lost if policy.requeues_lost() => [rejected(true), None],
-        Ending::Lost => [returned(policy.acks_on_failure, false), Some(Tale::Failed)],
+        Ending::Lost { is_exhausted: false } if policy.requeues_lost() => [rejected(true), None],
+        Ending::Lost { .. } => [returned(policy.acks_on_failure, false), Some(Tale::Failed)],
         Ending::WorkerLost => [Some(Tale::Failed), None],
         Ending::Reject { requeue: false } => [Some(Tale::Failed), rejected(false)],
         Ending::Reject { requeue: true } => [rejected(true), None],
@@ -133,7 +133,7 @@ mod tests {
         let late = Policy { acks_late: true, ..early.clone() };
         let strict = Policy { acks_late: true, ..Policy::default() };
         let lost = Policy { reject_on_worker_lost: true, ..late.clone() };
-        let rows: [(Ending, &Policy, &[&str]); 22] = [
+        let rows: [(Ending, &Policy, &[&str]); 24] = [
             (Ending::Success, &early, &["succeeded"]),
             (Ending::Success, &strict, &["succeeded"]),
             (Ending::Failure, &early, &["failed"]),
@@ -151,9 +151,11 @@ mod tests {
             (Ending::TimeLimit, &late, &["failed"]),
             (Ending::TimeLimit, &strict, &["failed", "requeued"]),
             (Ending::Revoked, &early, &["revoked"]),
-            (Ending::Lost, &late, &["failed"]),
-            (Ending::Lost, &strict, &["rejected", "failed"]),
-            (Ending::Lost, &lost, &["requeued"]),
+            (Ending::Lost { is_exhausted: false }, &late, &["failed"]),
+            (Ending::Lost { is_exhausted: false }, &strict, &["rejected", "failed"]),
+            (Ending::Lost { is_exhausted: false }, &lost, &["requeued"]),
+            (Ending::Lost { is_exhausted: true }, &lost, &["failed"]),
+            (Ending::Lost { is_exhausted: true }, &strict, &["rejected", "failed"]),
             (Ending::WorkerLost, &late, &["failed"]),
             (Ending::Cancelled, &late, &["cancelled"]),
         ];

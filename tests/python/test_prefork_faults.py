@@ -110,3 +110,20 @@ def test_what_a_killed_child_ran_is_run_again_where_the_task_says_so(broker, lin
     duplicates = all_seen(broker, lines, count)
     assert duplicates <= kills
     assert worker.stop() == 0, worker.output.text()
+
+
+def test_what_a_killed_child_ran_is_retried_where_the_settings_say_so(broker, lines):
+    """Though it is acknowledged when it begins, so that its message is nowhere when it is lost."""
+    app, count, kills = broker.application(), 600, 8
+    messages = Messages(broker, app, "shelf.tasks.line")
+    sent = [messages.message("load", str(lines.path), number, 0.01) for number in range(count)]
+    broker.push("load", *(envelope for _, envelope in sent))
+    annotations = {"shelf.tasks.line": {"default_retry_delay": 0, "max_retries": None}}
+    worker = Load(broker, CELERY_TASK_RETRY_ON_WORKER_LOST=True, CELERY_TASK_ANNOTATIONS=annotations)
+    kill_children(worker, lines, kills, 60)
+    results = [app.AsyncResult(task_id) for task_id, _ in sent]
+    eventually(lambda: all(result.ready() for result in results), worker.output.text, pause=0.1)
+    assert {result.state for result in results} == {"SUCCESS"}
+    duplicates = all_seen(broker, lines, count)
+    assert duplicates <= kills
+    assert worker.stop() == 0, worker.output.text()

@@ -106,7 +106,7 @@ impl Task for Elsewhere {
 }
 
 /// A worker of one task, `python`, and the calls that come to its pool.
-async fn start(options: TaskOptions) -> (Rig, mpsc::UnboundedReceiver<Asked>) {
+pub(crate) async fn start(options: TaskOptions) -> (Rig, mpsc::UnboundedReceiver<Asked>) {
     let (app, calls) = app(options);
     (Rig::start(app).await, calls)
 }

@@ -1,12 +1,14 @@
 //! What becomes of tasks of a pool that have no run to say so: the test is the pool, and carries it out.
 
+use std::time::Duration;
+
 use celeriac::backend::{DisabledBackend, ResultBackend};
 use celeriac::protocol::{Exception, MetaResult, State};
 use celeriac::task::{CallEnd, Fate, How, Order, Raised, TaskOptions};
 use celeriac::worker::Shutdown;
 use tokio::sync::mpsc;
 
-use super::elsewhere::{Asked, concluding, next, stored};
+use super::elsewhere::{self, Asked, concluding, next, stored};
 use super::rig::{Rig, late, message, raised, with_header};
 
 async fn start(options: TaskOptions) -> (Rig, mpsc::UnboundedReceiver<Asked>) {
@@ -59,6 +61,14 @@ async fn the_policy_decides_unless_the_pool_knows_better() {
     let requeued = TaskOptions { reject_on_worker_lost: Some(true), ..late() };
     let done = || CallEnd::Success { result: "7".into(), runtime: Default::default() };
     let back = || CallEnd::Reject { reason: String::new(), requeue: true };
+    let again = || {
+        let exception = Exception::billiard("WorkerLostError", "gone");
+        CallEnd::Retry(Raised { shown: exception.to_string(), exception, traceback: "Traceback".into() })
+    };
+    let retried = TaskOptions { retry_on_worker_lost: Some(true), ..requeued.clone() };
+    // Where no retries are left the message is settled as a failure's, and does not go back.
+    let spent = TaskOptions { max_retries: Some(Some(0)), ..retried.clone() };
+    let thrown = TaskOptions { acks_on_failure: Some(false), ..spent.clone() };
     // The options, what the pool says, how many dead letters there are then, and whether the message comes again.
     let rows = [
         (lost.clone(), CallEnd::Ignore, 1, false),
@@ -67,6 +77,10 @@ async fn the_policy_decides_unless_the_pool_knows_better() {
         (requeued.clone(), back(), 0, true),
         (requeued.clone(), CallEnd::Ignore, 0, false),
         (requeued, done(), 0, false),
+        (retried.clone(), again(), 0, false),
+        (retried, back(), 0, true),
+        (spent, CallEnd::Ignore, 0, false),
+        (thrown, CallEnd::Ignore, 1, false),
     ];
     for (options, says, letters, comes_again) in rows {
         let (rig, mut calls) = start(options).await;
@@ -143,4 +157,93 @@ async fn a_pool_is_told_of_limits_and_of_what_is_not_run() {
         assert_eq!(rig.backend.fetch(id).await.expect("memory answers").map(|meta| meta.result), None::<MetaResult>);
     }
     rig.stop(Shutdown::Warm).await;
+}
+
+/// Options of a task that is run again at once, as often as that, and else goes back.
+fn retried(most: u32) -> TaskOptions {
+    TaskOptions {
+        retry_on_worker_lost: Some(true),
+        reject_on_worker_lost: Some(true),
+        max_retries: Some(Some(most)),
+        default_retry_delay: Some(Duration::ZERO),
+        ..late()
+    }
+}
+
+/// What is stored now.
+async fn state(rig: &Rig) -> Option<State> {
+    rig.backend.fetch("one").await.expect("memory answers").map(|meta| meta.status)
+}
+
+#[tokio::test]
+async fn where_no_pool_retries_a_lost_run_the_worker_does() {
+    let (rig, mut calls) = elsewhere::start(retried(1)).await;
+    let mut pickled = with_header(message("python", "one", vec![]), "x-custom", "kept");
+    (pickled.content_type, pickled.content_encoding) =
+        (Some("application/x-python-serialize".into()), Some("binary".into()));
+    pickled.body = b"\x80\x04only Python reads this".to_vec().into();
+    rig.send(pickled.clone()).await;
+    let (call, end) = next(&mut calls).await;
+    call.accepted(7);
+    end.send(CallEnd::Lost("exitcode 3".into())).expect("the worker waits");
+    let (call, end) = next(&mut calls).await;
+    while state(&rig).await != Some(State::Retry) {
+        tokio::task::yield_now().await;
+    }
+    let meta = rig.backend.fetch("one").await.expect("memory answers").expect("it is stored");
+    assert_eq!(raised(&meta).to_string(), "WorkerLostError('Worker exited prematurely: exitcode 3.')");
+    assert_eq!((call.request.id.as_str(), call.request.retries, &call.message.body), ("one", 1, &pickled.body));
+    // It is not its own parent, for it did not send itself.
+    let headers = &call.request.headers;
+    assert_eq!((headers.get("x-custom"), headers.get("parent_id")), (Some(&"kept".into()), None));
+    assert_ne!(call.request.delivery_info.get("redelivered"), Some(&true.into()));
+    // No retries are left, and it does not go back.
+    call.accepted(8);
+    end.send(CallEnd::Lost("exitcode 3".into())).expect("the worker waits");
+    rig.idle().await;
+    assert_eq!(state(&rig).await, Some(State::Failure));
+    assert!(rig.dead_letters().is_empty());
+    rig.stop(Shutdown::Warm).await;
+}
+
+#[tokio::test]
+async fn a_retry_for_a_lost_process_that_cannot_be_sent_leaves_all_as_it_would_be_without() {
+    let (rig, mut calls) = elsewhere::start(retried(9)).await;
+    rig.send(message("python", "one", vec![])).await;
+    let (call, end) = next(&mut calls).await;
+    call.accepted(7);
+    rig.transport.refuse_messages("celery", true);
+    end.send(CallEnd::Lost("exitcode 3".into())).expect("the worker waits");
+    let (call, end) = next(&mut calls).await;
+    assert_eq!((call.request.id.as_str(), call.request.retries), ("one", 0));
+    assert_eq!((call.request.delivery_info.get("redelivered"), state(&rig).await), (Some(&true.into()), None));
+    end.send(CallEnd::Ignore).expect("the worker waits");
+    rig.idle().await;
+    rig.stop(Shutdown::Warm).await;
+}
+
+#[tokio::test]
+async fn what_is_killed_by_its_limit_or_its_workers_end_is_not_retried_as_lost() {
+    let limit = Some(Duration::from_millis(20));
+    let (rig, mut calls) = elsewhere::start(TaskOptions { time_limit: limit, ..retried(9) }).await;
+    rig.send(message("python", "one", vec![])).await;
+    let (mut call, end) = next(&mut calls).await;
+    call.accepted(7);
+    assert_eq!(call.order().await, Order::Kill);
+    end.send(CallEnd::Lost("signal 15 (SIGTERM)".into())).expect("the worker waits");
+    assert_eq!(raised(&rig.result("one").await).to_string(), "TimeLimitExceeded(0.02)");
+    rig.idle().await;
+    rig.stop(Shutdown::Warm).await;
+
+    let (rig, mut calls) = elsewhere::start(retried(9)).await;
+    rig.send(message("python", "one", vec![])).await;
+    let (mut call, end) = next(&mut calls).await;
+    call.accepted(7);
+    rig.handle.shutdown(Shutdown::Cold);
+    assert_eq!(call.order().await, Order::Kill);
+    end.send(CallEnd::Lost("signal 15 (SIGTERM)".into())).expect("the worker waits");
+    let transport = rig.stop(Shutdown::Cold).await;
+    let left = transport.waiting("celery");
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].headers.get("retries"), None);
 }

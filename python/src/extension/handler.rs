@@ -124,6 +124,7 @@ fn options_of<'py>(options: &TaskOptions, py: Python<'py>) -> PyResult<Bound<'py
         ("autoretry", options.autoretry.then_some(true)),
         ("ignore_result", options.ignore_result),
         ("reject_on_worker_lost", options.reject_on_worker_lost),
+        ("retry_on_worker_lost", options.retry_on_worker_lost),
         ("retry_jitter", options.retry_jitter),
         ("send_events", options.send_events),
         ("store_errors_even_if_ignored", options.store_errors_even_if_ignored),

@@ -242,9 +242,12 @@ fn options_of(given: &Bound<'_, PyDict>) -> PyResult<TaskOptions> {
         acks_on_failure: option(given, "acks_on_failure")?,
         acks_on_timeout: option(given, "acks_on_timeout")?,
         acks_on_failure_or_timeout: option(given, "acks_on_failure_or_timeout")?,
+        default_retry_delay: delay(option(given, "default_retry_delay")?),
         ignore_result: option(given, "ignore_result")?,
+        max_retries: Some(option(given, "max_retries")?),
         rate_limit: option(given, "rate_limit")?,
         reject_on_worker_lost: option(given, "reject_on_worker_lost")?,
+        retry_on_worker_lost: option(given, "retry_on_worker_lost")?,
         send_events: option(given, "send_events")?,
         soft_time_limit: seconds(option(given, "soft_time_limit")?),
         store_errors_even_if_ignored: option(given, "store_errors_even_if_ignored")?,
@@ -259,6 +262,11 @@ fn option<T: for<'a, 'py> FromPyObject<'a, 'py>>(given: &Bound<'_, PyDict>, name
         Some(value) if !value.is_none() => value.extract().map(Some).map_err(Into::into),
         _ => Ok(None),
     }
+}
+
+/// Here 0 is 0.
+fn delay(seconds: Option<f64>) -> Option<Duration> {
+    Duration::try_from_secs_f64(seconds?).ok()
 }
 
 /// As in Celery, 0 is none.

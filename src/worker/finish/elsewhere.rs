@@ -23,6 +23,7 @@ use super::super::running::{End, Leash, Slot};
 use super::super::settle::{Ending, verdict};
 use super::super::witness::{Active, Ended};
 use super::Finisher;
+use crate::app::Outgoing;
 use crate::backend::EncodedResult;
 use crate::protocol::{MetaResult, State};
 use crate::task::{CallEnd, Fate, How, Line, Order, Pool, Raised, Report as Told, StoredMeta};
@@ -206,7 +207,31 @@ impl Finisher {
         let Some(conclusion) = self.by_its_pool(work, conclusion).await else { return };
         // What was to follow is in the body; where only Python can read that, nothing follows.
         let _ = work.begin();
-        self.carry_out(work, conclusion, &self.sink(work)).await;
+        if let Some(conclusion) = Box::pin(self.lost_or_retried(work, conclusion)).await {
+            self.carry_out(work, conclusion, &self.sink(work)).await;
+        }
+    }
+
+    /// A run whose process is gone, and that is retried for it: a retry as any, once the broker has the new message. If
+    /// that cannot be sent, what becomes of the run is what would without. `None`: the worker stops without waiting for
+    /// the broker, and leaves the message to who gets it next.
+    async fn lost_or_retried(&self, work: &Work, conclusion: Conclusion) -> Option<Conclusion> {
+        let now = self.clock.now();
+        let Some((again, retried)) = conclude::retry_of_lost(&conclusion, work, now) else { return Some(conclusion) };
+        // Back to where it came from, which is there.
+        let again = vec![Outgoing { publication: again, queue: None }];
+        match self.cold.bound(self.continuations.sender.publish(again)).await {
+            Ok(()) => Some(retried),
+            Err(error) if error.can_pass() => {
+                report::log_unsent(work, &error);
+                None
+            }
+            Err(error) => {
+                let (name, id) = (&work.name, &work.request.id);
+                tracing::error!("Failed to retry task {name}[{id}] after worker was lost: {error}");
+                Some(conclusion)
+            }
+        }
     }
 
     /// The process was lost when the success had been stored already: that stands

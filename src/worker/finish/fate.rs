@@ -132,7 +132,7 @@ impl Finisher {
         }
         let late = match verdict(ending, &work.task.policy, work.ignore_result).late {
             _ if goes_back => Late::Requeue,
-            // Celery knows better, as where there are no retries left.
+            // Celery knows better.
             Late::Requeue => Late::Ack,
             late => late,
         };
@@ -147,7 +147,7 @@ impl Finisher {
 fn fate_of(conclusion: &Conclusion) -> Option<Fate> {
     let how = match conclusion.ending {
         Ending::TimeLimit => How::TimeLimit,
-        Ending::Lost => How::Lost,
+        Ending::Lost { .. } => How::Lost,
         Ending::Reject { requeue: false } => How::Rejected,
         Ending::Revoked => {
             How::Revoked { signal: conclusion.terminated.map(|signal| signal.number()), is_expired: false }
