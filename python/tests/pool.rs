@@ -84,6 +84,23 @@ async fn run_one(pool: &Arc<Prefork>, child: &mut Chick) {
     assert_eq!(end(run).await, success());
 }
 
+/// A child of a pool of one, and what it runs.
+async fn running(pool: &Arc<Prefork>, nest: &mut Nest) -> (Chick, JoinHandle<CallEnd>, Line) {
+    let mut child = nest.fork(71);
+    child.ready();
+    let (run, line) = begin(pool, &mut child).await;
+    (child, run, line)
+}
+
+/// What a child runs that was free.
+async fn begin(pool: &Arc<Prefork>, child: &mut Chick) -> (JoinHandle<CallEnd>, Line) {
+    let (run, mut line) = call(pool, "a");
+    assert_eq!(child.job().as_deref(), Some("a"));
+    child.say(&[FromChild::Accepted]);
+    accepted(&mut line).await;
+    (run, line)
+}
+
 /// Two calls that one child has, the first of which has begun.
 async fn two(pool: &Arc<Prefork>, child: &mut Chick) -> [(JoinHandle<CallEnd>, Line); 2] {
     child.ready();
@@ -204,10 +221,7 @@ async fn another_nurserys_children_take_the_places_of_those_that_have_ended_thei
     let (pool, mut nest) = pool(2, None);
     let (mut busy, mut idle) = (nest.fork(71), nest.fork(72));
     busy.ready();
-    let (running, mut line) = call(&pool, "a");
-    assert_eq!(busy.job().as_deref(), Some("a"));
-    busy.say(&[FromChild::Accepted]);
-    accepted(&mut line).await;
+    let (running, line) = begin(&pool, &mut busy).await;
     idle.ready();
     let (mut other, socket) = Nest::new();
     pool.renew(socket, None);
@@ -237,10 +251,7 @@ async fn a_pool_grows_at_once_and_shrinks_when_a_child_is_idle() {
     let (pool, mut nest) = pool(1, None);
     let mut one = nest.fork(71);
     one.ready();
-    let (run, mut line) = call(&pool, "a");
-    one.job();
-    one.say(&[FromChild::Accepted]);
-    accepted(&mut line).await;
+    let (run, _held) = begin(&pool, &mut one).await;
     pool.resize(2);
     let mut two = nest.fork(72);
     two.ready();
@@ -264,10 +275,7 @@ async fn a_pool_stops_when_its_children_have() {
     let (pool, mut nest) = pool(2, None);
     let (mut one, mut two) = (nest.fork(71), nest.fork(72));
     one.ready();
-    let (_running, mut line) = call(&pool, "a");
-    one.job();
-    one.say(&[FromChild::Accepted]);
-    accepted(&mut line).await;
+    let (_running, _held) = begin(&pool, &mut one).await;
     let (waiting, _line) = call(&pool, "b");
     let stopping = tokio::spawn({
         let pool = Arc::clone(&pool);
@@ -313,10 +321,7 @@ async fn a_nursery_that_does_not_answer_ends_the_pool_and_what_runs_may_end() {
     let pool = with(socket, 1, PreforkOptions { ping_every: Duration::from_millis(400), ..PreforkOptions::default() });
     let mut child = nest.fork(71);
     child.ready();
-    let (running, mut line) = call(&pool, "a");
-    assert_eq!(child.job().as_deref(), Some("a"));
-    child.say(&[FromChild::Accepted]);
-    accepted(&mut line).await;
+    let (running, _held) = begin(&pool, &mut child).await;
     let (waiting, _line) = call(&pool, "b");
     // From here on nothing is answered.
     let why = timeout(SECONDS, pool.failed()).await.expect("it is told in time");
@@ -333,10 +338,7 @@ async fn nobody_ends_a_thread_and_nobody_waits_for_one_that_is_to_be_over() {
     assert!(!pool.ends_runs());
     let mut thread = nest.fork(71);
     thread.ready();
-    let (run, mut line) = call(&pool, "a");
-    assert_eq!(thread.job().as_deref(), Some("a"));
-    thread.say(&[FromChild::Accepted]);
-    accepted(&mut line).await;
+    let (run, line) = begin(&pool, &mut thread).await;
     for order in [Order::SoftLimit, Order::Signal(15), Order::Kill] {
         line.order(order);
     }

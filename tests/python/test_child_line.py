@@ -113,6 +113,20 @@ def test_a_nursery_hears_over_descriptors_of_any_number():
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+def test_a_nursery_says_that_a_signal_has_come():
+    ours, theirs = socket.socketpair()
+    come, before = [], signal.signal(signal.SIGUSR2, lambda number, _: come.append(number))
+    with ours, theirs:
+        served = nursery.Nursery(None, "host", Limits(), None, theirs)
+        served.children[os.getpid()] = 7
+        # Of what there is not, too: whoever waits for it waits no more.
+        for number, index in [(signal.SIGUSR2, 7), (99, 7), (signal.SIGUSR2, 8)]:
+            assert served.obey(nursery.SIGNAL, index, number)
+            assert ours.recv(64) == struct.pack("<IBQ", 9, nursery.SIGNAL, index)
+            assert come == [signal.SIGUSR2]
+    signal.signal(signal.SIGUSR2, before)
+
+
 @pytest.fixture
 def app(both, tmp_path):
     """An app whose results are handed over the line."""

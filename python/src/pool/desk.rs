@@ -114,6 +114,11 @@ struct Child {
     is_dismissed: bool,
     /// It is there for what becomes of tasks, and runs none.
     is_clerk: bool,
+    /// So many signals have been asked for and are not known to have come. Nothing is given to it meanwhile: they might come to
+    /// that.
+    on_their_way: u32,
+    /// It was ever sent one because of a call.
+    was_signalled: bool,
     /// In the order in which it runs them.
     jobs: VecDeque<Job>,
     /// How many it was ever given.
@@ -211,10 +216,10 @@ impl Desk {
                 let Some(job) = child.jobs.front_mut() else { return };
                 job.began = Some(Instant::now());
                 job.tell(News::Accepted { pid });
-                let doomed = job.doomed;
+                let (number, doomed) = (job.number, job.doomed);
                 drop(state);
                 if let Some(order) = doomed.filter(|_| self.options.has_processes) {
-                    self.carry_out(index, order);
+                    self.carry_out(index, number, order);
                 }
                 return;
             }
@@ -322,6 +327,7 @@ impl Child {
         self.is_ready
             && !self.is_retiring
             && !self.is_clerk
+            && self.on_their_way == 0
             && self.jobs.len() < DEEPEST
             && self.jobs.iter().all(|job| !job.is_fate && pace.is_short(&job.task) && !job.stays_alone())
     }

@@ -32,7 +32,7 @@ pub(super) struct Job {
     pub(super) deaths: u8,
     /// What it was told before it began: it is not to run.
     pub(super) doomed: Option<Order>,
-    /// The process that runs it is sent a signal because of it.
+    /// The process that runs it is sent a signal because of it, and nothing waits behind it.
     pub(super) is_signalled: bool,
     news: mpsc::UnboundedSender<News>,
 }
@@ -91,8 +91,7 @@ impl Job {
         }
     }
 
-    /// Whether nothing is to wait for it: it runs longer than was to be expected, or its process is sent a signal, which
-    /// might come to what is next.
+    /// Whether nothing is to wait for it: it runs longer than was to be expected, or its process is sent a signal, and may end.
     pub(super) fn stays_alone(&self) -> bool {
         self.is_signalled || self.began.is_some_and(|began| began.elapsed() > LONG)
     }
