@@ -57,6 +57,16 @@ fn success() -> CallEnd {
     CallEnd::Success { result: "None".into(), runtime: Duration::from_micros(9) }
 }
 
+fn meta(id: &str) -> StoredMeta {
+    StoredMeta {
+        task_id: id.into(),
+        state: State::Success,
+        payload: "{}".into(),
+        reply_to: None,
+        correlation_id: Some("c".into()),
+    }
+}
+
 async fn end(run: JoinHandle<CallEnd>) -> CallEnd {
     timeout(SECONDS, run).await.expect("it ends in time").expect("it does not panic")
 }
@@ -128,13 +138,7 @@ async fn a_call_goes_to_a_child_that_is_free() {
     let (second, mut line) = call(&pool, "b");
     two.ready();
     assert_eq!(two.job().as_deref(), Some("b"));
-    let meta = StoredMeta {
-        task_id: "b".into(),
-        state: State::Success,
-        payload: "{}".into(),
-        reply_to: None,
-        correlation_id: Some("c".into()),
-    };
+    let meta = meta("b");
     two.say(&[FromChild::Accepted, FromChild::Store { meta: meta.clone(), asks: Some(7) }]);
     assert_eq!(accepted(&mut line).await, 72);
     let Report::Store(told, answer) = line.report().await else { panic!("nothing to store") };
@@ -351,6 +355,35 @@ async fn nobody_ends_a_thread_and_nobody_waits_for_one_that_is_to_be_over() {
     assert_eq!(end(next).await, success());
     pool.resize(2);
     assert_eq!(nest.fork(72).index, 2, "nothing else was asked of the nursery");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thread_whose_call_was_given_up_waits_for_no_answer() {
+    let (mut nest, socket) = Nest::new();
+    let pool = with(socket, 1, PreforkOptions { has_processes: false, ..PreforkOptions::default() });
+    let mut thread = nest.fork(71);
+    thread.ready();
+    for is_dropped in [true, false] {
+        let (run, line) = begin(&pool, &mut thread).await;
+        if is_dropped {
+            run.abort();
+            assert!(timeout(SECONDS, run).await.expect("it ends in time").is_err());
+        } else {
+            line.order(Order::Kill);
+            assert!(matches!(end(run).await, CallEnd::Lost(_)));
+        }
+        thread.say(&[FromChild::Store { meta: meta("a"), asks: Some(7) }]);
+        assert_eq!(thread.stored(), Some((7, false)), "dropped: {is_dropped}");
+        thread.say(&[FromChild::Ended(success())]);
+    }
+    // One that is given up while it waits.
+    let (run, mut line) = begin(&pool, &mut thread).await;
+    thread.say(&[FromChild::Store { meta: meta("a"), asks: Some(8) }]);
+    let Report::Store(_, unanswered) = line.report().await else { panic!("nothing to store") };
+    line.order(Order::Kill);
+    assert!(matches!(end(run).await, CallEnd::Lost(_)));
+    drop(unanswered);
+    assert_eq!(thread.stored(), Some((8, false)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,7 +21,7 @@ use self::fates::Fates;
 use self::lines::Line;
 use self::orders::kill;
 use super::child::Gone;
-use super::job::{Job, News};
+use super::job::{Answer, Job, News};
 use super::nursery::{self, Ask};
 use super::pace::Pace;
 use crate::claims::Claims;
@@ -224,12 +224,9 @@ impl Desk {
                 return;
             }
             FromChild::Store { meta, asks } => {
-                let answer = asks.map(|number| (number, child.outbox.clone()));
-                match (child.jobs.front().filter(|job| job.is_heard()), asks) {
-                    (Some(job), _) => job.tell(News::Store { meta, answer }),
-                    // Who cannot be ended, such as a thread, goes on though its call was given up, and is not to wait for ever.
-                    (None, Some(number)) => child.say(frame::stored(number, false).into()),
-                    (None, None) => {}
+                let answer = asks.map(|number| Answer::to(number, child.outbox.clone()));
+                if let Some(job) = child.jobs.front() {
+                    job.tell(News::Store { meta, answer });
                 }
                 return;
             }
