@@ -48,15 +48,6 @@ enum Next<'py> {
     Quit,
 }
 
-impl<'py> Next<'py> {
-    fn into_call(self) -> Option<Job<'py>> {
-        match self {
-            Next::Call(call) => Some(*call),
-            Next::Quit => None,
-        }
-    }
-}
-
 #[pymethods]
 impl Channel {
     /// Takes the socket of that number, and the claims to the calls that come over it: both are the channel's from now on.
@@ -81,8 +72,14 @@ impl Channel {
                     return Ok(None);
                 }
             }
-            if let Some(next) = line.take(py)? {
-                return Ok(next.into_call());
+            match line.take(py)? {
+                Some(Next::Call(call)) => return Ok(Some(*call)),
+                Some(Next::Quit) => {
+                    // It may have come with what the last call waited for.
+                    line.flush(py)?;
+                    return Ok(None);
+                }
+                None => {}
             }
         }
     }
