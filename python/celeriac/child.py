@@ -115,25 +115,33 @@ class Child:
             call = next_call()
             if call is None:
                 return EX_RECYCLE if self.limits.is_spent(self.completed) else 0
-            name, uuid, request, body, content_type, content_encoding, fate = call
-            if fate is not None:
-                self.conclude(call[:-1], fate)
-                continue
-            if not self.is_read_at_once(request, body, content_type):
-                # What has ended is told now, and not when this one begins: to read it may take long, or never end.
-                channel.flush()
-            try:
-                payload = self.decode(request, body, content_type, content_encoding)
-            except Exception as error:
-                channel.undecodable(clean(error), isinstance(error, ContentDisallowed))
-                continue
-            channel.accepted()
-            self.trace(name, uuid, request, payload, call[:-1])
-            self.completed += 1
-            if self.limits.is_too_large():
+            was_run = self.take(call)
+            # What came with it is not kept until the next one comes.
+            del call
+            if was_run and self.limits.is_too_large():
                 # What was given to it and has not begun goes to another.
                 channel.flush()
                 return EX_RECYCLE
+
+    def take(self, call: tuple) -> bool:
+        """Does what a call says; whether that was to run a task."""
+        channel = self.channel
+        name, uuid, request, body, content_type, content_encoding, fate = call
+        if fate is not None:
+            self.conclude(call[:-1], fate)
+            return False
+        if not self.is_read_at_once(request, body, content_type):
+            # What has ended is told now, and not when this one begins: to read it may take long, or never end.
+            channel.flush()
+        try:
+            payload = self.decode(request, body, content_type, content_encoding)
+        except Exception as error:
+            channel.undecodable(clean(error), isinstance(error, ContentDisallowed))
+            return False
+        channel.accepted()
+        self.trace(name, uuid, request, payload, call[:-1])
+        self.completed += 1
+        return True
 
     def is_read_at_once(self, request: dict, body: bytes, content_type: Optional[str]) -> bool:
         """Whether to read a body takes no time worth telling, and runs nothing of the project's."""

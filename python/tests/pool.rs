@@ -386,6 +386,34 @@ async fn a_thread_whose_call_was_given_up_waits_for_no_answer() {
     assert_eq!(thread.stored(), Some((8, false)));
 }
 
+/// How many bytes of memory this process has.
+#[cfg(target_os = "linux")]
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("among others");
+    let kilobytes: usize = line.trim().trim_end_matches(" kB").parse().expect("a number");
+    kilobytes << 10
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_result_costs_its_room_once() {
+    const LARGE: usize = 64 << 20;
+    let (pool, mut nest) = pool(1, None);
+    let (mut child, run, mut line) = running(&pool, &mut nest).await;
+    let before = resident();
+    child.say(&[FromChild::Store { meta: StoredMeta { payload: vec![7; LARGE].into(), ..meta("a") }, asks: Some(7) }]);
+    let Report::Store(told, answer) = line.report().await else { panic!("nothing to store") };
+    assert_eq!(told.payload.len(), LARGE);
+    drop(told);
+    answer.send(true).expect("the pool waits");
+    assert_eq!(child.stored(), Some((7, true)));
+    child.say(&[FromChild::Ended(success())]);
+    assert_eq!(end(run).await, success());
+    let grown = resident().saturating_sub(before);
+    assert!(grown < LARGE / 4, "{grown} bytes");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_becomes_of_a_task_goes_before_tasks_to_who_is_free() {
     let (pool, mut nest) = pool(1, Some(2));

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import resource
 import signal
 import uuid
 
@@ -14,6 +15,9 @@ from support import SECONDS
 from test_prefork import error, shelf, start, value  # noqa: F401: fixtures are found by their names
 
 pytestmark = pytest.mark.only("redis", "results are handed to the worker for Redis alone")
+
+
+LARGE = 64 << 20  # Bytes.
 
 
 def pid_of(task):
@@ -97,6 +101,21 @@ def test_a_signal_that_comes_late_comes_to_no_other_task(shelf, start, tmp_path,
     eventually(lambda: other.state == "PROGRESS", "the other task to begin")
     (tmp_path / "seen").touch()
     assert value(other) is True
+
+
+def resident(pid):
+    """How many bytes of memory a process has."""
+    return int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def test_what_a_large_task_has_needed_is_given_back(shelf, start):
+    start("-Q", "huge", "-c", "1")
+    pid = pid_of(shelf.request.apply_async(queue="huge"))
+    before = resident(pid)
+    text = "x" * LARGE
+    assert value(shelf.add.apply_async((text, ""), queue="huge")) == text
+    # No other task is needed for that.
+    eventually(lambda: resident(pid) - before < LARGE // 4, lambda: resident(pid) - before, timeout=SECONDS)
 
 
 def exit_code(worker):
