@@ -12,6 +12,8 @@ mod elsewhere;
 mod fates;
 #[path = "worker/hostile.rs"]
 mod hostile;
+#[path = "worker/observed.rs"]
+mod observed;
 #[path = "worker/rig.rs"]
 mod rig;
 #[path = "worker/steering.rs"]

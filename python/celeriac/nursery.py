@@ -127,6 +127,8 @@ class Nursery:
             for pid, known in self.children.items():
                 if known == index:
                     self.signal(pid, number)
+            # The child is given nothing before this is heard: the signal would come to another task than was meant.
+            self.tell(b"s" + struct.pack("<Q", index))
         elif kind == PING:
             self.tell(b"p" + struct.pack("<Q", 0))
         return kind != CLOSE

@@ -57,6 +57,16 @@ fn success() -> CallEnd {
     CallEnd::Success { result: "None".into(), runtime: Duration::from_micros(9) }
 }
 
+fn meta(id: &str) -> StoredMeta {
+    StoredMeta {
+        task_id: id.into(),
+        state: State::Success,
+        payload: "{}".into(),
+        reply_to: None,
+        correlation_id: Some("c".into()),
+    }
+}
+
 async fn end(run: JoinHandle<CallEnd>) -> CallEnd {
     timeout(SECONDS, run).await.expect("it ends in time").expect("it does not panic")
 }
@@ -82,6 +92,23 @@ async fn run_one(pool: &Arc<Prefork>, child: &mut Chick) {
     assert_eq!(child.job().as_deref(), Some("first"));
     child.say(&[FromChild::Accepted, FromChild::Ended(success())]);
     assert_eq!(end(run).await, success());
+}
+
+/// A child of a pool of one, and what it runs.
+async fn running(pool: &Arc<Prefork>, nest: &mut Nest) -> (Chick, JoinHandle<CallEnd>, Line) {
+    let mut child = nest.fork(71);
+    child.ready();
+    let (run, line) = begin(pool, &mut child).await;
+    (child, run, line)
+}
+
+/// What a child runs that was free.
+async fn begin(pool: &Arc<Prefork>, child: &mut Chick) -> (JoinHandle<CallEnd>, Line) {
+    let (run, mut line) = call(pool, "a");
+    assert_eq!(child.job().as_deref(), Some("a"));
+    child.say(&[FromChild::Accepted]);
+    accepted(&mut line).await;
+    (run, line)
 }
 
 /// Two calls that one child has, the first of which has begun.
@@ -111,13 +138,7 @@ async fn a_call_goes_to_a_child_that_is_free() {
     let (second, mut line) = call(&pool, "b");
     two.ready();
     assert_eq!(two.job().as_deref(), Some("b"));
-    let meta = StoredMeta {
-        task_id: "b".into(),
-        state: State::Success,
-        payload: "{}".into(),
-        reply_to: None,
-        correlation_id: Some("c".into()),
-    };
+    let meta = meta("b");
     two.say(&[FromChild::Accepted, FromChild::Store { meta: meta.clone(), asks: Some(7) }]);
     assert_eq!(accepted(&mut line).await, 72);
     let Report::Store(told, answer) = line.report().await else { panic!("nothing to store") };
@@ -204,10 +225,7 @@ async fn another_nurserys_children_take_the_places_of_those_that_have_ended_thei
     let (pool, mut nest) = pool(2, None);
     let (mut busy, mut idle) = (nest.fork(71), nest.fork(72));
     busy.ready();
-    let (running, mut line) = call(&pool, "a");
-    assert_eq!(busy.job().as_deref(), Some("a"));
-    busy.say(&[FromChild::Accepted]);
-    accepted(&mut line).await;
+    let (running, line) = begin(&pool, &mut busy).await;
     idle.ready();
     let (mut other, socket) = Nest::new();
     pool.renew(socket, None);
@@ -237,10 +255,7 @@ async fn a_pool_grows_at_once_and_shrinks_when_a_child_is_idle() {
     let (pool, mut nest) = pool(1, None);
     let mut one = nest.fork(71);
     one.ready();
-    let (run, mut line) = call(&pool, "a");
-    one.job();
-    one.say(&[FromChild::Accepted]);
-    accepted(&mut line).await;
+    let (run, _held) = begin(&pool, &mut one).await;
     pool.resize(2);
     let mut two = nest.fork(72);
     two.ready();
@@ -264,10 +279,7 @@ async fn a_pool_stops_when_its_children_have() {
     let (pool, mut nest) = pool(2, None);
     let (mut one, mut two) = (nest.fork(71), nest.fork(72));
     one.ready();
-    let (_running, mut line) = call(&pool, "a");
-    one.job();
-    one.say(&[FromChild::Accepted]);
-    accepted(&mut line).await;
+    let (_running, _held) = begin(&pool, &mut one).await;
     let (waiting, _line) = call(&pool, "b");
     let stopping = tokio::spawn({
         let pool = Arc::clone(&pool);
@@ -313,10 +325,7 @@ async fn a_nursery_that_does_not_answer_ends_the_pool_and_what_runs_may_end() {
     let pool = with(socket, 1, PreforkOptions { ping_every: Duration::from_millis(400), ..PreforkOptions::default() });
     let mut child = nest.fork(71);
     child.ready();
-    let (running, mut line) = call(&pool, "a");
-    assert_eq!(child.job().as_deref(), Some("a"));
-    child.say(&[FromChild::Accepted]);
-    accepted(&mut line).await;
+    let (running, _held) = begin(&pool, &mut child).await;
     let (waiting, _line) = call(&pool, "b");
     // From here on nothing is answered.
     let why = timeout(SECONDS, pool.failed()).await.expect("it is told in time");
@@ -333,10 +342,7 @@ async fn nobody_ends_a_thread_and_nobody_waits_for_one_that_is_to_be_over() {
     assert!(!pool.ends_runs());
     let mut thread = nest.fork(71);
     thread.ready();
-    let (run, mut line) = call(&pool, "a");
-    assert_eq!(thread.job().as_deref(), Some("a"));
-    thread.say(&[FromChild::Accepted]);
-    accepted(&mut line).await;
+    let (run, line) = begin(&pool, &mut thread).await;
     for order in [Order::SoftLimit, Order::Signal(15), Order::Kill] {
         line.order(order);
     }
@@ -349,6 +355,63 @@ async fn nobody_ends_a_thread_and_nobody_waits_for_one_that_is_to_be_over() {
     assert_eq!(end(next).await, success());
     pool.resize(2);
     assert_eq!(nest.fork(72).index, 2, "nothing else was asked of the nursery");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thread_whose_call_was_given_up_waits_for_no_answer() {
+    let (mut nest, socket) = Nest::new();
+    let pool = with(socket, 1, PreforkOptions { has_processes: false, ..PreforkOptions::default() });
+    let mut thread = nest.fork(71);
+    thread.ready();
+    for is_dropped in [true, false] {
+        let (run, line) = begin(&pool, &mut thread).await;
+        if is_dropped {
+            run.abort();
+            assert!(timeout(SECONDS, run).await.expect("it ends in time").is_err());
+        } else {
+            line.order(Order::Kill);
+            assert!(matches!(end(run).await, CallEnd::Lost(_)));
+        }
+        thread.say(&[FromChild::Store { meta: meta("a"), asks: Some(7) }]);
+        assert_eq!(thread.stored(), Some((7, false)), "dropped: {is_dropped}");
+        thread.say(&[FromChild::Ended(success())]);
+    }
+    // One that is given up while it waits.
+    let (run, mut line) = begin(&pool, &mut thread).await;
+    thread.say(&[FromChild::Store { meta: meta("a"), asks: Some(8) }]);
+    let Report::Store(_, unanswered) = line.report().await else { panic!("nothing to store") };
+    line.order(Order::Kill);
+    assert!(matches!(end(run).await, CallEnd::Lost(_)));
+    drop(unanswered);
+    assert_eq!(thread.stored(), Some((8, false)));
+}
+
+/// How many bytes of memory this process has.
+#[cfg(target_os = "linux")]
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("among others");
+    let kilobytes: usize = line.trim().trim_end_matches(" kB").parse().expect("a number");
+    kilobytes << 10
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_result_costs_its_room_once() {
+    const LARGE: usize = 64 << 20;
+    let (pool, mut nest) = pool(1, None);
+    let (mut child, run, mut line) = running(&pool, &mut nest).await;
+    let before = resident();
+    child.say(&[FromChild::Store { meta: StoredMeta { payload: vec![7; LARGE].into(), ..meta("a") }, asks: Some(7) }]);
+    let Report::Store(told, answer) = line.report().await else { panic!("nothing to store") };
+    assert_eq!(told.payload.len(), LARGE);
+    drop(told);
+    answer.send(true).expect("the pool waits");
+    assert_eq!(child.stored(), Some((7, true)));
+    child.say(&[FromChild::Ended(success())]);
+    assert_eq!(end(run).await, success());
+    let grown = resident().saturating_sub(before);
+    assert!(grown < LARGE / 4, "{grown} bytes");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,11 +3,21 @@
 use std::fmt;
 use std::sync::Arc;
 
+use async_trait::async_trait;
+
 use crate::protocol::Message;
 use crate::task::Request;
 
 /// Is told what happens. It is called from the worker's loop and from the runs themselves, and must not wait.
+#[async_trait]
 pub trait Observer: Send + Sync + fmt::Debug {
+    /// Of how many messages more it can be told now; resolves when that is at least one. The worker takes in no more than that, so
+    /// that who is slow to hear slows the intake, as a receiver of `task_received` does under Celery. Without limit, unless
+    /// it says otherwise.
+    async fn room(&self) -> usize {
+        usize::MAX
+    }
+
     /// A message was accepted and will be run: `task_received`.
     fn received(&self, _request: &Arc<Request>, _message: &Message) {}
 

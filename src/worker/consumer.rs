@@ -306,6 +306,8 @@ impl Consumer {
                 self.pool.received(Instant::now());
                 deliveries.into_iter().for_each(|delivery| self.receive(delivery));
             }
+            // Who asked may be gone.
+            Event::Reached(asked) => drop(asked.send(())),
             Event::Read(intake) if self.stopping.is_none() && !intake.is_lost() => self.take_in(*intake),
             // Dropped unsettled, it goes back to the front of its queue, unless it is there already.
             Event::Read(_) => {}

@@ -1,5 +1,7 @@
 //! [`Event`]: all that can happen to a worker.
 
+use tokio::sync::oneshot;
+
 use crate::Error;
 use crate::control::ControlRequest;
 use crate::transport::Delivery;
@@ -14,6 +16,8 @@ use super::request::Work;
 pub(crate) enum Event {
     /// Messages arrived.
     Received(Vec<Delivery>),
+    /// All that was sent before this has been seen; who wants to know is told.
+    Reached(oneshot::Sender<()>),
     /// A large message has been read.
     Read(Box<Intake>),
     /// A connection is up and consuming.

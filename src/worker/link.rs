@@ -14,8 +14,10 @@ use tracing::{debug, error, info, warn};
 use super::delays::Delays;
 use super::event::Event;
 use super::mailbox::MailboxDoor;
+use super::pace::Pace;
 use super::patience::Patience;
 use super::queues::Consumed;
+use crate::app::Observer;
 use crate::config::Config;
 use crate::transport::{Backoff, Connection, Consumer, Prefetch, Queue, Transport};
 use crate::{Error, ErrorKind, Result};
@@ -37,6 +39,8 @@ pub(crate) struct Link {
     pub(crate) delays: Delays,
     pub(crate) prefetch: Arc<Prefetch>,
     pub(crate) events: mpsc::UnboundedSender<Event>,
+    /// Who hears of the messages, in its own time.
+    pub(crate) observer: Option<Arc<dyn Observer>>,
     /// Where commands are heard; `None`: nobody listens.
     pub(crate) mailbox: Option<MailboxDoor>,
     /// Tells the publisher which connection is up.
@@ -208,6 +212,7 @@ impl Link {
         if !added.is_empty() {
             wanted.mark_changed();
         }
+        let mut pace = Pace::new(self.observer.clone(), self.events.clone());
         loop {
             tokio::select! {
                 biased;
@@ -217,12 +222,12 @@ impl Link {
                     let wanted = wanted.borrow_and_update().clone();
                     consumed = self.change(connection, &mut *consumer, consumed, wanted).await?;
                 }
-                batch = consumer.next() => {
-                    if self.events.send(Event::Received(batch?)).is_err() {
-                        // Nobody is left to run anything.
-                        return Ok(());
-                    }
-                }
+                handed_on = pace.turn(), if pace.has_waiting() => if handed_on.is_err() {
+                    return Ok(());
+                },
+                batch = consumer.next(), if !pace.has_waiting() => if pace.take(batch?).is_err() {
+                    return Ok(());
+                },
             }
         }
     }

@@ -41,6 +41,7 @@ mod malformed;
 mod metas;
 mod mingle;
 mod observed;
+mod pace;
 mod page;
 mod parking;
 mod patience;
@@ -334,6 +335,7 @@ impl Worker {
             delays,
             prefetch: Arc::clone(&prefetch),
             events: self.handle.events.clone(),
+            observer: self.app.observer(),
             mailbox: self.listen(clock, rng.u64(..))?,
             current,
             stop_consuming: stop_consuming.clone(),

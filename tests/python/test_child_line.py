@@ -9,18 +9,24 @@ import socket
 import struct
 import sys
 import tempfile
+import threading
+import zlib
 
 import pytest
 from celery import Celery, Task, signals
 from celery.app.task import Context
+from celery.app import trace
 from celery.backends.filesystem import FilesystemBackend
+from kombu import serialization
+from kombu.utils import json as kombu_json
 
-from support import ROOT
+from support import ROOT, SECONDS
 
 sys.path.insert(0, str(ROOT / "python"))
 
 from celeriac import backend, nursery  # noqa: E402
 from celeriac._celeriac import Channel  # noqa: E402
+from celeriac.child import Child  # noqa: E402
 from celeriac.limits import Limits  # noqa: E402
 
 pytestmark = pytest.mark.only("redis", "no broker is asked")
@@ -55,6 +61,18 @@ def soon():
     yield lambda: signal.setitimer(signal.ITIMER_REAL, 0.05)
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)
+
+
+def call(body, content_type="application/json", **request):
+    """A call as the worker gives it."""
+    def text(given):
+        given = given.encode() if isinstance(given, str) else given
+        return struct.pack("<I", len(given)) + given
+
+    texts = [text(given) for given in ("t", "id", content_type, "utf-8", body)]
+    pairs = [text(name) + b"s" + text(given) for name, given in request.items()]
+    fields = b"".join([*texts, b"m", struct.pack("<I", len(pairs)), *pairs])
+    return struct.pack("<IB", 1 + len(fields), ord("j")) + fields
 
 
 def answer(number, is_stored):
@@ -113,6 +131,21 @@ def test_a_nursery_hears_over_descriptors_of_any_number():
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+def test_a_nursery_says_that_a_signal_has_come():
+    ours, theirs = socket.socketpair()
+    come, before = [], signal.signal(signal.SIGUSR2, lambda number, _: come.append(number))
+    ours.settimeout(SECONDS)
+    with ours, theirs:
+        served = nursery.Nursery(None, "host", Limits(), None, theirs)
+        served.children[os.getpid()] = 7
+        # Of what there is not, too: whoever waits for it waits no more.
+        for number, index in [(signal.SIGUSR2, 7), (99, 7), (signal.SIGUSR2, 8)]:
+            assert served.obey(nursery.SIGNAL, index, number)
+            assert ours.recv(64) == struct.pack("<IBQ", 9, nursery.SIGNAL, index)
+            assert come == [signal.SIGUSR2]
+    signal.signal(signal.SIGUSR2, before)
+
+
 @pytest.fixture
 def app(both, tmp_path):
     """An app whose results are handed over the line."""
@@ -131,6 +164,72 @@ def is_silent(worker):
         return not worker.recv(1)
     except BlockingIOError:
         return True
+
+
+class Ending(Child):
+    """One whose tasks end at once."""
+
+    def trace(self, *_):
+        self.channel.success("None", 0.0)
+
+
+def kinds(worker, frames):
+    """The kinds of so many frames that a child says."""
+    said = worker.makefile("rb")
+    found = []
+    for _ in range(frames):
+        length, kind = struct.unpack("<IB", said.read(5))
+        said.read(length - 1)
+        found.append(chr(kind))
+    return "".join(found)
+
+
+PLAIN = b"[[], {}, {}]"
+HANGING = {
+    "a type of the project's": (b'[[{"__type__": "slow", "__value__": 1}], {}, {}]', "application/json", {}),
+    "the same with escapes": (b'[[{"\\u005f_type__": "slow", "__value__": 1}], {}, {}]', "application/json", {}),
+    "the same compressed": (
+        zlib.compress(b'[[{"__type__": "slow", "__value__": 1}], {}, {}]'), "application/json",
+        {"compression": "application/x-gzip"},
+    ),
+    "a serializer of the project's": (b"slow", "application/x-slow", {}),
+}
+
+
+@pytest.mark.parametrize("side", HANGING)
+def test_what_has_ended_is_told_though_the_next_body_is_never_read(both, monkeypatch, side):
+    worker, channel, _ = both
+    worker.settimeout(SECONDS)
+    may_end = threading.Event()
+
+    def slow(_):
+        may_end.wait()
+        return [[], {}, {}]
+
+    monkeypatch.setattr(trace, "_localized", [{}, {"application/json", "application/x-slow"}, "host"])
+    monkeypatch.setitem(kombu_json._decoders, "slow", slow)
+    serialization.register("slow", None, slow, "application/x-slow", "utf-8")
+    body, content_type, request = HANGING[side]
+    child = threading.Thread(target=lambda: Ending(None, channel, Limits()).work(), daemon=True)
+    worker.sendall(call(PLAIN) + call(PLAIN) + call(body, content_type, **request) + QUIT)
+    child.start()
+    try:
+        assert kinds(worker, 5) == "raeae"
+        assert is_silent(worker), "the third has not begun"
+    finally:
+        may_end.set()
+        serialization.unregister("slow")
+    worker.settimeout(SECONDS)
+    child.join(SECONDS)
+    assert kinds(worker, 2) == "ae"
+
+
+def test_what_is_read_at_once_costs_no_word_of_its_own(both):
+    child = Ending.__new__(Ending)
+    assert child.is_read_at_once({}, PLAIN, "application/json")
+    long = b'[["%s"], {}, {}]' % (b"x" * (64 << 10))
+    for body, content_type, request in [*HANGING.values(), (long, "application/json", {})]:
+        assert not child.is_read_at_once(request, body, content_type), body[:80]
 
 
 class Heeding(Task):

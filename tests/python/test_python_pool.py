@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import resource
 import signal
 import uuid
 
@@ -9,10 +10,14 @@ import pytest
 from billiard.exceptions import TimeLimitExceeded
 from celery.exceptions import TaskRevokedError
 
+from faults import eventually
 from support import SECONDS
 from test_prefork import error, shelf, start, value  # noqa: F401: fixtures are found by their names
 
 pytestmark = pytest.mark.only("redis", "results are handed to the worker for Redis alone")
+
+
+LARGE = 64 << 20  # Bytes.
 
 
 def pid_of(task):
@@ -70,6 +75,47 @@ def the_nursery(worker):
         parents.setdefault(int(fields[1]), []).append(int(stat.parent.name))
     [nursery] = parents[worker.pid]
     return nursery
+
+
+@pytest.mark.parametrize("limit, said", [(1, r"Soft time limit \(1s\) exceeded"), (None, "Terminating")])
+def test_a_signal_that_comes_late_comes_to_no_other_task(shelf, start, tmp_path, limit, said):
+    queue = f"tardy-{limit}"
+    worker = start("-Q", queue, "-c", "1", "-l", "debug")
+    running = shelf.meet.apply_async((str(tmp_path), 0, 2), queue=queue, soft_time_limit=limit)
+    worker.output.wait_for(rf"Task accepted: .*{running.id}")
+    # Who sends signals is held up, until the task that this one is for has ended and another one could begin.
+    nursery = the_nursery(worker)
+    os.kill(nursery, signal.SIGSTOP)
+    try:
+        if limit is None:
+            shelf.add.app.control.revoke(running.id, terminate=True)
+        worker.output.wait_for(rf"{said}.*{running.id}")
+        (tmp_path / "1").touch()
+        worker.output.wait_for(rf"{running.id}\] succeeded")
+        other = shelf.progresses.apply_async((str(tmp_path / "seen"),), queue=queue)
+        worker.output.wait_for(rf"{other.id}\] received")
+        with pytest.raises(AssertionError):
+            eventually(lambda: other.state == "PROGRESS", "the other task to begin", timeout=0.5)
+    finally:
+        os.kill(nursery, signal.SIGCONT)
+    eventually(lambda: other.state == "PROGRESS", "the other task to begin")
+    (tmp_path / "seen").touch()
+    assert value(other) is True
+
+
+def resident(pid):
+    """How many bytes of memory a process has."""
+    return int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def test_what_a_large_task_has_needed_is_given_back(shelf, start):
+    start("-Q", "huge", "-c", "1")
+    pid = pid_of(shelf.request.apply_async(queue="huge"))
+    before = resident(pid)
+    text = "x" * LARGE
+    assert value(shelf.add.apply_async((text, ""), queue="huge")) == text
+    # No other task is needed for that.
+    eventually(lambda: resident(pid) - before < LARGE // 4, lambda: resident(pid) - before, timeout=SECONDS)
 
 
 def exit_code(worker):

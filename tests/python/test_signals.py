@@ -9,6 +9,7 @@ import pytest
 from celery import Celery
 
 import heard
+from faults import eventually
 from support import DEAD_LETTERS, SECONDS, Process
 from test_prefork import Celeriac, HERE
 
@@ -95,6 +96,46 @@ def test_a_project_hears_what_it_hears_of_a_stock_worker(server, tmp_path):
     found, our_beats = hear(Celeriac, server, tmp_path, "of-ours")
     assert found == expected
     assert our_beats == beats
+
+
+#: So many messages more than one are taken in while a receiver of the first is called, at most.
+FEW = 8
+
+
+@pytest.mark.parametrize("run", [stock, Celeriac])
+def test_a_slow_receiver_slows_the_intake_and_loses_nothing(server, tmp_path, run):
+    queue, lines = f"slow-{uuid.uuid4().hex}", Lines(tmp_path / "heard.jsonl")
+    may_go_on = tmp_path / "go-on"
+    env = {
+        "HEARD_QUEUE": queue, "HEARD_BROKER": server.broker_url, "HEARD_RESULTS": server.result_url,
+        "HEARD_FILE": str(lines.path), "HEARD_WAITS": str(may_go_on),
+    }
+    client = Celery("client", broker=server.broker_url, backend=server.result_url, set_as_current=False)
+
+    def start():
+        worker = run("-A", "heard", "worker", "-n", NODE, "-c", "1", "-l", "info", "--without-gossip", env=env)
+        worker.output.wait_for(r"ready\.", timeout=4 * SECONDS)
+        return worker
+
+    def heard(name):
+        return [line[1] for line in lines.all()].count(name)
+
+    worker = start()
+    sent = [client.send_task("heard.good", (number,), queue=queue) for number in range(50)]
+    lines.wait_for("task_received")
+    with pytest.raises(AssertionError):
+        eventually(lambda: heard("task_success") > FEW, "more tasks to run", timeout=1)
+    worker.terminate()
+    worker.output.wait_for("Warm shutdown")
+    may_go_on.touch()
+    worker.is_stopped = True
+    assert worker._process.wait(SECONDS) == 0, worker.output.text()
+    # What waits for the receiver has gone back.
+    assert heard("task_received") <= 1 + FEW
+    worker = start()
+    assert [result.get(timeout=SECONDS) for result in sent] == list(range(50))
+    assert worker.stop() == 0, worker.output.text()
+    assert heard("task_received") >= 50
 
 
 @pytest.mark.parametrize("name, exception, code", [

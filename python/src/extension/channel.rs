@@ -15,7 +15,7 @@ use pyo3::types::{PyAny, PyBytes};
 
 use super::objects::Objects;
 use crate::claims::Claimant;
-use crate::frame::{self, FromChild, ToChild};
+use crate::frame::{self, FromChild, ROOM, ToChild};
 
 /// A child's line to the parent: calls come, and what became of each goes. For one thread; others wait for each other.
 #[pyclass(module = "celeriac._celeriac", frozen)]
@@ -35,9 +35,6 @@ struct Line {
     asked: u64,
 }
 
-/// How much is read at a time.
-const ROOM: usize = 64 << 10;
-
 /// The task's name, its id, the request, the body, its type and its encoding; what has become of it, if it is not to be run.
 type Job<'py> =
     (String, String, Bound<'py, PyAny>, Bound<'py, PyBytes>, Option<String>, Option<String>, Option<Bound<'py, PyAny>>);
@@ -46,15 +43,6 @@ type Job<'py> =
 enum Next<'py> {
     Call(Box<Job<'py>>),
     Quit,
-}
-
-impl<'py> Next<'py> {
-    fn into_call(self) -> Option<Job<'py>> {
-        match self {
-            Next::Call(call) => Some(*call),
-            Next::Quit => None,
-        }
-    }
 }
 
 #[pymethods]
@@ -81,8 +69,14 @@ impl Channel {
                     return Ok(None);
                 }
             }
-            if let Some(next) = line.take(py)? {
-                return Ok(next.into_call());
+            match line.take(py)? {
+                Some(Next::Call(call)) => return Ok(Some(*call)),
+                Some(Next::Quit) => {
+                    // It may have come with what the last call waited for.
+                    line.flush(py)?;
+                    return Ok(None);
+                }
+                None => {}
             }
         }
     }
@@ -200,8 +194,7 @@ impl Line {
 
     /// Reads until there is a whole frame; `false` when the parent has hung up.
     fn fill(&mut self, py: Python<'_>) -> PyResult<bool> {
-        self.read.drain(..self.used);
-        self.used = 0;
+        self.compact();
         while !self.has_frame()? {
             if !self.fill_more(py)? {
                 return Ok(false);
@@ -217,7 +210,7 @@ impl Line {
             self.is_whole()?;
             if !self.claims.may_begin() {
                 // It was taken back, and is run by another child or by none.
-                self.used += taken;
+                self.pass(taken);
                 return Ok(None);
             }
         }
@@ -233,8 +226,23 @@ impl Line {
             // Who has asked was interrupted, and waits no more.
             ToChild::Stored(..) => None,
         };
-        self.used += taken;
+        self.pass(taken);
         Ok(next)
+    }
+
+    /// A frame of that length is done with.
+    fn pass(&mut self, length: usize) {
+        self.used += length;
+        if self.used > ROOM {
+            self.compact();
+        }
+    }
+
+    /// Drops what has been used, and the room that a large frame took.
+    fn compact(&mut self) {
+        self.read.drain(..self.used);
+        self.used = 0;
+        frame::give_back(&mut self.read);
     }
 
     /// The number of a question.
@@ -293,6 +301,7 @@ impl Line {
         let written = py.detach(|| (&mut { socket }).write_all(&unsent));
         self.unsent = unsent;
         self.unsent.clear();
+        frame::give_back(&mut self.unsent);
         written.map_err(|error| lost(&error))
     }
 }

@@ -1,15 +1,18 @@
 //! [`Signals`]: what happens to the worker is told to Python, on a thread of its own.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use async_trait::async_trait;
 use celeriac::app::{Observer, Revocation};
 use celeriac::protocol::{Map, Message, Value};
 use celeriac::task::Request;
 use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyBytes};
+use tokio::sync::Notify;
 
 use super::objects::Objects;
 use crate::frame::{self, Reader};
@@ -33,11 +36,44 @@ enum Told {
     Last,
 }
 
+/// What is told and was not heard yet is no more than this, but for what follows from messages that were taken in before. A
+/// stock worker calls receivers before it looks at the next message; here the next few are on their way meanwhile.
+const MOST: usize = 4;
+
 /// Tells Python. What nobody listens to costs a look at a flag.
 #[derive(Debug)]
 pub(super) struct Signals {
     wanted: Wanted,
-    told: Sender<Told>,
+    told: Sender<(Told, Unheard)>,
+    queue: Arc<Queue>,
+}
+
+/// What was told and was not heard yet.
+#[derive(Debug, Default)]
+struct Queue {
+    length: AtomicUsize,
+    /// There is one less.
+    heard: Notify,
+    /// A heartbeat is among it.
+    has_beat: AtomicBool,
+}
+
+/// One of what was told; dropped when it was heard, or never will be.
+#[derive(Debug)]
+struct Unheard(Arc<Queue>);
+
+impl Unheard {
+    fn among(queue: &Arc<Queue>) -> Self {
+        queue.length.fetch_add(1, Ordering::AcqRel);
+        Unheard(Arc::clone(queue))
+    }
+}
+
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        self.0.length.fetch_sub(1, Ordering::AcqRel);
+        self.0.heard.notify_one();
+    }
 }
 
 /// Whether somebody wanted to hear of it when the worker began.
@@ -56,7 +92,7 @@ struct Wanted {
 
 /// The thread, until all is told.
 pub(super) struct Telling {
-    told: Sender<Told>,
+    signals: Arc<Signals>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -79,14 +115,15 @@ impl Signals {
         };
         let (told, heard) = mpsc::channel();
         let thread = thread::Builder::new().name("signals".to_owned()).spawn(move || hear(&hears, &heard)).ok();
-        let telling = Telling { told: told.clone(), thread: Mutex::new(thread) };
-        Some((Arc::new(Signals { wanted, told }), telling))
+        let signals = Arc::new(Signals { wanted, told, queue: Arc::default() });
+        let telling = Telling { signals: Arc::clone(&signals), thread: Mutex::new(thread) };
+        Some((signals, telling))
     }
 
     fn tell(&self, is_wanted: bool, told: impl FnOnce() -> Told) {
         if is_wanted {
             // The thread ends only when the worker has.
-            let _ = self.told.send(told());
+            let _ = self.told.send((told(), Unheard::among(&self.queue)));
         }
     }
 }
@@ -94,14 +131,25 @@ impl Signals {
 impl Telling {
     /// Waits until all has been told.
     pub(super) fn end(&self) {
-        let _ = self.told.send(Told::Last);
+        self.signals.tell(true, || Told::Last);
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         // A thread that panicked has said so.
         thread.map(JoinHandle::join);
     }
 }
 
+#[async_trait]
 impl Observer for Signals {
+    async fn room(&self) -> usize {
+        loop {
+            // What is heard before this waits is kept for it.
+            match MOST.saturating_sub(self.queue.length.load(Ordering::Acquire)) {
+                0 => self.queue.heard.notified().await,
+                room => return room,
+            }
+        }
+    }
+
     fn received(&self, request: &Arc<Request>, message: &Message) {
         self.tell(self.wanted.received, || Told::Received(Arc::clone(request), message.clone()));
     }
@@ -123,7 +171,10 @@ impl Observer for Signals {
     }
 
     fn beats(&self) {
-        self.tell(self.wanted.beats, || Told::Beats);
+        // Celery's timer, which a slow receiver keeps waiting, does not make up for what it has missed.
+        if self.wanted.beats && !self.queue.has_beat.swap(true, Ordering::AcqRel) {
+            self.tell(true, || Told::Beats);
+        }
     }
 
     fn connected(&self) {
@@ -143,10 +194,12 @@ impl Observer for Signals {
     }
 }
 
-fn hear(hears: &Py<PyAny>, heard: &Receiver<Told>) {
-    for told in heard {
-        if matches!(told, Told::Last) {
-            return;
+fn hear(hears: &Py<PyAny>, heard: &Receiver<(Told, Unheard)>) {
+    for (told, unheard) in heard {
+        match told {
+            Told::Last => return,
+            Told::Beats => unheard.0.has_beat.store(false, Ordering::Release),
+            _ => {}
         }
         Python::attach(|py| {
             let hears = hears.bind(py);

@@ -4,6 +4,7 @@
 //! that has not ended.
 
 mod fields;
+mod room;
 mod value;
 
 use celeriac::protocol::{Exception, Map, State, Value};
@@ -11,6 +12,7 @@ use celeriac::task::{CallEnd, Raised, StoredMeta};
 use std::time::Duration;
 
 pub use fields::{Cut, Reader, Writer};
+pub use room::{ROOM, give_back, pass};
 pub use value::{Build, Plain, Written, read as read_value, write as write_value};
 
 /// A frame is never longer; what claims to be is no frame.

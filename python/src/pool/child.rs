@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream as StdStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -15,12 +15,10 @@ use tokio::time::timeout;
 use tracing::error;
 
 use super::desk::Desk;
-use crate::frame;
+use crate::frame::{self, ROOM};
 
 /// How long the nursery may take to say how a child ended that was killed.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-/// How much is read at a time.
-const ROOM: usize = 64 << 10;
 /// How much is written at a time, where many small frames wait.
 const FULL: usize = 64 << 10;
 
@@ -93,8 +91,11 @@ async fn write(mut writer: OwnedWriteHalf, mut outgoing: mpsc::UnboundedReceiver
                 if send(&mut writer, &mut buffer).await.is_err() || writer.write_all(&frame).await.is_err() {
                     return;
                 }
-            } else {
-                buffer.extend_from_slice(&frame);
+                continue;
+            }
+            buffer.extend_from_slice(&frame);
+            if buffer.len() >= FULL && send(&mut writer, &mut buffer).await.is_err() {
+                return;
             }
         }
         // A child that is gone is heard of by who reads.
@@ -163,7 +164,7 @@ fn hear(desk: &Arc<Desk>, index: u32, buffer: &mut BytesMut) -> Result<(), frame
     while let Some((frame, taken)) = frame::split(buffer)? {
         let told = frame::read_from_child(frame)?;
         desk.told(index, told);
-        buffer.advance(taken);
+        frame::pass(buffer, taken);
     }
     Ok(())
 }

@@ -21,7 +21,7 @@ use self::fates::Fates;
 use self::lines::Line;
 use self::orders::kill;
 use super::child::Gone;
-use super::job::{Job, News};
+use super::job::{Answer, Job, News};
 use super::nursery::{self, Ask};
 use super::pace::Pace;
 use crate::claims::Claims;
@@ -114,6 +114,11 @@ struct Child {
     is_dismissed: bool,
     /// It is there for what becomes of tasks, and runs none.
     is_clerk: bool,
+    /// So many signals have been asked for and are not known to have come. Nothing is given to it meanwhile: they might come to
+    /// that.
+    on_their_way: u32,
+    /// It was ever sent one because of a call.
+    was_signalled: bool,
     /// In the order in which it runs them.
     jobs: VecDeque<Job>,
     /// How many it was ever given.
@@ -211,20 +216,17 @@ impl Desk {
                 let Some(job) = child.jobs.front_mut() else { return };
                 job.began = Some(Instant::now());
                 job.tell(News::Accepted { pid });
-                let doomed = job.doomed;
+                let (number, doomed) = (job.number, job.doomed);
                 drop(state);
                 if let Some(order) = doomed.filter(|_| self.options.has_processes) {
-                    self.carry_out(index, order);
+                    self.carry_out(index, number, order);
                 }
                 return;
             }
             FromChild::Store { meta, asks } => {
-                let answer = asks.map(|number| (number, child.outbox.clone()));
-                match (child.jobs.front().filter(|job| job.is_heard()), asks) {
-                    (Some(job), _) => job.tell(News::Store { meta, answer }),
-                    // Who cannot be ended, such as a thread, goes on though its call was given up, and is not to wait for ever.
-                    (None, Some(number)) => child.say(frame::stored(number, false).into()),
-                    (None, None) => {}
+                let answer = asks.map(|number| Answer::to(number, child.outbox.clone()));
+                if let Some(job) = child.jobs.front() {
+                    job.tell(News::Store { meta, answer });
                 }
                 return;
             }
@@ -322,6 +324,7 @@ impl Child {
         self.is_ready
             && !self.is_retiring
             && !self.is_clerk
+            && self.on_their_way == 0
             && self.jobs.len() < DEEPEST
             && self.jobs.iter().all(|job| !job.is_fate && pace.is_short(&job.task) && !job.stays_alone())
     }

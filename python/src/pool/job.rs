@@ -32,7 +32,7 @@ pub(super) struct Job {
     pub(super) deaths: u8,
     /// What it was told before it began: it is not to run.
     pub(super) doomed: Option<Order>,
-    /// The process that runs it is sent a signal because of it.
+    /// The process that runs it is sent a signal because of it, and nothing waits behind it.
     pub(super) is_signalled: bool,
     news: mpsc::UnboundedSender<News>,
 }
@@ -43,13 +43,40 @@ pub(super) enum News {
     Accepted {
         pid: u32,
     },
-    /// `answer` is where the child waits, and the number of its question.
+    /// With an `answer` the child waits for it.
     Store {
         meta: StoredMeta,
-        answer: Option<(u64, mpsc::UnboundedSender<Bytes>)>,
+        answer: Option<Answer>,
     },
     /// Nothing is told after this.
     Ended(CallEnd),
+}
+
+/// The answer to a child that waits until a result is stored. When it is dropped without one, the child hears that it is not: who
+/// cannot be ended, such as a thread, goes on though its call was given up, and is not to wait for ever.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// That of the child's question.
+    number: u64,
+    is_stored: bool,
+    outbox: mpsc::UnboundedSender<Bytes>,
+}
+
+impl Answer {
+    pub(super) fn to(number: u64, outbox: mpsc::UnboundedSender<Bytes>) -> Self {
+        Answer { number, is_stored: false, outbox }
+    }
+
+    pub(super) fn give(mut self, is_stored: bool) {
+        self.is_stored = is_stored;
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        // A child that is gone by then does not ask any more.
+        let _ = self.outbox.send(frame::stored(self.number, self.is_stored).into());
+    }
 }
 
 impl Job {
@@ -91,8 +118,7 @@ impl Job {
         }
     }
 
-    /// Whether nothing is to wait for it: it runs longer than was to be expected, or its process is sent a signal, which
-    /// might come to what is next.
+    /// Whether nothing is to wait for it: it runs longer than was to be expected, or its process is sent a signal, and may end.
     pub(super) fn stays_alone(&self) -> bool {
         self.is_signalled || self.began.is_some_and(|began| began.elapsed() > LONG)
     }
@@ -100,11 +126,6 @@ impl Job {
     pub(super) fn tell(&self, news: News) {
         // Nobody waits any more for a call that was dropped.
         let _ = self.news.send(news);
-    }
-
-    /// Whether somebody waits for it.
-    pub(super) fn is_heard(&self) -> bool {
-        !self.news.is_closed()
     }
 }
 

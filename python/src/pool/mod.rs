@@ -21,7 +21,6 @@ use celeriac::task::{Call, CallEnd, Order, Pool};
 use celeriac::{Error, ErrorKind, async_trait};
 use tokio::sync::mpsc;
 
-use crate::frame;
 use desk::Desk;
 pub use desk::PreforkOptions;
 #[cfg(feature = "extension")]
@@ -99,9 +98,8 @@ async fn see_to_its_end(mut call: Call, mut leave: Leave, mut heard: mpsc::Unbou
                 }
                 Some(News::Store { meta, answer }) => {
                     let stored = call.store(meta);
-                    if let Some((number, answer)) = answer {
-                        // A child that is gone by then does not ask any more.
-                        tokio::spawn(async move { answer.send(frame::stored(number, stored.await).into()) });
+                    if let Some(answer) = answer {
+                        tokio::spawn(async move { answer.give(stored.await) });
                     }
                     continue;
                 }

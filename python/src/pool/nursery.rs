@@ -25,7 +25,7 @@ const UNANSWERED: u32 = 5;
 pub(super) enum Ask {
     /// A child of that number, in that place of the pool, with this line and these claims.
     Fork { index: u32, place: u64, line: OwnedFd, claims: OwnedFd },
-    /// A signal for a child, if it still lives.
+    /// A signal for a child, if it still lives; the nursery answers when it has come.
     Signal { index: u32, signal: i64 },
     /// Whether it is there.
     Ping,
@@ -144,6 +144,7 @@ fn hear(desk: &Arc<Desk>, buffer: &mut BytesMut) -> Result<(), Cut> {
         match kind {
             b'f' => desk.forked(index, u32::try_from(fields.number()?).map_err(|_| Cut)?),
             b'x' => desk.exited(index, fields.text()?),
+            b's' => desk.delivered(index),
             b'p' => {}
             _ => return Err(Cut),
         }

@@ -53,11 +53,25 @@ impl Nest {
         (Chick { index, pid, line, claims: Claimant::new(claims).expect("its file") }, place)
     }
 
-    /// The signal that is asked for now, and for whom.
+    /// The signal that is asked for now, and for whom. It comes at once.
     pub(crate) fn signal(&mut self) -> (u32, u64) {
+        let (index, signal) = self.late_signal();
+        self.delivered(index);
+        (index, signal)
+    }
+
+    /// The same, but for that it is still to come.
+    pub(crate) fn late_signal(&mut self) -> (u32, u64) {
         let (kind, index, signal, _) = self.asked();
         assert_eq!(kind, b's');
         (u32::try_from(index).expect("a small number"), signal)
+    }
+
+    /// Tells that a signal has come to a child.
+    pub(crate) fn delivered(&mut self, index: u32) {
+        let mut frame = Writer::new(b's');
+        frame.number(index.into());
+        self.0.write_all(&frame.end()).expect("the pool reads");
     }
 
     /// Whether nothing is asked for so long, but for whether the nursery is there.
@@ -136,6 +150,14 @@ impl Chick {
             ToChild::Quit => None,
             ToChild::Stored(..) => panic!("no call"),
         }
+    }
+
+    /// Whether it is told nothing for so long.
+    pub(crate) fn is_silent(&self, wait: Duration) -> bool {
+        self.line.set_read_timeout(Some(wait)).expect("a timeout");
+        let is_silent = recv(&self.line, [0_u8].as_mut_slice(), RecvFlags::PEEK).is_err();
+        self.line.set_read_timeout(Some(SECONDS)).expect("a timeout");
+        is_silent
     }
 
     /// The answer to what it wants to be stored.

@@ -6,17 +6,15 @@ use celeriac::task::{CallEnd, Order, Pool};
 use celeriac_python::frame::FromChild;
 use tokio::time::sleep;
 
-use super::{accepted, call, end, pool, run_one, success, two};
+use super::{call, end, fate, pool, run_one, running, success, two};
+
+/// Nothing is seen to happen for so long.
+const WHILE: Duration = Duration::from_millis(300);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn orders_become_signals() {
     let (pool, mut nest) = pool(1, None);
-    let mut child = nest.fork(71);
-    child.ready();
-    let (run, mut line) = call(&pool, "a");
-    child.job();
-    child.say(&[FromChild::Accepted]);
-    accepted(&mut line).await;
+    let (child, run, line) = running(&pool, &mut nest).await;
     for (order, signal) in [(Order::SoftLimit, 10), (Order::Signal(12), 12), (Order::Kill, 15)] {
         line.order(order);
         assert_eq!(nest.signal(), (child.index, signal), "{order:?}");
@@ -85,6 +83,52 @@ async fn what_waits_behind_a_call_that_is_signalled_waits_elsewhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_given_to_a_child_until_the_signal_for_the_call_before_it_has_come() {
+    for (order, number) in [(Order::SoftLimit, 10), (Order::Signal(12), 12)] {
+        let (pool, mut nest) = pool(1, None);
+        let (mut child, run, line) = running(&pool, &mut nest).await;
+        line.order(order);
+        line.order(order);
+        let asked = [nest.late_signal(), nest.late_signal()];
+        assert_eq!(asked, [(child.index, number); 2], "{order:?}");
+        child.say(&[FromChild::Ended(success())]);
+        assert_eq!(end(run).await, success());
+        let (told, _told_line) = fate(&pool, "fate");
+        let mut clerk = nest.fork(72);
+        clerk.ready();
+        assert_eq!(clerk.job().as_deref(), Some("fate"), "it waits for no signal");
+        let (next, _next_line) = call(&pool, "b");
+        assert!(child.is_silent(WHILE), "{order:?} would come to it");
+        nest.delivered(child.index);
+        assert!(child.is_silent(WHILE), "there is another one");
+        nest.delivered(child.index);
+        assert_eq!(child.job().as_deref(), Some("b"));
+        child.say(&[FromChild::Accepted, FromChild::Ended(success())]);
+        clerk.say(&[FromChild::Accepted, FromChild::Ended(CallEnd::Ignore)]);
+        assert_eq!((end(next).await, end(told).await), (success(), CallEnd::Ignore));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_signal_for_the_call_before_it_has_kept_from_beginning_is_not_blamed_for_that() {
+    let (pool, mut nest) = pool(1, None);
+    let (mut child, run, line) = running(&pool, &mut nest).await;
+    let (innocent, _innocent_line) = call(&pool, "b");
+    line.order(Order::Signal(15));
+    assert_eq!(nest.signal(), (child.index, 15));
+    child.say(&[FromChild::Ended(success())]);
+    assert_eq!((end(run).await, child.job().as_deref()), (success(), Some("b")));
+    for (how, pid) in [("exitcode 15", 72), ("signal 11 (SIGSEGV)", 73)] {
+        nest.exited(child.index, how);
+        child = nest.fork(pid);
+        child.ready();
+        assert_eq!(child.job().as_deref(), Some("b"), "two deaths would be its own");
+    }
+    child.say(&[FromChild::Accepted, FromChild::Ended(success())]);
+    assert_eq!(end(innocent).await, success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_has_begun_meanwhile_is_not_signalled_for_the_call_before_it() {
     let (pool, mut nest) = pool(1, None);
     let mut child = nest.fork(71);
@@ -98,7 +142,7 @@ async fn what_has_begun_meanwhile_is_not_signalled_for_the_call_before_it() {
     for order in [Order::SoftLimit, Order::Signal(15), Order::Kill] {
         line.order(order);
     }
-    assert!(nest.is_silent(Duration::from_millis(300)), "nobody is signalled");
+    assert!(nest.is_silent(WHILE), "nobody is signalled");
     assert!(!child.claims(), "the third waits until it is known");
     child.say(&[FromChild::Ended(success()), FromChild::Ended(success())]);
     assert_eq!((end(running).await, end(given).await), (success(), success()));
@@ -110,12 +154,7 @@ async fn what_has_begun_meanwhile_is_not_signalled_for_the_call_before_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_is_dropped_is_killed() {
     let (pool, mut nest) = pool(1, None);
-    let mut child = nest.fork(71);
-    child.ready();
-    let (run, mut line) = call(&pool, "a");
-    child.job();
-    child.say(&[FromChild::Accepted]);
-    accepted(&mut line).await;
+    let (child, run, _line) = running(&pool, &mut nest).await;
     run.abort();
     assert_eq!(nest.signal(), (child.index, 15));
 }

@@ -86,6 +86,7 @@ impl State {
 impl Child {
     fn can_take_fate(&self) -> bool {
         let deepest = if self.is_clerk { DEEPEST } else { 1 };
-        self.is_ready && !self.is_retiring && self.jobs.len() < deepest
+        let may_begin = self.is_ready && !self.is_retiring && self.on_their_way == 0;
+        may_begin && self.jobs.len() < deepest && self.jobs.iter().all(|job| !job.is_signalled)
     }
 }

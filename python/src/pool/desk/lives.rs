@@ -71,6 +71,8 @@ impl Desk {
             is_retiring: false,
             is_dismissed: false,
             is_clerk,
+            on_their_way: 0,
+            was_signalled: false,
             jobs: VecDeque::new(),
             given: 0,
             outbox,
@@ -120,7 +122,11 @@ impl Desk {
         if lost && let Some(job) = child.jobs.pop_front() {
             job.tell(News::Ended(CallEnd::Lost(format!("{how} Job: {}", job.number))));
         }
-        if !is_expected && let Some(job) = child.jobs.front_mut() {
+        // One that was sent a signal has not died of what it had not begun.
+        if !is_expected
+            && !child.was_signalled
+            && let Some(job) = child.jobs.front_mut()
+        {
             job.deaths += 1;
         }
         while let Some(job) = child.jobs.pop_back() {

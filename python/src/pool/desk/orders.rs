@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use super::super::job::{Job, News};
 use super::super::nursery::Ask;
-use super::Desk;
+use super::{Desk, State};
 
 /// How long a process has to end after it was asked to (billiard/pool.py `Pool._trywaitkill`).
 const GRACE: Duration = Duration::from_millis(100);
@@ -47,31 +47,35 @@ impl Desk {
             return job.outlive(order);
         }
         drop(state);
-        self.carry_out(index, order);
+        self.carry_out(index, number, order);
     }
 
-    /// Carries out what the call is told that a child has begun. A signal is for a process and not for a call, so nothing is
-    /// to begin there until it has come: what could, goes to others.
-    pub(super) fn carry_out(self: &Arc<Self>, index: u32, order: Order) {
+    /// Carries out what the call of that number is told, which a child has begun. A signal is for a process and not for a call,
+    /// so nothing is to begin there until it is known to have come: what could, goes to others, and nothing more is given to it
+    /// meanwhile, though the call may end. All of this is one step, so that the call is still the one that the child has.
+    pub(super) fn carry_out(self: &Arc<Self>, index: u32, number: u64, order: Order) {
         let mut state = self.state();
-        let is_alone = state.single_out(index);
+        // Otherwise the call has ended, or the news of that is on its way.
+        if state.single_out(index, number) {
+            match order {
+                Order::SoftLimit => self.send(&mut state, index, Signal::USR1.as_raw().into()),
+                Order::Signal(signal) => self.send(&mut state, index, signal),
+                Order::Kill => self.end_in(&mut state, index),
+            }
+        }
         state.feed(&self.options);
-        drop(state);
-        if !is_alone {
-            // The call has ended, and the news of that is on its way.
-            return;
-        }
-        match order {
-            Order::SoftLimit => self.signal(index, Signal::USR1),
-            Order::Signal(signal) => self.signal_number(index, signal),
-            Order::Kill => self.end(index),
-        }
     }
 
     /// Ends a child, and makes sure of it: one that goes on all the same begins nothing more until it is killed.
     pub(in super::super) fn end(self: &Arc<Self>, index: u32) {
-        self.leaving(index);
-        self.signal(index, Signal::TERM);
+        let mut state = self.state();
+        self.end_in(&mut state, index);
+        state.feed(&self.options);
+    }
+
+    fn end_in(self: &Arc<Self>, state: &mut State, index: u32) {
+        state.retire_now(index);
+        self.send(state, index, Signal::TERM.as_raw().into());
         let desk = Arc::clone(self);
         self.spawn(async move {
             sleep(GRACE).await;
@@ -87,21 +91,29 @@ impl Desk {
     }
 
     pub(super) fn signal(&self, index: u32, signal: Signal) {
-        self.signal_number(index, signal.as_raw().into());
+        self.send(&mut self.state(), index, signal.as_raw().into());
     }
 
-    fn signal_number(&self, index: u32, signal: i64) {
-        let state = self.state();
-        // While the nursery does not wait for its children, their process ids are theirs: none is given to another.
-        let child = state.children.get(&index).filter(|_| state.is_stuck);
-        match child.map(|child| child.pid) {
-            Some(pid) => kill(pid, signal),
-            None => {
-                let line = state.children.get(&index).map(|child| child.nursery.clone());
-                drop(state);
-                self.ask_over(line, Ask::Signal { index, signal });
-            }
+    /// Has a child sent a signal, which comes later: the nursery says when ([`Desk::delivered`]).
+    fn send(&self, state: &mut State, index: u32, signal: i64) {
+        let is_stuck = state.is_stuck;
+        let Some(child) = state.children.get_mut(&index) else { return };
+        if is_stuck {
+            // While the nursery does not wait for its children, their process ids are theirs: none is given to another.
+            return kill(child.pid, signal);
         }
+        child.on_their_way += 1;
+        self.ask_over(Some(child.nursery.clone()), Ask::Signal { index, signal });
+    }
+
+    /// A signal has come to a child, which may be given calls again: it looks at signals before anything that it is told
+    /// after them.
+    pub(in super::super) fn delivered(&self, index: u32) {
+        let mut state = self.state();
+        if let Some(child) = state.children.get_mut(&index) {
+            child.on_their_way = child.on_their_way.saturating_sub(1);
+        }
+        state.feed(&self.options);
     }
 }
 

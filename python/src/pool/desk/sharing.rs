@@ -13,17 +13,22 @@ impl Desk {
     /// end.
     pub(in super::super) fn leaving(&self, index: u32) -> Duration {
         let mut state = self.state();
-        if let Some(child) = state.children.get_mut(&index) {
-            child.is_retiring = true;
-            let left = child.take_all_back();
-            state.put_back(left);
-            state.feed(&self.options);
-        }
+        state.retire_now(index);
+        state.feed(&self.options);
         self.options.exit_timeout
     }
 }
 
 impl State {
+    /// Has a child begin nothing more.
+    pub(super) fn retire_now(&mut self, index: u32) {
+        if let Some(child) = self.children.get_mut(&index) {
+            child.is_retiring = true;
+            let left = child.take_all_back();
+            self.put_back(left);
+        }
+    }
+
     /// Gives calls that wait behind others to children that have nothing to do.
     pub(super) fn share(&mut self, limit: Option<u32>) {
         while self.waiting.is_empty() {
@@ -63,13 +68,16 @@ impl State {
         })
     }
 
-    /// Has a child begin nothing after the call that it runs, until that has ended. `false`: it has something else already.
-    pub(super) fn single_out(&mut self, index: u32) -> bool {
+    /// Has a child begin nothing after the call of that number, until that has ended. `false`: it has something else already.
+    pub(super) fn single_out(&mut self, index: u32, number: u64) -> bool {
         let Some(child) = self.children.get_mut(&index) else { return false };
+        if child.jobs.front().is_none_or(|job| job.number != number) {
+            return false;
+        }
         let left = child.take_all_back();
         let is_alone = child.jobs.len() == 1;
         if let Some(job) = child.jobs.front_mut().filter(|_| is_alone) {
-            job.is_signalled = true;
+            (job.is_signalled, child.was_signalled) = (true, true);
         }
         self.put_back(left);
         is_alone
