@@ -59,7 +59,8 @@ def start(server):
     workers = []
 
     def start(*options, app="shelf", **settings):
-        options = ["-n", NODE, "-l", "info", *options]
+        # Each under a name of its own: of two with the same name both answer, and the later answer is taken for the next one's.
+        options = ["-n", f"shelf{len(workers)}@test", "-l", "info", *options]
         workers.append(Celeriac("-A", app, "worker", *options, env=environment(server, **settings)))
         # Django is imported first, which takes its time where the machine is busy.
         workers[-1].output.wait_for(r"ready\.", timeout=4 * SECONDS)
@@ -73,7 +74,7 @@ def start(server):
 
 @pytest.fixture(scope="module")
 def worker(shelf, start):
-    return start("-c", "2", "-E")
+    return start("-n", NODE, "-c", "2", "-E")
 
 
 def value(result):
