@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from support import ROOT, SECONDS, Process, Redis
+from support import ROOT, SECONDS, Process, Redis, stop_beat
 
 PYTHON = pathlib.Path(os.environ.get("CELERIAC_BEAT_PYTHON") or ROOT / ".build" / "venv-beat" / "bin" / "python")
 HERE = pathlib.Path(__file__).parent
@@ -193,7 +193,7 @@ def test_stock_and_ours_take_turns(tables):
     for kind in ("celery", "celeriac", "celery"):
         beat = tables.beat(kind)
         eventually(lambda: tables.count("turn") >= sent + 3, f"{kind} sends")  # noqa: B023
-        beat.stop()
+        stop_beat(beat)
         sent = tables.count("turn")
         # Each has written down what it sent.
         assert tables.runs("turn") == sent, kind

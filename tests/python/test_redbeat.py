@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from support import ROOT, SECONDS, Process, Redis
+from support import ROOT, SECONDS, Process, Redis, stop_beat
 from test_beat_database import HERE, LOOKS, PYTHON, eventually
 
 LOCK = "redbeat::lock"
@@ -137,7 +137,7 @@ def test_stock_and_ours_take_turns(keys):
             if follower:
                 # It waits for the lock, and sends nothing meanwhile.
                 follower.output.wait_for("beat: Acquiring lock|Another beat leads", timeout=2 * SECONDS)
-            leader.stop()
+            stop_beat(leader)
             assert leader.output.wait_for("beat: Releasing lock")
         if follower:
             follower.output.wait_for("beat: Acquired lock", timeout=2 * SECONDS)
