@@ -1,5 +1,7 @@
 //! `#[celeriac::task]`: what it makes of functions, and what it says of those that cannot be tasks.
 
+#[path = "support/cargo.rs"]
+mod cargo;
 #[path = "macros/snapshot.rs"]
 mod snapshot;
 

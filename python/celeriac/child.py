@@ -130,11 +130,11 @@ class Child:
         if fate is not None:
             self.conclude(call[:-1], fate)
             return False
-        if not self.is_read_at_once(request, body, content_type):
-            # What has ended is told now, and not when this one begins: to read it may take long, or never end.
-            channel.flush()
         try:
-            payload = self.decode(request, body, content_type, content_encoding)
+            if self.is_read_at_once(request, body, content_type):
+                payload = self.decode(request, body, content_type, content_encoding)
+            else:
+                payload = self.read(request, body, content_type, content_encoding)
         except Exception as error:
             channel.undecodable(clean(error), isinstance(error, ContentDisallowed))
             return False
@@ -144,7 +144,7 @@ class Child:
         return True
 
     def is_read_at_once(self, request: dict, body: bytes, content_type: Optional[str]) -> bool:
-        """Whether to read a body takes no time worth telling, and runs nothing of the project's."""
+        """Whether to decode a body takes no time worth telling, and runs nothing of the project's."""
         return (
             content_type == JSON
             and len(body) <= SHORT
@@ -153,6 +153,15 @@ class Child:
             and not request.get("compression")
             and registry._decoders.get(JSON) is json.loads
         )
+
+    def read(self, request: dict, body: bytes, content_type: Optional[str], content_encoding: Optional[str]):
+        """Decodes what may take long, or never end: what has ended is told before, and the limits of this one count."""
+        self.channel.reading()
+        try:
+            self.is_running = True
+            return self.decode(request, body, content_type, content_encoding)
+        finally:
+            self.is_running = False
 
     def decode(self, request: dict, body: bytes, content_type: Optional[str], content_encoding: Optional[str]):
         """The body's three parts (kombu/message.py ``Message``)."""

@@ -86,6 +86,8 @@ pub struct Line {
 /// What is told of a run while it goes on.
 #[derive(Debug)]
 pub enum Report {
+    /// The body is being decoded, which may take long: the task's limits count from now on, though it has not begun.
+    Reading,
     /// The task begins, in the process of that id: an early-acknowledged message is acknowledged now.
     Accepted {
         /// The process.
@@ -212,6 +214,11 @@ impl Call {
     pub fn with_fate(request: Arc<Request>, message: Message, fate: Fate) -> (Call, Line) {
         let (call, line) = Call::new(request, message);
         (Call { fate: Some(fate), ..call }, line)
+    }
+
+    /// Tells that the body is being decoded, where that may take long, or never end. Not to be told otherwise.
+    pub fn reading(&self) {
+        self.report(Report::Reading);
     }
 
     /// Tells that the task begins.

@@ -32,6 +32,8 @@ pub(crate) struct Work {
     embed: Option<Arc<Embed>>,
     /// The body has been taken.
     is_begun: bool,
+    /// Who began to decode the body did not come to its end: nobody is to try that again.
+    pub(crate) is_unread: bool,
     /// The task that it calls.
     pub(crate) task: Arc<KnownTask>,
     /// What the handler can know.
@@ -68,6 +70,7 @@ impl Work {
             body,
             embed: None,
             is_begun: false,
+            is_unread: false,
             limits: task.policy.limits,
             ignore_result: task.policy.ignore_result,
             delayed_as: None,

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::support::cargo::cargo;
+
 /// No program of a test takes so long: one that does hangs, and is killed, so that what it has said is seen.
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -149,8 +151,8 @@ fn code(status: ExitStatus) -> String {
 fn worker() -> &'static Path {
     static WORKER: OnceLock<PathBuf> = OnceLock::new();
     WORKER.get_or_init(|| {
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--example", "worker"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+        let mut build = cargo();
+        build.args(["build", "--quiet", "--example", "worker"]);
         if !cfg!(debug_assertions) {
             build.arg("--release");
         }

@@ -10,6 +10,8 @@ use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::{env, fs};
 
+use crate::cargo::cargo;
+
 static LIBRARY: LazyLock<PathBuf> = LazyLock::new(library);
 
 /// Compiles `fail/<case>.rs`, which must not succeed, and compares the errors with `fail/<case>.stderr`.
@@ -43,18 +45,10 @@ fn compile(source: &Path) -> String {
 
 /// The library that this test is linked with: Cargo, asked for this test again, has nothing to do but say where it is.
 fn library() -> PathBuf {
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+    let mut cargo = cargo();
     cargo.args(["test", "--no-run", "--package=celeriac", "--test=macros", "--message-format=json"]);
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
-    }
-    // What Cargo tells this test of its package would make build scripts of others believe that they are out of date.
-    for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CARGO_")) {
-        if !matches!(name.to_str(), Some("CARGO_HOME" | "CARGO_TARGET_DIR" | "CARGO_NET_OFFLINE" | "CARGO_INCREMENTAL"))
-        {
-            cargo.env_remove(name);
-        }
     }
     let output = cargo.stderr(Stdio::inherit()).output().unwrap();
     let messages = String::from_utf8(output.stdout).unwrap();

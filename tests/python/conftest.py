@@ -12,12 +12,13 @@ import sys
 import pytest
 
 pytest.register_assert_rewrite(
-    "canvas", "canvas_cases", "client", "command_lines", "faults", "lives", "memcached", "monitored", "postgres", "rabbit",
-    "support", "tracing",
+    "canvas", "canvas_cases", "capture", "client", "command_lines", "faults", "lives", "memcached", "monitored", "postgres",
+    "rabbit", "support", "tracing",
 )
 
 import client  # noqa: E402
 import mixed_project  # noqa: E402
+from capture import Capture  # noqa: E402
 from faults import Broker, current  # noqa: E402
 from memcached import Memcached  # noqa: E402
 from monitored import Fleet, send_everywhere  # noqa: E402
@@ -110,6 +111,14 @@ def app(server):
     with current(client.connect(server)) as app:
         yield app
     gc.collect()  # Results tell Redis that nobody waits for them any more: while it is there.
+
+
+@pytest.fixture(scope="module")
+def capture(app):
+    """All events from now on."""
+    capture = Capture(app)
+    yield capture
+    capture.close()
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ import pytest
 from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
 from celery import Celery, chain, chord, group
 from celery.exceptions import Reject, TaskRevokedError
-from kombu.exceptions import ContentDisallowed, EncodeError
+from kombu.exceptions import ContentDisallowed, DecodeError, EncodeError
 
 from faults import current, eventually
 from support import ROOT, SECONDS, Process
@@ -225,6 +225,34 @@ def test_content_is_accepted_as_the_project_says(shelf, server, worker):
 def test_pickle_is_accepted_where_the_project_accepts_it(shelf, start):
     start("-Q", "pickled", "-c", "1", CELERY_ACCEPT_CONTENT=["json", "pickle"])
     assert value(shelf.total.apply_async(({1, 2},), serializer="pickle", queue="pickled")) == 3
+
+
+class Reads:
+    """What calls a function when it is unpickled."""
+
+    def __init__(self, *call):
+        self.call = call
+
+    def __reduce__(self):
+        function, *args = self.call
+        return function, tuple(args)
+
+
+def test_a_body_that_is_never_read_is_limited_as_its_task_is(shelf, start):
+    worker = start("-Q", "unread", "-c", "1", CELERY_ACCEPT_CONTENT=["json", "pickle"])
+
+    def call(*read, **options):
+        return shelf.add.apply_async((Reads(*read), 1), serializer="pickle", queue="unread", **options)
+
+    assert value(call(int, 6)) == 7
+    assert error(call(time.sleep, 60, time_limit=0.3), TimeLimitExceeded).args == (0.3,)
+    worker.output.wait_for(r"Hard time limit \(0.3s\) exceeded for shelf.tasks.add")
+    assert "SoftTimeLimitExceeded" in str(error(call(time.sleep, 60, soft_time_limit=0.3), DecodeError))
+    # Once: it is acknowledged as what its task would be.
+    lost, text = call(os._exit, 3), r"Worker exited prematurely: exitcode 3 Job: \d+\."
+    assert re.fullmatch(text, error(lost, WorkerLostError).args[0])
+    assert value(call(int, 6)) == 7
+    assert len(re.findall("pid:.* exited with 'exitcode 3'", worker.output.text())) == 1
 
 
 def test_what_a_task_prints_is_logged(shelf, worker):

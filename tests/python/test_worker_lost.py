@@ -14,7 +14,6 @@ from celery import chain, chord
 
 from faults import PYTHON_5_5, answering, eventually
 from support import DEAD_LETTERS, ROOT, SECONDS, Process, run
-from test_events import Capture
 from test_prefork import HERE
 from test_python_pool import exit_code, the_nursery
 
@@ -98,13 +97,6 @@ def start(server, app, tmp_path_factory):
     for worker in workers:
         if not worker.is_stopped:
             worker.stop()
-
-
-@pytest.fixture(scope="module")
-def capture(app):
-    capture = Capture(app)
-    yield capture
-    capture.close()
 
 
 def send_all(worker):

@@ -1,6 +1,7 @@
 //! What tests of several files share: brokers of their own.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub(crate) mod cargo;
 pub(crate) mod certificates;
 pub(crate) mod memcached_server;
 pub(crate) mod postgres_server;

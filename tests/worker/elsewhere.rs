@@ -136,6 +136,15 @@ pub(crate) fn stored(id: &str, state: State, result: impl Into<MetaResult>) -> S
     StoredMeta { task_id: id.into(), state, payload, reply_to: None, correlation_id: None }
 }
 
+/// A message whose body is read nowhere but in Python.
+pub(crate) fn pickled() -> Message {
+    let mut pickled = with_header(message("python", "one", vec![]), "x-custom", "kept");
+    (pickled.content_type, pickled.content_encoding) =
+        (Some("application/x-python-serialize".into()), Some("binary".into()));
+    pickled.body = b"\x80\x04only Python reads this".to_vec().into();
+    pickled
+}
+
 fn success() -> CallEnd {
     CallEnd::Success { result: "7".into(), runtime: Duration::from_millis(5) }
 }
@@ -151,10 +160,7 @@ fn failure() -> CallEnd {
 #[tokio::test]
 async fn a_body_is_handed_over_as_it_came_and_acknowledged_when_it_begins() {
     let (rig, mut calls) = start(TaskOptions::default()).await;
-    let mut pickled = with_header(message("python", "one", vec![]), "x-custom", "kept");
-    (pickled.content_type, pickled.content_encoding) =
-        (Some("application/x-python-serialize".into()), Some("binary".into()));
-    pickled.body = b"\x80\x04only Python reads this".to_vec().into();
+    let pickled = pickled();
     rig.send(pickled.clone()).await;
     let (call, end) = next(&mut calls).await;
     assert_eq!(call.message.body, pickled.body);
@@ -418,6 +424,26 @@ async fn limits_are_ordered_and_count_from_the_moment_the_task_begins() {
     assert_eq!(began.elapsed().as_secs(), 1);
     assert_eq!(call.order().await, Order::Kill);
     assert_eq!(began.elapsed().as_secs(), 3);
+    end.send(CallEnd::Lost("signal 15 (SIGTERM)".into())).expect("the worker waits");
+    assert_eq!(raised(&rig.result("one").await).to_string(), "TimeLimitExceeded(3)");
+    rig.idle().await;
+    rig.stop(Shutdown::Warm).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_count_while_a_body_is_read_which_acknowledges_nothing() {
+    let limits = TaskOptions { time_limit: Some(Duration::from_secs(3)), ..TaskOptions::default() };
+    let (rig, mut calls) = start(limits).await;
+    rig.send(pickled()).await;
+    let (mut call, end) = next(&mut calls).await;
+    call.reading();
+    let began = tokio::time::Instant::now();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(rig.transport.unsettled(), 1, "it is not known whether it can be read");
+    call.accepted(7);
+    assert_eq!(call.order().await, Order::Kill);
+    assert_eq!(began.elapsed().as_secs(), 3, "what was spent with its body counts");
+    assert_eq!(rig.transport.unsettled(), 0);
     end.send(CallEnd::Lost("signal 15 (SIGTERM)".into())).expect("the worker waits");
     assert_eq!(raised(&rig.result("one").await).to_string(), "TimeLimitExceeded(3)");
     rig.idle().await;

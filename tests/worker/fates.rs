@@ -55,6 +55,48 @@ async fn a_lost_process_is_told_to_the_pool_and_the_message_waits_for_that() {
     rig.stop(Shutdown::Warm).await;
 }
 
+/// It has had its run, though its task has not begun: its body is read by nobody any more, and kept where it is to be kept.
+#[tokio::test]
+async fn what_ended_with_its_body_is_concluded_without_it() {
+    let kept = TaskOptions { acks_on_failure: Some(false), ..late() };
+    for (options, is_dead_letter) in [(TaskOptions::default(), false), (late(), false), (kept, true)] {
+        let (rig, mut calls) = start(options).await;
+        let mut compressed = with_header(elsewhere::pickled(), "compression", "application/x-gzip");
+        compressed.properties.priority = Some(3);
+        rig.send(compressed.clone()).await;
+        let (call, end) = next(&mut calls).await;
+        call.reading();
+        end.send(CallEnd::Lost("exitcode 3".into())).expect("the worker waits");
+        let (_, fate, (call, end)) = fate(&mut calls).await;
+        assert_eq!(fate.how, How::Lost);
+        assert_eq!(
+            (&call.message.body[..], call.message.content_type.as_deref()),
+            (&b"[[], {}, {}]"[..], Some("application/json"))
+        );
+        assert_eq!((call.request.headers.get("compression"), call.message.properties.priority), (None, Some(3)));
+        end.send(CallEnd::Ignore).expect("the worker waits");
+        rig.idle().await;
+        assert_eq!(rig.transport.unsettled(), 0);
+        let letters = rig.dead_letters();
+        assert_eq!(
+            letters.iter().map(|letter| &letter.body).collect::<Vec<_>>(),
+            vec![&compressed.body; is_dead_letter.into()]
+        );
+        rig.stop(Shutdown::Warm).await;
+    }
+    let (rig, mut calls) = start(retried(1)).await;
+    rig.send(elsewhere::pickled()).await;
+    let (call, end) = next(&mut calls).await;
+    call.reading();
+    end.send(CallEnd::Lost("exitcode 3".into())).expect("the worker waits");
+    // No pool that would send it without its arguments is asked.
+    let (call, end) = next(&mut calls).await;
+    assert_eq!((call.fate, call.request.retries, call.message.body), (None, 1, elsewhere::pickled().body));
+    end.send(CallEnd::Ignore).expect("the worker waits");
+    rig.idle().await;
+    rig.stop(Shutdown::Warm).await;
+}
+
 #[tokio::test]
 async fn the_policy_decides_unless_the_pool_knows_better() {
     let lost = TaskOptions { acks_on_failure: Some(false), ..late() };
@@ -178,10 +220,7 @@ async fn state(rig: &Rig) -> Option<State> {
 #[tokio::test]
 async fn where_no_pool_retries_a_lost_run_the_worker_does() {
     let (rig, mut calls) = elsewhere::start(retried(1)).await;
-    let mut pickled = with_header(message("python", "one", vec![]), "x-custom", "kept");
-    (pickled.content_type, pickled.content_encoding) =
-        (Some("application/x-python-serialize".into()), Some("binary".into()));
-    pickled.body = b"\x80\x04only Python reads this".to_vec().into();
+    let pickled = elsewhere::pickled();
     rig.send(pickled.clone()).await;
     let (call, end) = next(&mut calls).await;
     call.accepted(7);

@@ -100,6 +100,11 @@ impl Channel {
         self.line().flush(py)
     }
 
+    /// Tells that the body of the call that was given last is decoded, which may take long.
+    fn reading(&self, py: Python<'_>) -> PyResult<()> {
+        self.say_now(py, &FromChild::Reading)
+    }
+
     /// Tells that the call that was given last begins.
     fn accepted(&self, py: Python<'_>) -> PyResult<()> {
         self.say_now(py, &FromChild::Accepted)

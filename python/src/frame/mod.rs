@@ -43,6 +43,7 @@ const STORED: u8 = b's';
 const QUIT: u8 = b'q';
 
 const READY: u8 = b'r';
+const READING: u8 = b'd';
 const ACCEPTED: u8 = b'a';
 const STORE: u8 = b'm';
 const ENDED: u8 = b'e';
@@ -84,6 +85,8 @@ pub enum FromChild {
         /// Its process id.
         pid: u32,
     },
+    /// The first call's body is decoded, which may take long: its limits count, though the task has not begun.
+    Reading,
     /// The first call begins.
     Accepted,
     /// A result to store.
@@ -165,7 +168,7 @@ pub fn write_from_child(frame: &FromChild, out: &mut Vec<u8>) {
     let mut writer = Writer::appending(out, kind_of(frame));
     match frame {
         FromChild::Ready { pid } => writer.number((*pid).into()),
-        FromChild::Accepted => {}
+        FromChild::Reading | FromChild::Accepted => {}
         FromChild::Store { meta, asks } => {
             writer.number(asks.unwrap_or(NO_QUESTION));
             writer.text(&meta.task_id);
@@ -182,6 +185,7 @@ pub fn write_from_child(frame: &FromChild, out: &mut Vec<u8>) {
 fn kind_of(frame: &FromChild) -> u8 {
     match frame {
         FromChild::Ready { .. } => READY,
+        FromChild::Reading => READING,
         FromChild::Accepted => ACCEPTED,
         FromChild::Store { .. } => STORE,
         FromChild::Ended(_) => ENDED,
@@ -196,6 +200,7 @@ pub fn read_from_child(frame: &[u8]) -> Result<FromChild, Cut> {
     let (kind, mut fields) = Reader::new(frame)?;
     Ok(match kind {
         READY => FromChild::Ready { pid: u32::try_from(fields.number()?).map_err(|_| Cut)? },
+        READING => FromChild::Reading,
         ACCEPTED => FromChild::Accepted,
         STORE => {
             let asks = Some(fields.number()?).filter(|number| *number != NO_QUESTION);
@@ -315,8 +320,9 @@ mod tests {
             CallEnd::Lost("exitcode 3".into()),
             CallEnd::NotBegun,
         ];
-        let others = [FromChild::Ready { pid: 7 }, FromChild::Accepted, FromChild::Store { meta, asks: Some(3) }];
-        others.into_iter().chain(ends.map(FromChild::Ended)).collect()
+        let words = [FromChild::Ready { pid: 7 }, FromChild::Reading, FromChild::Accepted];
+        let others = words.into_iter().chain([FromChild::Store { meta, asks: Some(3) }]);
+        others.chain(ends.map(FromChild::Ended)).collect()
     }
 
     #[test]

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use celeriac::task::CallEnd;
 use rustix::process::Signal;
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use self::fates::Fates;
 use self::lines::Line;
@@ -211,12 +211,15 @@ impl Desk {
         let Some(child) = children.get_mut(&index) else { return };
         match frame {
             FromChild::Ready { pid } => (child.pid, child.is_ready) = (pid, true),
-            FromChild::Accepted => {
+            FromChild::Reading | FromChild::Accepted => {
                 let pid = child.pid;
                 let Some(job) = child.jobs.front_mut() else { return };
-                job.began = Some(Instant::now());
-                job.tell(News::Accepted { pid });
-                let (number, doomed) = (job.number, job.doomed);
+                if frame == FromChild::Reading {
+                    job.read();
+                } else {
+                    job.accept(pid);
+                }
+                let (number, doomed) = (job.number, job.doomed.take());
                 drop(state);
                 if let Some(order) = doomed.filter(|_| self.options.has_processes) {
                     self.carry_out(index, number, order);

@@ -24,7 +24,7 @@ pub(super) struct Job {
     pub(super) is_fate: bool,
     /// What the child is told.
     pub(super) frame: Bytes,
-    /// When the task began.
+    /// When its body was begun to be decoded, if that may take long, or else the task.
     pub(super) began: Option<Instant>,
     /// Its number among those of the child (`claims`); of use while a child has it and it has not begun.
     pub(super) token: u64,
@@ -40,6 +40,7 @@ pub(super) struct Job {
 /// What is told of a job.
 #[derive(Debug)]
 pub(super) enum News {
+    Reading,
     Accepted {
         pid: u32,
     },
@@ -106,6 +107,18 @@ impl Job {
             is_signalled: false,
             news,
         }
+    }
+
+    /// The child has begun to decode its body.
+    pub(super) fn read(&mut self) {
+        self.began = Some(Instant::now());
+        self.tell(News::Reading);
+    }
+
+    /// The task begins, in that process.
+    pub(super) fn accept(&mut self, pid: u32) {
+        self.began.get_or_insert_with(Instant::now);
+        self.tell(News::Accepted { pid });
     }
 
     /// What a run is told that nobody can end: it goes on, and when it is to be over nobody waits for it any more.

@@ -92,6 +92,10 @@ async fn see_to_its_end(mut call: Call, mut leave: Leave, mut heard: mpsc::Unbou
         let order = tokio::select! {
             biased;
             news = heard.recv() => match news {
+                Some(News::Reading) => {
+                    call.reading();
+                    continue;
+                }
                 Some(News::Accepted { pid }) => {
                     call.accepted(pid);
                     continue;

@@ -35,9 +35,12 @@ use crate::{Error, ErrorKind, Result};
 pub(super) struct Watch<'a> {
     pub(super) line: Line,
     limits: Limits,
-    /// When the task began; its limits count from here.
+    /// When the task began, or its body was begun to be decoded; its limits count from here.
     began: Option<Instant>,
     active: Option<Active<'a>>,
+    /// Its body is being decoded, or could not be.
+    is_unread: bool,
+    was_interrupted: bool,
     /// Why it is to end, if it is.
     stop: Option<Ran>,
     heard_cold: bool,
@@ -70,6 +73,7 @@ impl Finisher {
         let runtime = watch.began.map_or(Duration::ZERO, |began| began.elapsed());
         drop(watch.active.take());
         let stored = self.cold.bound(watch.all_stored()).await;
+        work.is_unread = watch.is_unread && (watch.was_interrupted || !matches!(end, CallEnd::Undecodable { .. }));
         match end {
             CallEnd::Success { result, runtime } => {
                 let ended = Ended { runtime: Some(runtime), result: Some(&result), ..Ended::plain(Ending::Success) };
@@ -132,12 +136,14 @@ impl Finisher {
 
     fn hear<'a>(&'a self, work: &mut Work, watch: &mut Watch<'a>, told: Told) {
         match told {
+            Told::Reading => (watch.began, watch.is_unread) = (Some(Instant::now()), true),
             Told::Accepted { pid } => {
                 if !work.task.policy.acks_late {
                     work.settle(Settlement::Ack);
                 }
                 debug!("Task accepted: {}[{}] pid:{pid}", work.name, work.request.id);
-                watch.began = Some(Instant::now());
+                watch.began.get_or_insert_with(Instant::now);
+                watch.is_unread = false;
                 watch.active = Some(self.witness.started(work));
             }
             Told::Store(meta, answer) => {
@@ -195,6 +201,10 @@ impl Finisher {
         if let Ran::HardLimit(limit) = ran {
             report::log_limit("Hard", limit, work);
         }
+        // It has had its run, though what was run of it was its body.
+        if work.is_unread && !work.task.policy.acks_late && matches!(ran, Ran::HardLimit(_) | Ran::Lost(_)) {
+            work.settle(Settlement::Ack);
+        }
         let mut conclusion = conclude(ran, work, runtime, self.clock.now(), &self.rng);
         if let (Ending::TimeLimit, MetaResult::Exception(exception)) = (conclusion.ending, &conclusion.result) {
             conclusion.report = Report::Handler(exception.to_string());
@@ -204,7 +214,10 @@ impl Finisher {
 
     /// Ends a run with what this process has concluded: its pool carries that out, or else the worker.
     async fn concluded(&self, work: &mut Work, conclusion: Conclusion) {
-        let Some(conclusion) = self.by_its_pool(work, conclusion).await else { return };
+        // A pool that is to read nothing of it would send it again without its arguments.
+        let is_sent_whole = work.is_unread && conclude::retry_of_lost(&conclusion, work, self.clock.now()).is_some();
+        let left = if is_sent_whole { Some(conclusion) } else { self.by_its_pool(work, conclusion).await };
+        let Some(conclusion) = left else { return };
         // What was to follow is in the body; where only Python can read that, nothing follows.
         let _ = work.begin();
         if let Some(conclusion) = Box::pin(self.lost_or_retried(work, conclusion)).await {
@@ -265,6 +278,8 @@ impl Watch<'_> {
             limits,
             began: None,
             active: None,
+            is_unread: false,
+            was_interrupted: false,
             stop: None,
             heard_cold: false,
             storing: FuturesUnordered::new(),
@@ -275,6 +290,7 @@ impl Watch<'_> {
 
     fn soft_limit(&mut self) {
         self.limits.soft = None;
+        self.was_interrupted = true;
         self.line.order(Order::SoftLimit);
     }
 

@@ -5,8 +5,10 @@
 //! every body, and has every backend. The message is settled here, when that is done. A pool that does not get to it, as
 //! when it is gone itself, leaves it to the worker, which does it as for tasks of its own.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use tracing::{error, warn};
 
@@ -17,8 +19,8 @@ use super::super::settle::{Ending, Late, verdict};
 use super::super::witness::Ended;
 use super::Finisher;
 use super::elsewhere::Watch;
-use crate::protocol::{Exception, MetaResult};
-use crate::task::{Call, CallEnd, Fate, How, Report as Told};
+use crate::protocol::{Exception, Message, MetaResult};
+use crate::task::{Call, CallEnd, Fate, How, Report as Told, Request};
 use crate::trace;
 use crate::{Error, ErrorKind, Result};
 
@@ -73,7 +75,9 @@ impl Finisher {
     /// Has a pool carry out a fate: how that ended, and whether what it gave to be stored is. `None`: it does not do it.
     pub(super) async fn fulfilled(&self, work: &Work, fate: Fate) -> Option<(CallEnd, Result<()>)> {
         let pool = work.task.pool.clone().filter(|pool| pool.concludes())?;
-        let (call, line) = Call::with_fate(work.request.clone(), work.message.clone(), fate);
+        let (request, message) =
+            if work.is_unread { unread(work) } else { (work.request.clone(), work.message.clone()) };
+        let (call, line) = Call::with_fate(request, message, fate);
         let mut watch = Watch::new(line, Limits::default());
         let mut run = pool.run(call);
         let end = async {
@@ -141,6 +145,15 @@ impl Finisher {
         let ended = Ended { runtime, exception, traceback, terminated, was_unsettled, ..Ended::plain(ending) };
         self.witness.ended(work, &ended);
     }
+}
+
+/// The message as a pool is to see it that would hang, or end, with its body: without arguments, and nothing follows.
+fn unread(work: &Work) -> (Arc<Request>, Message) {
+    let mut request = (*work.request).clone();
+    request.headers.remove("compression");
+    let (content_type, content_encoding) = (Some("application/json".to_owned()), Some("utf-8".to_owned()));
+    let body = Bytes::from_static(b"[[], {}, {}]");
+    (Arc::new(request), Message { body, content_type, content_encoding, ..work.message.clone() })
 }
 
 /// What a pool is told of a conclusion; nothing of one that a run has come to by itself.
