@@ -80,11 +80,18 @@ def new_broker(kind):
 
 
 @pytest.fixture(scope="session")
-def server(kind, folder):
-    """A broker of our own."""
+def one_server(kind, folder):
+    """A broker of our own, for all suites."""
     server = KINDS[kind](folder)
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="module")
+def server(one_server):
+    """The same, without what workers of another suite held when they were killed."""
+    one_server.forget_reserved()
+    return one_server
 
 
 @pytest.fixture(scope="module")
@@ -106,9 +113,9 @@ def each_broker(folder, new_broker):
 
 
 @pytest.fixture(scope="session")
-def app(server):
+def app(one_server):
     """A stock Celery application, as a Django project has one."""
-    with current(client.connect(server)) as app:
+    with current(client.connect(one_server)) as app:
         yield app
     gc.collect()  # Results tell Redis that nobody waits for them any more: while it is there.
 

@@ -132,8 +132,12 @@ class Broker:
         return app
 
     def left(self, *queues):
-        """What is reserved, indexed, and waiting."""
-        return (self.client.hlen("unacked"), self.client.zcard("unacked_index"), *map(self.client.llen, queues))
+        """What is reserved, indexed, and waiting, at one moment: what is restored and reserved anew is never nowhere."""
+        with self.client.pipeline(transaction=True) as moment:
+            moment.hlen("unacked").zcard("unacked_index")
+            for queue in queues:
+                moment.llen(queue)
+            return tuple(moment.execute())
 
     def held(self):
         """How many messages are reserved and not settled."""

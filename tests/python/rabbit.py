@@ -237,6 +237,9 @@ class Rabbit:
         """How many messages are unacknowledged."""
         return self.vhost.unacknowledged()
 
+    def forget_reserved(self):
+        """Nothing: RabbitMQ gives back at once what a killed worker held."""
+
     def forget(self, queue):
         """Throws away what waits in it."""
         self.vhost.declare(queue)

@@ -181,6 +181,10 @@ class Redis(Process):
         """How many messages are reserved and not settled."""
         return self.broker.hlen("unacked")
 
+    def forget_reserved(self):
+        """Throws away what is reserved: nobody is there any more who would settle it."""
+        self.broker.delete("unacked", "unacked_index")
+
     def forget(self, queue):
         """Throws away what waits in it."""
         self.broker.delete(*(queue + step for step in ["", "\x06\x163", "\x06\x166", "\x06\x169"]))
