@@ -102,6 +102,8 @@ class Child:
         self.limits = limits
         self.completed = 0
         self.is_running = False
+        #: Its soft limit came after its body was read, and before it began.
+        self.is_overdue = False
         self.pid = os.getpid()
         _, self.accept, self.hostname = trace._localized
         if threading.current_thread() is threading.main_thread():
@@ -127,6 +129,7 @@ class Child:
         """Does what a call says; whether that was to run a task."""
         channel = self.channel
         name, uuid, request, body, content_type, content_encoding, fate = call
+        self.is_overdue = False
         if fate is not None:
             self.conclude(call[:-1], fate)
             return False
@@ -175,6 +178,8 @@ class Child:
         try:
             self.is_running = True
             try:
+                if self.is_overdue:
+                    raise SoftTimeLimitExceeded()
                 # Looked up when it is needed: whoever instruments Celery may have replaced it.
                 failed, result, runtime = trace.fast_trace_task(name, uuid, request, payload, None, None)
             finally:
@@ -246,6 +251,7 @@ class Child:
 
     def on_soft_limit(self, *_) -> None:
         # One that comes when its task has just ended is nobody's.
+        self.is_overdue = not self.is_running
         if self.is_running and not coroutines.interrupt():
             raise SoftTimeLimitExceeded()
 

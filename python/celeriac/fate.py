@@ -29,9 +29,12 @@ _silence = threading.RLock()
 
 
 class Carried(requests.Request):
-    """A request whose message somebody else has."""
+    """A request whose message somebody else has. Of a body that is not to be read, ``unread`` is what follows the task."""
 
-    def __init__(self, app, accept, request: dict[str, Any], body: bytes, content_type, content_encoding):
+    def __init__(
+        self, app, accept, request: dict[str, Any], body: bytes, content_type, content_encoding,
+        unread: Optional[dict[str, Any]] = None,
+    ):
         #: What Celery would settle the message with.
         self.settlement: Optional[str] = None
         #: The result that was there before.
@@ -42,13 +45,17 @@ class Carried(requests.Request):
         properties = {**request.get("properties", {}), **{
             name: request[name] for name in ("reply_to", "correlation_id") if request.get(name) is not None
         }}
+        decoded: dict[str, Any] = {}
+        if unread is not None:
+            body, decoded = b"", {"decoded": True, "body": ([], {}, unread)}
+            request = {name: value for name, value in request.items() if name != "compression"}
         message = Message(
             body=body, content_type=content_type, content_encoding=content_encoding, headers=request,
             properties=properties, delivery_info=request.get("delivery_info"), accept=accept,
         )
         super().__init__(
             message, app=app, hostname=request["hostname"], headers=request,
-            on_ack=self._acked, on_reject=self._rejected,
+            on_ack=self._acked, on_reject=self._rejected, **decoded,
         )
 
     def _acked(self, *_) -> None:
@@ -81,13 +88,13 @@ class Carried(requests.Request):
 
 def carry_out(app, accept, call: tuple, fate: list) -> tuple[str, Any]:
     """Carries out a fate; returns what became of the message, or what Celery knew better, and of what kind that is."""
-    how, kind, module, args, signum, is_expired = fate
-    _, uuid, request, body, content_type, content_encoding = call
+    how, kind, module, args, signum, is_expired, unread = fate
+    message = *call[2:], unread
     with _silent(), databases_closed(app):
         if how == "failed":
-            _fail(app, accept, request, body, content_type, content_encoding, kind, module, args)
+            _fail(app, accept, message, kind, module, args)
             return ACK, None
-        carried = Carried(app, accept, request, body, content_type, content_encoding)
+        carried = Carried(app, accept, *message)
         if how == "time limit":
             carried.on_timeout(False, *args)
         elif how == "lost":
@@ -111,12 +118,13 @@ def fail(app, accept, call: tuple, einfo: ExceptionInfo) -> None:
         Carried(app, accept, *call[2:]).on_failure(einfo)
 
 
-def _fail(app, accept, request, body, content_type, content_encoding, kind, module, args) -> None:
+def _fail(app, accept, message: tuple, kind, module, args) -> None:
     """Fails a task that is not run. Of one whose body nobody can read only the request is known."""
+    request = message[0]
     error = app.backend.exception_to_python({"exc_type": kind, "exc_module": module, "exc_message": args})
     task = app.tasks[request["task"]]
     try:
-        carried = Carried(app, accept, request, body, content_type, content_encoding)
+        carried = Carried(app, accept, *message)
     except Exception:
         context, store = Context(request), not task.ignore_result or task.store_errors_even_if_ignored
     else:

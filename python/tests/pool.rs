@@ -40,7 +40,7 @@ fn call(pool: &Arc<Prefork>, id: &str) -> (JoinHandle<CallEnd>, Line) {
 
 /// Hands over what has become of a task.
 fn fate(pool: &Arc<Prefork>, id: &str) -> (JoinHandle<CallEnd>, Line) {
-    let fate = Fate { how: How::Lost, exception: Exception::new("WorkerLostError", "gone") };
+    let fate = Fate { how: How::Lost, exception: Exception::new("WorkerLostError", "gone"), unread: None };
     let (call, line) = Call::with_fate(request(id), message(), fate);
     (tokio::spawn(Arc::clone(pool).run(call)), line)
 }

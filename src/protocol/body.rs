@@ -68,7 +68,7 @@ impl Body {
 
     /// The value that a serializer writes.
     pub fn into_value(self) -> Value {
-        Value::List(vec![Value::List(self.args), Value::Map(self.kwargs), self.embed.into_value()])
+        Value::List(vec![Value::List(self.args), Value::Map(self.kwargs), Value::Map(self.embed.into_map())])
     }
 }
 
@@ -100,13 +100,14 @@ impl Embed {
         })
     }
 
-    fn into_value(self) -> Value {
+    /// As it stands in a body.
+    pub(crate) fn into_map(self) -> Map {
         let mut map = Map::with_capacity(4 + self.other.len());
         let named =
             [("callbacks", self.callbacks), ("errbacks", self.errbacks), ("chain", self.chain), ("chord", self.chord)];
         map.extend(named);
         map.extend(self.other);
-        Value::Map(map)
+        map
     }
 }
 

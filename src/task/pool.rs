@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Request;
 use crate::Error;
-use crate::protocol::{Exception, Message, State};
+use crate::protocol::{Exception, Map, Message, State};
 
 /// Runs messages elsewhere.
 #[async_trait]
@@ -117,8 +117,8 @@ pub struct StoredMeta {
 pub enum Order {
     /// The soft limit has passed: `SoftTimeLimitExceeded` is raised in the task.
     SoftLimit,
-    /// The signal of this number is sent to the process, if the task runs, as `revoke(terminate=True)` asks. A run that has
-    /// not begun does not begin.
+    /// The signal of this number is sent to the process, if the task runs or its body is read there, as
+    /// `revoke(terminate=True)` asks. A run that has not begun does not begin.
     Signal(i64),
     /// The run is to be over: its process is ended, and killed if that does not help.
     Kill,
@@ -131,6 +131,9 @@ pub struct Fate {
     pub how: How,
     /// What whoever waits for the result is to see.
     pub exception: Exception,
+    /// The body is not to be read: who began to has hung, or died. Here is what follows the task, as far as that is known
+    /// (the third part of the body, celery/app/amqp.py `AMQP.as_task_v2`).
+    pub unread: Option<Map>,
 }
 
 /// Why a task has no run that says what it came to (celery/worker/request.py).

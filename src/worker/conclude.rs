@@ -54,7 +54,7 @@ impl Conclusion {
     }
 }
 
-/// Decides what `ran` comes to. `runtime` is how long the handler ran.
+/// Decides what `ran` comes to. `runtime` is how long the handler ran, and its body was read by a pool that told of that.
 pub(crate) fn conclude(ran: Ran, work: &Work, runtime: Duration, now: Timestamp, rng: &Mutex<Rng>) -> Conclusion {
     Conclusion { runtime: Some(runtime), ..conclude_ran(ran, work, runtime, now, rng) }
 }

@@ -392,6 +392,11 @@ impl Work {
         Content::of(&self.message).body(&self.request.headers, &self.task.accept)
     }
 
+    /// What is to follow, of a body that its pool is not to read; nothing of one that only Python reads.
+    pub(crate) fn follows(&self) -> Map {
+        self.decode().unwrap_or_default().embed.into_map()
+    }
+
     /// The arguments of the call, decoded once more: the handler has had them.
     pub(crate) fn arguments(&self) -> Arguments {
         let body = self.decode().unwrap_or_default();

@@ -32,7 +32,7 @@ pub(crate) struct Work {
     embed: Option<Arc<Embed>>,
     /// The body has been taken.
     is_begun: bool,
-    /// Who began to decode the body did not come to its end: nobody is to try that again.
+    /// Who began to decode the body did not come to its end: no pool is to do that to conclude this run.
     pub(crate) is_unread: bool,
     /// The task that it calls.
     pub(crate) task: Arc<KnownTask>,

@@ -32,9 +32,12 @@ ERRORS = (redis.exceptions.RedisError, OSError)
 def eventually(condition, what, timeout=DEADLINE, pause=0.005):
     """Waits for the condition; returns its value. To ask takes a third of the time at most: others need the processor."""
     end = time.monotonic() + timeout
-    while (asked := time.monotonic()) < end:
+    while True:
+        asked = time.monotonic()
         if value := condition():
             return value
+        if asked > end:
+            break
         time.sleep(max(pause, 2 * (time.monotonic() - asked)))
     raise AssertionError(f"not within {timeout} s: {what() if callable(what) else what}")
 

@@ -238,11 +238,13 @@ class Reads:
         return function, tuple(args)
 
 
-def test_a_body_that_is_never_read_is_limited_as_its_task_is(shelf, start):
-    worker = start("-Q", "unread", "-c", "1", CELERY_ACCEPT_CONTENT=["json", "pickle"])
+@pytest.mark.parametrize("accepted", [["json", "pickle"], ["pickle"]], ids="-".join)
+def test_a_body_that_is_never_read_is_limited_as_its_task_is(shelf, start, accepted):
+    queue = "unread " + "-".join(accepted)
+    worker = start("-Q", queue, "-c", "1", CELERY_ACCEPT_CONTENT=accepted)
 
     def call(*read, **options):
-        return shelf.add.apply_async((Reads(*read), 1), serializer="pickle", queue="unread", **options)
+        return shelf.add.apply_async((Reads(*read), 1), serializer="pickle", queue=queue, **options)
 
     assert value(call(int, 6)) == 7
     assert error(call(time.sleep, 60, time_limit=0.3), TimeLimitExceeded).args == (0.3,)

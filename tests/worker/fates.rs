@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use celeriac::backend::{DisabledBackend, ResultBackend};
-use celeriac::protocol::{Exception, MetaResult, State};
+use celeriac::protocol::{Exception, Map, Message, MetaResult, State, Value};
 use celeriac::task::{CallEnd, Fate, How, Order, Raised, TaskOptions};
 use celeriac::worker::Shutdown;
 use tokio::sync::mpsc;
@@ -55,46 +55,93 @@ async fn a_lost_process_is_told_to_the_pool_and_the_message_waits_for_that() {
     rig.stop(Shutdown::Warm).await;
 }
 
-/// It has had its run, though its task has not begun: its body is read by nobody any more, and kept where it is to be kept.
+/// Runs a message whose body is being read, which ends so; and what is asked of the pool then.
+async fn end_reading(rig: &Rig, calls: &mut mpsc::UnboundedReceiver<Asked>, message: Message, how: CallEnd) -> Asked {
+    rig.send(message).await;
+    let (call, end) = next(calls).await;
+    call.reading();
+    end.send(how).expect("the worker waits");
+    next(calls).await
+}
+
+/// The third part of a body, as Celery writes it.
+fn nothing_follows() -> Map {
+    ["callbacks", "errbacks", "chain", "chord"].into_iter().map(|name| (name, Value::Null)).collect()
+}
+
+fn lost() -> CallEnd {
+    CallEnd::Lost("exitcode 3".into())
+}
+
+/// It has had its run, though its task has not begun: its body is read no more, and kept where it is to be kept.
 #[tokio::test]
 async fn what_ended_with_its_body_is_concluded_without_it() {
     let kept = TaskOptions { acks_on_failure: Some(false), ..late() };
-    for (options, is_dead_letter) in [(TaskOptions::default(), false), (late(), false), (kept, true)] {
+    // The options, what is unsettled while the pool concludes it, and how many dead letters there are in the end.
+    for (options, unsettled, letters) in [(TaskOptions::default(), 0, 0), (late(), 1, 0), (kept, 1, 1)] {
         let (rig, mut calls) = start(options).await;
-        let mut compressed = with_header(elsewhere::pickled(), "compression", "application/x-gzip");
-        compressed.properties.priority = Some(3);
-        rig.send(compressed.clone()).await;
-        let (call, end) = next(&mut calls).await;
-        call.reading();
-        end.send(CallEnd::Lost("exitcode 3".into())).expect("the worker waits");
-        let (_, fate, (call, end)) = fate(&mut calls).await;
-        assert_eq!(fate.how, How::Lost);
-        assert_eq!(
-            (&call.message.body[..], call.message.content_type.as_deref()),
-            (&b"[[], {}, {}]"[..], Some("application/json"))
-        );
-        assert_eq!((call.request.headers.get("compression"), call.message.properties.priority), (None, Some(3)));
+        let (mut call, end) = end_reading(&rig, &mut calls, elsewhere::pickled(), lost()).await;
+        let fate = call.fate.take().expect("it is not to be run");
+        assert_eq!((fate.how, fate.unread), (How::Lost, Some(nothing_follows())));
+        assert_eq!(rig.transport.unsettled(), unsettled);
         end.send(CallEnd::Ignore).expect("the worker waits");
         rig.idle().await;
         assert_eq!(rig.transport.unsettled(), 0);
-        let letters = rig.dead_letters();
-        assert_eq!(
-            letters.iter().map(|letter| &letter.body).collect::<Vec<_>>(),
-            vec![&compressed.body; is_dead_letter.into()]
-        );
+        let kept: Vec<_> = rig.dead_letters().into_iter().map(|letter| letter.body).collect();
+        assert_eq!(kept, vec![elsewhere::pickled().body; letters]);
         rig.stop(Shutdown::Warm).await;
     }
-    let (rig, mut calls) = start(retried(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hard_limit_that_passes_while_a_body_is_read_acknowledges_it() {
+    let limit = Some(Duration::from_secs(3));
+    let (rig, mut calls) = start(TaskOptions { time_limit: limit, ..TaskOptions::default() }).await;
     rig.send(elsewhere::pickled()).await;
-    let (call, end) = next(&mut calls).await;
+    let (mut call, end) = next(&mut calls).await;
     call.reading();
-    end.send(CallEnd::Lost("exitcode 3".into())).expect("the worker waits");
-    // No pool that would send it without its arguments is asked.
-    let (call, end) = next(&mut calls).await;
-    assert_eq!((call.fate, call.request.retries, call.message.body), (None, 1, elsewhere::pickled().body));
+    assert_eq!((call.order().await, rig.transport.unsettled()), (Order::Kill, 1));
+    // What its process was told to end with may be taken for what is wrong with the body.
+    end.send(CallEnd::Undecodable { refused: false, reason: "SystemExit".into() }).expect("the worker waits");
+    let (mut call, end) = next(&mut calls).await;
+    let fate = call.fate.take().expect("it is not to be run");
+    assert_eq!(rig.transport.unsettled(), 0, "it has had its run");
+    assert_eq!((fate.how, fate.unread), (How::TimeLimit, Some(nothing_follows())));
+    end.send(CallEnd::Ignore).expect("the worker waits");
+    rig.idle().await;
+    assert_eq!(rig.transport.unsettled(), 0);
+    rig.stop(Shutdown::Warm).await;
+}
+
+#[tokio::test]
+async fn what_follows_a_body_that_is_not_read_again_is_told_where_it_is_known() {
+    let (rig, mut calls) = start(TaskOptions::default()).await;
+    let mut followed = message("python", "one", vec![]);
+    followed.body = br#"[["\u0041"], {}, {"chord": {"task": "body"}}]"#.to_vec().into();
+    let (mut call, end) = end_reading(&rig, &mut calls, followed, lost()).await;
+    let unread = call.fate.take().and_then(|fate| fate.unread).expect("it is not to be read");
+    let body: Map = [("task", "body")].into_iter().collect();
+    assert_eq!(unread.get("chord"), Some(&Value::Map(body)));
     end.send(CallEnd::Ignore).expect("the worker waits");
     rig.idle().await;
     rig.stop(Shutdown::Warm).await;
+}
+
+/// By the worker and not by a pool, which would send it without its arguments; and it is settled when that is sent.
+#[tokio::test]
+async fn what_ended_with_its_body_is_sent_again_whole() {
+    let early = TaskOptions { acks_late: Some(false), ..retried(1) };
+    for options in [retried(1), early] {
+        let (rig, mut calls) = start(options).await;
+        let (call, end) = end_reading(&rig, &mut calls, elsewhere::pickled(), lost()).await;
+        assert_eq!((call.fate.is_none(), call.request.retries), (true, 1));
+        assert_eq!(call.message.body, elsewhere::pickled().body);
+        call.accepted(7);
+        end.send(CallEnd::Ignore).expect("the worker waits");
+        rig.idle().await;
+        assert_eq!(rig.transport.unsettled(), 0);
+        rig.stop(Shutdown::Warm).await;
+    }
 }
 
 #[tokio::test]

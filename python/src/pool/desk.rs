@@ -220,9 +220,13 @@ impl Desk {
                     job.accept(pid);
                 }
                 let (number, doomed) = (job.number, job.doomed.take());
-                drop(state);
-                if let Some(order) = doomed.filter(|_| self.options.has_processes) {
-                    self.carry_out(index, number, order);
+                match doomed {
+                    Some(order) if self.options.has_processes => {
+                        drop(state);
+                        self.carry_out(index, number, order);
+                    }
+                    Some(order) => job.outlive(order),
+                    None => {}
                 }
                 return;
             }

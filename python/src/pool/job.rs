@@ -144,7 +144,7 @@ impl Job {
 
 /// A fate as `python/celeriac/fate.py` reads it.
 fn told(fate: &Fate) -> Value {
-    let Fate { how, exception } = fate;
+    let Fate { how, exception, unread } = fate;
     let (how, signal, is_expired) = match *how {
         How::TimeLimit => ("time limit", None, false),
         How::Lost => ("lost", None, false),
@@ -162,6 +162,7 @@ fn told(fate: &Fate) -> Value {
         Value::List(exception.exc_message.clone()),
         signal.into(),
         is_expired.into(),
+        unread.clone().map_or(Value::Null, Value::Map),
     ])
 }
 

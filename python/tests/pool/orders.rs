@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use celeriac::task::{CallEnd, Order, Pool};
+use celeriac::task::{CallEnd, Order, Pool, Report};
 use celeriac_python::frame::FromChild;
 use tokio::time::sleep;
 
@@ -22,6 +22,40 @@ async fn orders_become_signals() {
     // It does not heed SIGTERM.
     assert_eq!(nest.signal(), (child.index, 9));
     nest.exited(child.index, "signal 9 (SIGKILL)");
+    assert!(matches!(end(run).await, CallEnd::Lost(_)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_whose_body_is_read_is_ended_as_one_that_runs() {
+    let (pool, mut nest) = pool(1, None);
+    let mut child = nest.fork(71);
+    child.ready();
+    let (run, mut line) = call(&pool, "a");
+    assert_eq!(child.job().as_deref(), Some("a"));
+    assert!(child.claims(), "it takes it up");
+    child.say(&[FromChild::Reading]);
+    assert!(matches!(line.report().await, Report::Reading));
+    line.order(Order::SoftLimit);
+    assert_eq!(nest.signal(), (child.index, 10));
+    line.order(Order::Kill);
+    assert_eq!(nest.signal(), (child.index, 15));
+    nest.exited(child.index, "signal 15 (SIGTERM)");
+    // It has had its run, and no other process is given it.
+    assert!(matches!(end(run).await, CallEnd::Lost(_)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_not_wanted_before_its_body_was_read_is_ended_then() {
+    let (pool, mut nest) = pool(1, None);
+    let mut child = nest.fork(71);
+    child.ready();
+    let (run, line) = call(&pool, "a");
+    assert_eq!(child.job().as_deref(), Some("a"));
+    assert!(child.claims(), "it takes it up");
+    line.order(Order::Kill);
+    child.say(&[FromChild::Reading]);
+    assert_eq!(nest.signal(), (child.index, 15));
+    nest.exited(child.index, "signal 15 (SIGTERM)");
     assert!(matches!(end(run).await, CallEnd::Lost(_)));
 }
 

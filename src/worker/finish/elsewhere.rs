@@ -40,7 +40,8 @@ pub(super) struct Watch<'a> {
     active: Option<Active<'a>>,
     /// Its body is being decoded, or could not be.
     is_unread: bool,
-    was_interrupted: bool,
+    /// It was told of its soft limit: that may be what it has ended with.
+    is_overdue: bool,
     /// Why it is to end, if it is.
     stop: Option<Ran>,
     heard_cold: bool,
@@ -73,7 +74,12 @@ impl Finisher {
         let runtime = watch.began.map_or(Duration::ZERO, |began| began.elapsed());
         drop(watch.active.take());
         let stored = self.cold.bound(watch.all_stored()).await;
-        work.is_unread = watch.is_unread && (watch.was_interrupted || !matches!(end, CallEnd::Undecodable { .. }));
+        let end = match end {
+            // What it was told to end with is not what is wrong with its body.
+            CallEnd::Undecodable { .. } if watch.is_unread && watch.stop.is_some() => CallEnd::NotBegun,
+            end => end,
+        };
+        work.is_unread = watch.is_unread && (watch.is_overdue || !matches!(end, CallEnd::Undecodable { .. }));
         match end {
             CallEnd::Success { result, runtime } => {
                 let ended = Ended { runtime: Some(runtime), result: Some(&result), ..Ended::plain(Ending::Success) };
@@ -201,10 +207,6 @@ impl Finisher {
         if let Ran::HardLimit(limit) = ran {
             report::log_limit("Hard", limit, work);
         }
-        // It has had its run, though what was run of it was its body.
-        if work.is_unread && !work.task.policy.acks_late && matches!(ran, Ran::HardLimit(_) | Ran::Lost(_)) {
-            work.settle(Settlement::Ack);
-        }
         let mut conclusion = conclude(ran, work, runtime, self.clock.now(), &self.rng);
         if let (Ending::TimeLimit, MetaResult::Exception(exception)) = (conclusion.ending, &conclusion.result) {
             conclusion.report = Report::Handler(exception.to_string());
@@ -214,15 +216,27 @@ impl Finisher {
 
     /// Ends a run with what this process has concluded: its pool carries that out, or else the worker.
     async fn concluded(&self, work: &mut Work, conclusion: Conclusion) {
-        // A pool that is to read nothing of it would send it again without its arguments.
-        let is_sent_whole = work.is_unread && conclude::retry_of_lost(&conclusion, work, self.clock.now()).is_some();
-        let left = if is_sent_whole { Some(conclusion) } else { self.by_its_pool(work, conclusion).await };
-        let Some(conclusion) = left else { return };
+        let Some(conclusion) = self.by_its_pool_or_unread(work, conclusion).await else { return };
         // What was to follow is in the body; where only Python can read that, nothing follows.
         let _ = work.begin();
         if let Some(conclusion) = Box::pin(self.lost_or_retried(work, conclusion)).await {
             self.carry_out(work, conclusion, &self.sink(work)).await;
         }
+    }
+
+    /// Has its pool carry out what has become of it, unless that is a retry of what no pool is to read: it would be sent
+    /// without its arguments, and is sent by the worker, which calls none of the hooks of a retry.
+    async fn by_its_pool_or_unread(&self, work: &mut Work, conclusion: Conclusion) -> Option<Conclusion> {
+        if work.is_unread {
+            if conclude::retry_of_lost(&conclusion, work, self.clock.now()).is_some() {
+                return Some(conclusion);
+            }
+            // It has had its run, though what was run of it was its body.
+            if !work.task.policy.acks_late && matches!(conclusion.ending, Ending::TimeLimit | Ending::Lost { .. }) {
+                work.settle(Settlement::Ack);
+            }
+        }
+        self.by_its_pool(work, conclusion).await
     }
 
     /// A run whose process is gone, and that is retried for it: a retry as any, once the broker has the new message. If
@@ -262,7 +276,7 @@ impl Finisher {
     async fn undecodable(&self, work: &mut Work, refused: bool, reason: String) {
         let kind = if refused { ErrorKind::Refused } else { ErrorKind::Decode };
         let Some(mut malformed) = work.undecodable(Error::new(kind, reason)) else { return };
-        let fate = Fate { how: How::Failed, exception: malformed.exception.clone() };
+        let fate = Fate { how: How::Failed, exception: malformed.exception.clone(), unread: None };
         if self.fulfilled(work, fate).await.is_some_and(|(end, stored)| stored.is_ok() && end == CallEnd::Ignore) {
             // Its failure is stored.
             malformed.request = None;
@@ -279,7 +293,7 @@ impl Watch<'_> {
             began: None,
             active: None,
             is_unread: false,
-            was_interrupted: false,
+            is_overdue: false,
             stop: None,
             heard_cold: false,
             storing: FuturesUnordered::new(),
@@ -290,7 +304,7 @@ impl Watch<'_> {
 
     fn soft_limit(&mut self) {
         self.limits.soft = None;
-        self.was_interrupted = true;
+        self.is_overdue = true;
         self.line.order(Order::SoftLimit);
     }
 
@@ -332,7 +346,7 @@ impl Watch<'_> {
     }
 }
 
-/// Resolves when a limit has passed since the task began; never before it did, or without one.
+/// Resolves when a limit has passed since the task, or its body, was begun; never before it was, or without one.
 async fn since(began: Option<Instant>, limit: Option<Duration>) -> Duration {
     match began {
         Some(began) => passed(began, limit).await,

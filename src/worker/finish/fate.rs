@@ -5,10 +5,8 @@
 //! every body, and has every backend. The message is settled here, when that is done. A pool that does not get to it, as
 //! when it is gone itself, leaves it to the worker, which does it as for tasks of its own.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::StreamExt;
 use tracing::{error, warn};
 
@@ -19,8 +17,8 @@ use super::super::settle::{Ending, Late, verdict};
 use super::super::witness::Ended;
 use super::Finisher;
 use super::elsewhere::Watch;
-use crate::protocol::{Exception, Message, MetaResult};
-use crate::task::{Call, CallEnd, Fate, How, Report as Told, Request};
+use crate::protocol::{Exception, MetaResult};
+use crate::task::{Call, CallEnd, Fate, How, Report as Told};
 use crate::trace;
 use crate::{Error, ErrorKind, Result};
 
@@ -61,7 +59,7 @@ impl Finisher {
     /// The same for what is revoked or expired, and says so in the log itself; whether the pool has done it.
     pub(super) async fn revoked_by_its_pool(&self, work: &mut Work, reason: &str, is_expired: bool) -> bool {
         let exception = Exception::celery("TaskRevokedError", reason);
-        let fate = Fate { how: How::Revoked { signal: None, is_expired }, exception };
+        let fate = Fate { how: How::Revoked { signal: None, is_expired }, exception, unread: None };
         let stored = match Box::pin(self.fulfilled(work, fate)).await {
             Some((CallEnd::Ignore, stored)) => stored,
             Some((end, _)) => Err(Error::new(ErrorKind::Backend, format!("the pool says {end:?}"))),
@@ -75,9 +73,8 @@ impl Finisher {
     /// Has a pool carry out a fate: how that ended, and whether what it gave to be stored is. `None`: it does not do it.
     pub(super) async fn fulfilled(&self, work: &Work, fate: Fate) -> Option<(CallEnd, Result<()>)> {
         let pool = work.task.pool.clone().filter(|pool| pool.concludes())?;
-        let (request, message) =
-            if work.is_unread { unread(work) } else { (work.request.clone(), work.message.clone()) };
-        let (call, line) = Call::with_fate(request, message, fate);
+        let fate = Fate { unread: work.is_unread.then(|| work.follows()), ..fate };
+        let (call, line) = Call::with_fate(work.request.clone(), work.message.clone(), fate);
         let mut watch = Watch::new(line, Limits::default());
         let mut run = pool.run(call);
         let end = async {
@@ -147,15 +144,6 @@ impl Finisher {
     }
 }
 
-/// The message as a pool is to see it that would hang, or end, with its body: without arguments, and nothing follows.
-fn unread(work: &Work) -> (Arc<Request>, Message) {
-    let mut request = (*work.request).clone();
-    request.headers.remove("compression");
-    let (content_type, content_encoding) = (Some("application/json".to_owned()), Some("utf-8".to_owned()));
-    let body = Bytes::from_static(b"[[], {}, {}]");
-    (Arc::new(request), Message { body, content_type, content_encoding, ..work.message.clone() })
-}
-
 /// What a pool is told of a conclusion; nothing of one that a run has come to by itself.
 fn fate_of(conclusion: &Conclusion) -> Option<Fate> {
     let how = match conclusion.ending {
@@ -175,7 +163,7 @@ fn fate_of(conclusion: &Conclusion) -> Option<Fate> {
         | Ending::Replaced => return None,
     };
     match &conclusion.result {
-        MetaResult::Exception(exception) => Some(Fate { how, exception: exception.clone() }),
+        MetaResult::Exception(exception) => Some(Fate { how, exception: exception.clone(), unread: None }),
         MetaResult::Value(_) => None,
     }
 }
