@@ -358,6 +358,22 @@ async fn nobody_ends_a_thread_and_nobody_waits_for_one_that_is_to_be_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_a_thread_that_reads_what_was_to_be_over_before() {
+    let (mut nest, socket) = Nest::new();
+    let pool = with(socket, 1, PreforkOptions { has_processes: false, ..PreforkOptions::default() });
+    let mut thread = nest.fork(71);
+    thread.ready();
+    let (run, line) = call(&pool, "a");
+    assert_eq!(thread.job().as_deref(), Some("a"));
+    assert!(thread.claims(), "it takes it up");
+    line.order(Order::Kill);
+    // An order that comes after it is obeyed, too: this one is given time to come before.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    thread.say(&[FromChild::Reading]);
+    assert!(matches!(end(run).await, CallEnd::Lost(_)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_thread_whose_call_was_given_up_waits_for_no_answer() {
     let (mut nest, socket) = Nest::new();
     let pool = with(socket, 1, PreforkOptions { has_processes: false, ..PreforkOptions::default() });

@@ -127,7 +127,7 @@ async fn what_follows_a_body_that_is_not_read_again_is_told_where_it_is_known() 
     rig.stop(Shutdown::Warm).await;
 }
 
-/// By the worker and not by a pool, which would send it without its arguments; and it is settled when that is sent.
+/// By the worker and not by a pool, which would send it without its arguments.
 #[tokio::test]
 async fn what_ended_with_its_body_is_sent_again_whole() {
     let early = TaskOptions { acks_late: Some(false), ..retried(1) };
