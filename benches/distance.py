@@ -8,7 +8,8 @@ from pathlib import Path
 
 import redis
 
-from harness import BUILD, Processes, Redis, free_port, wait_for
+from harness import BUILD, Processes, Redis, wait_for
+from ports import free_port
 
 SOURCE = Path(__file__).parent / "peers" / "distance.rs"
 

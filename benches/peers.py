@@ -7,7 +7,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness import BUILD, ROOT, Processes, RabbitMQ, Redis, build_worker, free_port, progress
+from harness import BUILD, ROOT, Processes, RabbitMQ, Redis, build_worker, progress
+from ports import free_port
 
 QUEUE = "bench"
 CELERIAC, PREFORK, THREADS, CRATE = "celeriac", "celery_prefork", "celery_threads", "celery_crate"

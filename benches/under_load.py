@@ -17,8 +17,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
 from envelopes import copies, template  # noqa: E402
-from harness import Failed, Processes, build_worker, free_port, progress, require, wait_for  # noqa: E402
+from harness import Failed, Processes, build_worker, progress, require, wait_for  # noqa: E402
 from measure import percentiles  # noqa: E402
+from ports import free_port  # noqa: E402
 
 QUEUE = "under-load"
 NODE = "loaded@bench"

@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import redis
 
+from ports import free_port
 from rabbitmq import Node, VHost
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -198,12 +198,6 @@ def await_log(process: subprocess.Popen, text: str, what: str, timeout: float = 
         return text in process.log.read_text(errors="replace")
 
     wait_for(seen, timeout, f"{what}: {text!r} in {process.log}", pause=0.05)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Redis:

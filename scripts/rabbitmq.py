@@ -4,19 +4,18 @@ Only the standard library is needed: the tests, the recorder of fixtures and the
 The node itself is tests/support/rabbitmq_node.erl, which the tests in Rust start as well.
 """
 
-import contextlib
 import itertools
 import json
 import os
 import pathlib
-import random
 import re
 import shutil
-import socket
 import subprocess
 import tempfile
 import threading
 import urllib.parse
+
+from ports import Port
 
 SOURCE = pathlib.Path(__file__).resolve().parent.parent / "tests" / "support" / "rabbitmq_node.erl"
 
@@ -42,20 +41,12 @@ def home():
     return max(pathlib.Path("/usr/lib/rabbitmq/lib").iterdir())
 
 
-def steady_port():
-    """A free one that the system gives to no outgoing connection, so that it stays free while the node is down."""
-    while True:
-        port = random.randrange(10_000, 32_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-
-
 class Node:
     """A node that keeps what it holds on one port for its whole life. It ends, and its files go, when the tests end."""
 
     def __init__(self, *options):
-        self.folder, self.port = pathlib.Path(tempfile.mkdtemp(prefix="celeriac-")), steady_port()
+        self.folder, self._own_port = pathlib.Path(tempfile.mkdtemp(prefix="celeriac-")), Port()
+        self.port = self._own_port.number
         self._options, self._vhosts, self._lock = options, itertools.count(), threading.Lock()
         (self.folder / "plugins").write_text("[].\n")
         self.start()

@@ -7,11 +7,10 @@ mod support;
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::TcpListener;
 
 use program::{Program, assert_snapshot};
-use support::eventually;
 use support::redis_server::RedisServer;
+use support::{eventually, free_port};
 
 #[test]
 fn help() {
@@ -175,15 +174,10 @@ fn options_without_effect_are_refused() {
     assert!(ended.errors.contains("'LOUD' for '--loglevel"), "{}", ended.errors);
 }
 
-/// A port of this machine on which nobody listens.
-fn dead_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 #[test]
 fn a_refused_connection_is_tried_again_and_a_signal_ends_the_wait() {
     for (signal, code) in [("TERM", 0), ("INT", 1), ("QUIT", 0)] {
-        let url = format!("redis://:secret@127.0.0.1:{}/1", dead_port());
+        let url = format!("redis://:secret@127.0.0.1:{}/1", free_port());
         let mut worker = Program::new().start(&["-b", &url, "-C", "worker", "-l", "INFO", "-c", "3"]);
         let line = worker.error_line("Cannot connect");
         assert!(line.contains("ERROR/MainProcess] consumer: Cannot connect to redis://:**@127.0.0.1:"), "{line}");
@@ -201,7 +195,7 @@ fn a_refused_connection_is_tried_again_and_a_signal_ends_the_wait() {
 fn the_banner_shows_the_configuration() {
     let program = Program::new().with("CELERY_RESULT_BACKEND", "redis://:secret@localhost/2");
     program.write("celeriac.toml", "task_queues = ['hipri', 'celery']\nworker_concurrency = 7\n");
-    let url = format!("redis://user:secret@127.0.0.1:{}/1", dead_port());
+    let url = format!("redis://user:secret@127.0.0.1:{}/1", free_port());
     let mut worker = program.start(&["-b", &url, "worker", "-l", "INFO", "-n", "w1@box"]);
     worker.error_line("Cannot connect");
     worker.signal("TERM");
@@ -227,7 +221,7 @@ fn the_banner_shows_the_configuration() {
 #[tokio::test]
 async fn quiet_hides_the_banner_and_the_log_goes_to_its_file() {
     let program = Program::new();
-    let url = format!("redis://127.0.0.1:{}", dead_port());
+    let url = format!("redis://127.0.0.1:{}", free_port());
     let worker = program.start(&["-q", "-b", &url, "worker", "-f", "%n-%I.log", "--pidfile", "%n.pid", "-n", "w1@box"]);
     let log = program.folder().join("w1-.log");
     let logged = || fs::read_to_string(&log).is_ok_and(|text| text.contains("Trying again"));
@@ -242,7 +236,7 @@ async fn quiet_hides_the_banner_and_the_log_goes_to_its_file() {
 
 #[test]
 fn a_log_file_that_cannot_be_written_is_told_once_on_standard_error() {
-    let url = format!("redis://127.0.0.1:{}", dead_port());
+    let url = format!("redis://127.0.0.1:{}", free_port());
     let mut worker = Program::new().start(&["-q", "-b", &url, "worker", "-f", "/dev/full"]);
     let line = worker.error_line("write the log file");
     assert_eq!(line, "celeriac: write the log file /dev/full: No space left on device (os error 28)");
@@ -256,7 +250,7 @@ fn a_log_file_that_cannot_be_written_is_told_once_on_standard_error() {
 fn a_stale_pidfile_is_removed() {
     let program = Program::new();
     program.write("worker.pid", "2147483647\n");
-    let url = format!("redis://127.0.0.1:{}", dead_port());
+    let url = format!("redis://127.0.0.1:{}", free_port());
     let mut worker = program.start(&["-q", "-b", &url, "worker", "--pidfile", "worker.pid"]);
     worker.error_line("Stale pidfile exists - Removing it.");
     worker.error_line("Cannot connect");
@@ -266,7 +260,7 @@ fn a_stale_pidfile_is_removed() {
 
 #[test]
 fn settings_win_over_each_other_in_the_order_that_help_gives() {
-    let url = |database: u8| format!("redis://127.0.0.1:{}/{database}", dead_port());
+    let url = |database: u8| format!("redis://127.0.0.1:{}/{database}", free_port());
     let shown = |program: &Program, arguments: &[&str]| {
         let mut worker = program.start(arguments);
         worker.error_line("Cannot connect");
@@ -289,7 +283,7 @@ fn settings_win_over_each_other_in_the_order_that_help_gives() {
 fn settings_without_effect_are_named() {
     let program = Program::new();
     program.write("celeriac.toml", "worker_pool_restarts = true\n");
-    let url = format!("redis://127.0.0.1:{}", dead_port());
+    let url = format!("redis://127.0.0.1:{}", free_port());
     let mut worker = program.start(&["-b", &url, "worker"]);
     let line = worker.error_line("worker_pool_restarts");
     assert!(line.ends_with("the setting worker_pool_restarts is not supported yet and has no effect"), "{line}");
@@ -301,7 +295,7 @@ fn settings_without_effect_are_named() {
 
 #[test]
 fn what_may_surprise_is_said_once_at_the_start() {
-    let url = format!("redis://127.0.0.1:{}", dead_port());
+    let url = format!("redis://127.0.0.1:{}", free_port());
     let said = |program: &Program, queue: &str| {
         let mut worker = program.start(&["-q", "-b", &url, "worker", "-l", "INFO", "-Q", queue]);
         worker.error_line("Cannot connect");
@@ -322,7 +316,7 @@ fn what_may_surprise_is_said_once_at_the_start() {
 
 #[test]
 fn an_empty_option_is_none() {
-    let url = format!("redis://127.0.0.1:{}/7", dead_port());
+    let url = format!("redis://127.0.0.1:{}/7", free_port());
     let program = Program::new().with("CELERY_BROKER_URL", &url);
     let mut worker = program.start(&["-b", "", "--result-backend", "", "worker"]);
     assert!(worker.error_line("Cannot connect").contains("/7: "));

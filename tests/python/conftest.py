@@ -56,9 +56,8 @@ def pytest_runtest_makereport():
     """A test that failed shows what the processes that were running last wrote: most faults are seen nowhere else."""
     report = yield
     if report.failed:
-        running = sorted((process for process in Process.known if process.is_running()), key=lambda process: process.pid)
         report.sections += [(f"the last lines of {process.pid}: {process.name[:200]}", process.output.text()[-6000:])
-                            for process in running]
+                            for process in Process.running()]
     return report
 
 

@@ -20,7 +20,7 @@ from kombu.utils.json import dumps
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from support import EXAMPLE_WORKER, ROOT, Process
+from support import EXAMPLE_WORKER, ROOT, Port, Process
 
 HERE = pathlib.Path(__file__).resolve().parent
 PYTHON_5_5 = pathlib.Path(os.environ.get("CELERIAC_STOCK_5_5") or ROOT / ".build" / "venv-5.5" / "bin" / "python")
@@ -103,9 +103,8 @@ class Broker:
     kind = "redis"
 
     def __init__(self, folder, durable=False):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self._own_port = Port()
+        self.port = self._own_port.number
         self.command = ["redis-server", "--port", self.port, "--bind", "127.0.0.1", "--save", "", "--dir", folder]
         if durable:
             self.command += ["--appendonly", "yes", "--appendfsync", "always"]

@@ -6,16 +6,15 @@ import socket
 import subprocess
 import time
 
-from support import SECONDS
+from support import SECONDS, Port
 
 
 class Memcached:
     """A server on a free port."""
 
     def __init__(self, *options):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self._own_port = Port()
+        self.port = self._own_port.number
         self.url = f"cache+memcached://127.0.0.1:{self.port}/"
         self._options = options
         self.start()

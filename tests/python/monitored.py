@@ -3,14 +3,13 @@
 import json
 import os
 import re
-import socket
 import urllib.error
 import urllib.parse
 import urllib.request
 
 from client import Caller
 from faults import DEADLINE, HERE, Faulty, RustWorker, StockWorker, eventually
-from support import ROOT
+from support import ROOT, Port
 
 PYTHON = os.environ.get("CELERIAC_FLOWER") or ROOT / ".build" / "venv-flower" / "bin" / "python"
 STOCK, OURS = "stock@test", "ours@test"
@@ -32,9 +31,8 @@ class Flower(Faulty):
     """Flower, answering."""
 
     def __init__(self, broker, folder):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        self._own_port = Port()
+        port = self._own_port.number
         env = {
             "STOCK_BROKER": broker.url, "STOCK_BACKEND": broker.result_url, "STOCK_TRANSPORT_OPTIONS": "{}",
             "PYTHONPATH": str(HERE), "FLOWER_UNAUTHENTICATED_API": "1",

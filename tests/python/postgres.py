@@ -5,11 +5,10 @@ import os
 import pathlib
 import shutil
 import signal
-import socket
 import subprocess
 import time
 
-from support import SECONDS
+from support import SECONDS, Port
 
 PROGRAMS = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"))
 # The server refuses to be root.
@@ -21,9 +20,8 @@ class Postgres:
 
     def __init__(self):
         assert PROGRAMS, "PostgreSQL is not installed"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self._own_port = Port()
+        self.port = self._own_port.number
         self.url = f"postgresql+psycopg://celeriac:secret@127.0.0.1:{self.port}/postgres"
         # Not below a folder that is another user's.
         self.folder = pathlib.Path(subprocess.check_output(["mktemp", "-d"], text=True).strip())

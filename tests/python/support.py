@@ -6,7 +6,6 @@ import os
 import pathlib
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +15,9 @@ import weakref
 import redis
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+sys.path.append(str(ROOT / "scripts"))
+from ports import Port, free_port
+
 SECONDS = 60  # Nothing that is waited for takes near as long; a wait that ends here is a failure.
 DEAD_LETTERS = "celeriac.dead-letters"
 DEATH = "x-celeriac-death"  # The header that says why a message is a dead letter.
@@ -85,7 +87,7 @@ def environment():
 class Process:
     """A process whose output is read, and that ends when the tests do, however they do."""
 
-    known = weakref.WeakSet()  # All of them, for what a failed test shows.
+    _known, _adding = weakref.WeakSet(), threading.Lock()
 
     def __init__(self, command, env=None):
         self._process = subprocess.Popen(
@@ -96,7 +98,15 @@ class Process:
         self.name = " ".join([pathlib.Path(str(command[0])).name, *map(str, command[1:])])
         self.output = Output(self._process.stdout)
         self.is_stopped = False
-        self.known.add(self)
+        with self._adding:
+            self._known.add(self)
+
+    @classmethod
+    def running(cls):
+        """All that are, the first first."""
+        with cls._adding:
+            known = list(cls._known)
+        return sorted((process for process in known if process.is_running()), key=lambda process: process.pid)
 
     def is_running(self):
         return self._process.poll() is None
@@ -145,9 +155,8 @@ class Redis(Process):
     NO_COMMANDS = [b"", b"\xff\x00", b"{}", b"[]"]
 
     def __init__(self, folder):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self._own_port = Port()
+        self.port = self._own_port.number
         options = ["--port", self.port, "--bind", "127.0.0.1", "--save", "", "--dir", folder]
         super().__init__(["redis-server", *options])
         self.output.wait_for("Ready to accept connections")

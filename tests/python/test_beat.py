@@ -7,7 +7,6 @@ import os
 import re
 import shelve
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ import pytest
 from kombu.utils.json import loads
 
 from faults import eventually
-from support import EXAMPLE_WORKER, ROOT, SECONDS, Process, stop_beat
+from support import EXAMPLE_WORKER, ROOT, SECONDS, Process, free_port, stop_beat
 from test_prefork import Celeriac, HERE
 from test_signals import stock
 
@@ -386,9 +385,7 @@ def is_alive(pid):
 
 
 def test_it_waits_for_a_broker_that_is_away(project, server):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     given = project(tick=note("second", "tick")).with_(BEATEN_BROKER=f"redis://127.0.0.1:{port}/0")
     beat = given.beat()
     beat.output.wait_for(r"beat: Connection error: .*Trying again in 2.0 seconds\.\.\.")

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from client import Caller
 from faults import eventually
-from support import EXAMPLE_WORKER, SECONDS, Process
+from support import EXAMPLE_WORKER, SECONDS, Process, free_port
 
 NODE, HOST, QUEUE = "counts@test", "test", "metrics"
 
@@ -68,9 +68,7 @@ KINDS = ["received", "started", "succeeded", "failed", "rejected", "revoked", "r
 
 
 def free_address():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    return f"127.0.0.1:{free_port()}"
 
 
 def get(address, path):

@@ -12,8 +12,10 @@ pub(crate) mod redis_server;
 
 use std::future::Future;
 use std::io::{self, Write as _};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
+
+use tokio::net::TcpSocket;
 
 /// For what is only waited for and not measured: the machine may be busy, and its disk may stand still for a while.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
@@ -40,8 +42,15 @@ pub(crate) fn skipped<T>(program: &str, error: &io::Error) -> Option<T> {
     None
 }
 
-/// A port that nobody listens on at this moment.
+/// A port that nobody listens on, and that nobody else is given before the tests end.
+///
+/// A socket stays bound to it, and never listens: the kernel then gives the port neither to who asks for any nor to an
+/// outgoing connection, and yet lets a server listen there that asks for it (with `SO_REUSEADDR`, as all of ours do).
 pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("it is bound").port()
+    let kept = TcpSocket::new_v4().expect("a socket");
+    kept.set_reuseaddr(true).expect("it is not yet bound");
+    kept.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a free port");
+    let port = kept.local_addr().expect("it is bound").port();
+    std::mem::forget(kept);
+    port
 }

@@ -1,7 +1,6 @@
 //! [`RabbitServer`]: a RabbitMQ node of the tests' own, gone with them; [`VHost`]: a part of it for one test.
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +10,7 @@ use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
 use super::certificates::Certificates;
-use super::skipped;
+use super::{free_port, skipped};
 
 /// A running node. What it holds survives a restart.
 ///
@@ -56,11 +55,11 @@ impl RabbitServer {
         let folder = TempDir::new().expect("a temporary directory").keep();
         let tls = match tls.then(|| Certificates::make(&folder)) {
             Some(Err(error)) => return skipped("openssl", &error),
-            Some(Ok(certificates)) => Some((steady_port(), certificates)),
+            Some(Ok(certificates)) => Some((free_port(), certificates)),
             None => None,
         };
         let (node, vhosts) = (Mutex::new(None), AtomicUsize::new(0));
-        let server = Arc::new(RabbitServer { node, folder, port: steady_port(), tls, vhosts });
+        let server = Arc::new(RabbitServer { node, folder, port: free_port(), tls, vhosts });
         match server.boot().await {
             Ok(()) => Some(server),
             Err(error) => skipped("rabbitmq-server", &error),
@@ -269,13 +268,6 @@ fn home() -> io::Result<PathBuf> {
     }
     let installed = std::fs::read_dir("/usr/lib/rabbitmq/lib")?.filter_map(Result::ok).map(|entry| entry.path());
     installed.max().ok_or_else(|| io::ErrorKind::NotFound.into())
-}
-
-/// A port that is free, and not of those that the system gives to outgoing connections: it stays free while the node
-/// boots, and while it is down.
-fn steady_port() -> u16 {
-    let candidates = std::iter::repeat_with(|| fastrand::u16(10_000..32_000));
-    candidates.take(1000).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("one of these is free")
 }
 
 /// A vhost of a node.
