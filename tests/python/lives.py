@@ -23,7 +23,8 @@ ONCE, MAY_REPEAT = (1, 1), (1, 2)
 # What was sent by a task that runs again is sent again; and it may itself be what the worker was at.
 MAY_REPEAT_TWICE = (1, 3)
 VISIBILITY_TIMEOUT = 2
-HELD = 1.5 * VISIBILITY_TIMEOUT
+# Renewed a few times, also where it was taken up seconds late.
+HELD = 4 * VISIBILITY_TIMEOUT
 
 
 def said(*needles):
