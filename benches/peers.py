@@ -64,9 +64,14 @@ def all_peers() -> list[Peer]:
 
 
 def build_extension() -> Path:
-    """The folder of the Python package, with its extension in it, optimised."""
+    """The folder of the Python package, with its extension in it, optimised, and its bytecode, as `pip install` makes it.
+
+    Its peers are installed, and have theirs; what runs from a tree would be compiled at each start where Python is told to
+    write none (PYTHONDONTWRITEBYTECODE).
+    """
     progress("building the Python package's extension (release)")
     subprocess.run([ROOT / "scripts" / "extension.sh", "--release"], check=True)
+    subprocess.run([sys.executable, "-m", "compileall", "-q", ROOT / "python" / "celeriac"], check=True)
     return ROOT / "python"
 
 
