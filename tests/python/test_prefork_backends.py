@@ -122,7 +122,7 @@ sent = [
     tasks.add.apply_async((2, 3), task_id="value"),
     tasks.fail.apply_async(("bad",), task_id="error"),
     # A stock worker sends the retry before it has written that there is one.
-    tasks.flaky.apply_async((1,), {"pause": 0.7}, task_id="retried"),
+    tasks.flaky.apply_async((1,), {"pause": 3}, task_id="retried"),
     tasks.die.apply_async(task_id="lost"),
 ]
 for result in sent:
