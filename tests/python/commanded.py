@@ -84,7 +84,8 @@ def busy(state):
 def consume_more(state, queue):
     state.consumer.add_task_queue(queue)
     state.consumer.call_soon(state.consumer.cancel_task_queue, "nobodys")
-    return [known["name"] for known in state.consumer.controller.app.control.inspect([state.hostname]).active_queues()[state.hostname]]
+    inspect = state.consumer.controller.app.control.inspect([state.hostname], timeout=60)
+    return [known["name"] for known in inspect.active_queues()[state.hostname]]
 
 
 @control_command()

@@ -255,6 +255,24 @@ class Lines:
         eventually(lambda: self.count() >= count, lambda: f"{count} lines, there are {self.count()}", timeout)
 
 
+class Held:
+    """A file to which `rust.append` cannot append before it is let go: who opens a FIFO to write waits for one who reads."""
+
+    def __init__(self, folder):
+        self.path = pathlib.Path(folder) / f"{uuid.uuid4()}.fifo"
+        os.mkfifo(self.path)
+
+    @contextlib.contextmanager
+    def let_go(self):
+        """Reads it meanwhile: nobody can write when the last one who reads has gone."""
+        # Who opens it for both need not wait for anybody.
+        file = os.open(self.path, os.O_RDWR)
+        try:
+            yield
+        finally:
+            os.close(file)
+
+
 class Messages:
     """Makes many messages of one that stock Celery has written, each with its own ids and arguments."""
 

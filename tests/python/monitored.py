@@ -38,7 +38,7 @@ class Flower(Faulty):
             "PYTHONPATH": str(HERE), "FLOWER_UNAUTHENTICATED_API": "1",
         }
         options = ["--address=127.0.0.1", f"--port={port}", f"--db={folder / 'flower'}", "--inspect-timeout=5000"]
-        super().__init__([PYTHON, "-m", "celery", "-A", "stock", "flower", *options], env)
+        super().__init__([PYTHON, "-m", "celery", "-A", "flowered", "flower", *options], env)
         self.url = f"http://127.0.0.1:{port}"
         self.output.wait_for("Visit me at", timeout=DEADLINE)
         # It has begun to ask all, and shows what they say when five seconds are over: after what it asks later of one.
@@ -186,9 +186,10 @@ def send_what_ends(tasks):
         "retried": tasks.send("flaky", "key", 1),
         "rejected": tasks.send("reject"),
         "unregistered": tasks.send("nobody_knows_this"),
-        "expired": tasks.send_with("add", (1, 2), countdown=1, expires=0.5),
-        # Not for long: a stock worker says of a revoked task that it is when its time has come.
-        "revoked": tasks.send_with("add", (7, 8), countdown=2),
+        # It has come in before it expires, and has expired when its time comes.
+        "expired": tasks.send_with("add", (1, 2), countdown=6, expires=5),
+        # Long enough to be revoked meanwhile; and not longer, for a stock worker says that it is when its time has come.
+        "revoked": tasks.send_with("add", (7, 8), countdown=10),
         "scheduled": tasks.send_with("add", (5, 6), countdown=LATER),
     }
     return {fate: result.id for fate, result in sent.items()}

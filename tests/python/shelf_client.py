@@ -23,7 +23,7 @@ def send(folder):
         "value": add.delay(2, 3),
         "error": tasks.fail.apply_async(("bad",), link_error=errback),
         # Databases let RETRY replace a SUCCESS that comes too early.
-        "retried": tasks.flaky.delay(1, pause=1),
+        "retried": tasks.flaky.delay(1, pause=5),
         "chain": chain(add.s(1, 2), add.s(3), add.s(4))(),
         "group": group(add.s(i, 1) for i in range(5))(),
         "chord": chord((add.s(i, i) for i in range(5)), tasks.total.s())(),
@@ -44,7 +44,7 @@ def send(folder):
 
 def revoked(folder):
     """Two that are revoked: one while it runs."""
-    held = tasks.add.apply_async((1, 2), countdown=1)
+    held = tasks.add.apply_async((1, 2), countdown=10)
     held.revoke()
     begun = f"{folder}/begun"
     running = tasks.begin.delay(begun)

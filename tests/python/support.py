@@ -59,6 +59,13 @@ class Output:
         with self._changed:
             return "".join(self._lines[since:])
 
+    def whole(self):
+        """All that was written, when nobody can write more: a process that has ended may not have been read to its end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended, SECONDS)
+        assert self._ended, f"somebody can still write after this:\n{self.text()}"
+        return self.text()
+
     def wait_for(self, pattern, since=0, timeout=SECONDS):
         """The first match of the pattern in what was written since the mark."""
         found = None

@@ -9,6 +9,7 @@ import uuid
 import pytest
 
 from client import Caller
+from faults import answering, eventually
 from support import SECONDS
 from test_events import StockWorker
 
@@ -17,6 +18,9 @@ DEBUG = ("-l", "debug")
 # A heart that beats so often is missed within a second, and is looked for each five.
 RESTLESS = ("--heartbeat-interval", "1")
 ELECTIONS = 3
+# It asks for a second, in which a busy machine may not answer: then another one tries.
+TRIES = 5
+ALONE = "mingle: all alone"
 
 
 @pytest.fixture
@@ -41,6 +45,7 @@ def start(server, start_worker):
 def revoke(app, node):
     """The id of a task that this node, which is the only one, knows to be revoked."""
     id = str(uuid.uuid4())
+    answering(app, node)
     replies = app.control.revoke(id, reply=True, timeout=SECONDS, destination=[node])
     assert [list(reply) for reply in replies] == [[node]], replies
     return id
@@ -58,12 +63,17 @@ def test_who_comes_later_learns_what_was_revoked_and_each_hears_of_the_other(app
     names = {"stock": STOCK, "ours": OURS}
     before = start(first, *RESTLESS)
     only_there = revoke(app, names[first])
-    later = start(second, *RESTLESS)
+    for _ in range(TRIES):
+        since = before.output.mark()
+        later = start(second, *RESTLESS)
+        if later.output.wait_for(f"mingle: sync with 1 nodes|{ALONE}")[0] != ALONE:
+            break
+        later.stop()
     later.output.wait_for("(?s)mingle: searching for neighbors.*mingle: sync with 1 nodes.*mingle: sync complete")
-    before.output.wait_for(f"sync with {names[second]}")
+    before.output.wait_for(f"sync with {names[second]}", since)
     assert is_discarded(app, server, later, f"by-{second}", only_there)
 
-    before.output.wait_for(f"{names[second]} joined the party")
+    before.output.wait_for(f"{names[second]} joined the party", since)
     later.output.wait_for(f"{names[first]} joined the party")
     assert before.stop() == 0, before.output.text()
     later.output.wait_for(f"{names[first]} left")
@@ -147,14 +157,14 @@ def test_who_is_alone_says_so_is_elected_and_lives_on(app, server, start):
 def test_who_stops_while_it_asks_leaves_nothing_behind(server, start):
     bindings = "_kombu.binding.reply.celery.pidbox"
     before = server.broker.smembers(bindings)
-    ours = start("ours")
-    deadline = time.monotonic() + SECONDS
-    while not server.broker.smembers(bindings) - before:
-        assert time.monotonic() < deadline, "it does not ask"
-        threading.Event().wait(0.01)
-    assert ours.stop() == 0, ours.output.text()
-    assert server.broker.smembers(bindings) <= before
-    assert "mingle: all alone" not in ours.output.text(), "it does not know that"
+    for _ in range(TRIES):
+        ours = start("ours")
+        eventually(lambda: server.broker.smembers(bindings) - before or ALONE in ours.output.text(), "it asks")
+        assert ours.stop() == 0, ours.output.text()
+        assert server.broker.smembers(bindings) <= before
+        if ALONE not in ours.output.whole():
+            break
+    assert ALONE not in ours.output.text(), "it does not know that"
 
 
 def test_who_is_to_keep_to_itself_does(app, server, start):

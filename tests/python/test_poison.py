@@ -115,7 +115,7 @@ def test_several_poisons_and_their_slow_neighbours(broker, app, start, tmp_path)
 
 def test_what_kills_late_is_found_too(broker, app, start):
     """It dies of what it does after it was alone for a second: the next time it is alone for longer."""
-    task_id, bad = poison(broker, app, 1.5)
+    task_id, bad = poison(broker, app, 2.5)
     broker.push(QUEUE, bad)
     deaths = supervise(lambda: start(2), lambda: broker.left(QUEUE, DEAD_LETTERS) == (0, 0, 0, 1))
     check_given_up(broker, app, task_id, deaths)

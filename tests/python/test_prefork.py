@@ -254,6 +254,7 @@ def test_a_body_that_is_never_read_is_limited_as_its_task_is(shelf, start, accep
     lost, text = call(os._exit, 3), r"Worker exited prematurely: exitcode 3 Job: \d+\."
     assert re.fullmatch(text, error(lost, WorkerLostError).args[0])
     assert value(call(int, 6)) == 7
+    worker.output.wait_for("pid:.* exited with 'exitcode 3'")
     assert len(re.findall("pid:.* exited with 'exitcode 3'", worker.output.text())) == 1
 
 
@@ -326,7 +327,8 @@ def test_without_an_app_there_is_celerys_default_one(server):
 def test_ctrl_c_ends_it_as_a_stock_worker(shelf, start):
     worker = start("-Q", "interrupted", "-c", "1")
     assert worker.stop(signal.SIGINT) == 1
-    assert "worker: Warm shutdown (MainProcess)" in worker.output.text() and "Traceback" not in worker.output.text()
+    said = worker.output.whole()
+    assert "worker: Warm shutdown (MainProcess)" in said and "Traceback" not in said
 
 
 def test_a_warm_shutdown_finishes_what_runs(shelf, start):

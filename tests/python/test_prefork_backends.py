@@ -122,7 +122,7 @@ sent = [
     tasks.add.apply_async((2, 3), task_id="value"),
     tasks.fail.apply_async(("bad",), task_id="error"),
     # A stock worker sends the retry before it has written that there is one.
-    tasks.flaky.apply_async((1,), {"pause": 0.7}, task_id="retried"),
+    tasks.flaky.apply_async((1,), {"pause": 3}, task_id="retried"),
     tasks.die.apply_async(task_id="lost"),
 ]
 for result in sent:
@@ -194,13 +194,16 @@ ROUTED = {"DATABASE_ROUTERS": ["builtins.object"]}
 @pytest.mark.parametrize("side", ["sqlite", "postgresql"])
 @pytest.mark.parametrize("more", [{}, EXTENDED, ROUTED], ids=["plain", "extended", "written by Django"])
 def test_djangos_rows_are_those_of_a_stock_worker(server, request, tmp_path, side, more):
-    def found(kind):
-        told = None
-        if side == "postgresql":
-            told = database(request.getfixturevalue("postgres"), f"{kind}_{len(more)}")
-        return rows(server, kind, tmp_path / f"{kind}-{side}-{len(more)}", told, **more)
+    kinds, told = ["ours", "stock"], {}
+    if side == "postgresql":
+        postgres = request.getfixturevalue("postgres")
+        told = {kind: database(postgres, f"{kind}_{len(more)}") for kind in kinds}
 
-    ours, stock = found("ours"), found("stock")
+    def found(kind):
+        return rows(server, kind, tmp_path / f"{kind}-{side}-{len(more)}", told.get(kind), **more)
+
+    with ThreadPoolExecutor() as both:
+        ours, stock = both.map(found, kinds)
     assert ours.keys() == {"value", "error", "retried", "lost"}
     assert ours == stock
     assert ours["value"]["status"] == "SUCCESS" and bool(ours["value"]["task_name"]) == (more == EXTENDED)

@@ -101,7 +101,7 @@ def masked(envelope):
     ("fail", ("bad",), {}),
     ("progress", (), {}),
     # Of two processes one may be done with the second try before the other has said that there will be one.
-    ("flaky", (1, 0.3), {}),
+    ("flaky", (1, 3), {}),
     ("add", (1, 2), {"group_id": "together", "parent_id": "before"}),
 ])
 def test_what_is_sent_is_what_a_stock_worker_sends(shelf, server, worker, stock, task, args, options):

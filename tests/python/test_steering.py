@@ -11,7 +11,7 @@ import pytest
 from kombu import Exchange, Queue
 
 from command_lines import Both
-from faults import RustWorker, StockWorker, eventually
+from faults import Held, RustWorker, StockWorker, answering, eventually
 from support import SECONDS
 
 STOCK, RUST = "stock@steering", "rust@steering"
@@ -32,8 +32,8 @@ def both(each_broker):
 
 
 @pytest.fixture
-def start(each_broker, folder):
-    """Starts workers, and kills those that are left."""
+def start(each_broker, folder, app):
+    """Starts workers, which hear what is ordered, and kills those that are left."""
     workers = []
 
     def start(kind, queue, name, *options, **settings):
@@ -42,6 +42,7 @@ def start(each_broker, folder):
         else:
             worker = RustWorker(each_broker, folder, queue, {}, "-n", name, *options, **settings)
         workers.append(worker)
+        answering(app, name)
         return worker
 
     yield start
@@ -118,15 +119,17 @@ def test_a_pool_is_as_large_as_it_is_told(both, start, app):
     eventually(lambda: sum(result.state == "STARTED" for result in results) == 1, "the last one runs")
 
 
-def test_a_worker_is_stopped_from_afar(both, start, app):
+def test_a_worker_is_stopped_from_afar(both, start, app, tmp_path):
     worker = start("rust", "stopped", RUST, "-c", "1", task_track_started=True)
-    running, waiting = sleepers(app, "stopped", 2, 1)
+    held = Held(tmp_path)
+    running, waiting = (app.send_task("rust.append", (str(held.path), "let go"), queue="stopped") for _ in range(2))
     eventually(lambda: started([running]) == 1, "it runs")
     ended = both.stock("control", "-d", RUST, "-t", "0.3", "shutdown")
     assert ended.code == 69, "nobody answers, as from a stock worker"
-    assert worker.ended() == 0, worker.output.text()
     assert "WARNING/" in worker.output.wait_for(r".*Got shutdown from remote").group(), worker.output.text()
-    assert running.get(timeout=SECONDS) is None or running.state == "SUCCESS"
+    with held.let_go():
+        assert worker.ended() == 0, worker.output.text()
+    eventually(lambda: running.state == "SUCCESS", "what ran has ended")
     assert waiting.state == "PENDING"
 
 

@@ -69,7 +69,7 @@ def log_of(environment, project, *command):
     worker.output.wait_for(r"succeeded in")
     code = worker.stop()
     assert code == 0, worker.output.text()
-    return worker.output.text()
+    return worker.output.whole()
 
 
 def marked(text):
