@@ -47,6 +47,8 @@ async fn killed_again_and_again(plan: Plan, ticks: usize, between: Duration) {
         fleet.start_missing();
         kills += 1;
     }
+    // The last one is followed, too.
+    fleet.more(1).await;
     let sent = fleet.end().await;
     println!("{} ticks, the leader killed {kills} times: none twice, the longest gap {:?}", sent.count, sent.gap);
     assert!(kills >= 5, "{kills}");

@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use crate::support::eventually;
 use crate::support::redis_server::RedisServer;
 
-const LEASE: Duration = Duration::from_millis(200);
+/// No lease is over by itself in the time that a test has.
+const LEASE: Duration = Duration::from_secs(3600);
 
 fn store(redis: &RedisServer) -> RedisStore {
     let options = RedisStoreOptions { lease: LEASE, ..RedisStoreOptions::default() };
@@ -41,18 +42,13 @@ fn now() -> jiff::Timestamp {
     Clock::system().now()
 }
 
-async fn leads(store: &mut RedisStore) -> u64 {
-    let number = Mutex::new(0);
-    let store = tokio::sync::Mutex::new(store);
-    eventually("it leads", || async {
-        let lead = store.lock().await.lead().await.unwrap();
-        if let Lead::Own(own) = lead {
-            *number.lock().unwrap() = own;
-        }
-        lead != Lead::Another(Duration::ZERO) && matches!(lead, Lead::Own(_))
-    })
-    .await;
-    number.into_inner().unwrap()
+/// Ends the lease as its time would, which it has.
+async fn lapse(redis: &RedisServer) {
+    let (mut connection, key) = (redis.connection().await, format!("{}lease", RedisStoreOptions::default().key_prefix));
+    let rest: i64 = redis::cmd("PTTL").arg(&key).query_async(&mut connection).await.unwrap();
+    assert!(rest > 0 && Duration::from_millis(rest.unsigned_abs()) <= LEASE, "{rest}");
+    let ended: bool = redis::cmd("PEXPIRE").arg(&key).arg(0).query_async(&mut connection).await.unwrap();
+    assert!(ended);
 }
 
 /// Runs a beat whose one entry is not due for long, until `done`.
@@ -73,12 +69,13 @@ async fn who_leads_no_more_can_claim_nothing() {
     let Some(redis) = RedisServer::start().await else { return };
     let (mut first, mut second) = (store(&redis), store(&redis));
     let (sending, unsent) = decided();
-    assert_eq!(leads(&mut first).await, 1);
+    assert_eq!(first.lead().await.unwrap(), Lead::Own(1));
     assert!(matches!(second.lead().await.unwrap(), Lead::Another(_)));
     assert!(first.begin(&Kept::new()).await.unwrap());
     assert!(first.claim(&sending, &unsent).await.unwrap());
     // The first sleeps, and wakes up too late.
-    assert_eq!(leads(&mut second).await, 2);
+    lapse(&redis).await;
+    assert_eq!(second.lead().await.unwrap(), Lead::Own(2));
     let late = Sending { run: sending.run, name: "other".to_owned(), ..sending.clone() };
     assert!(!first.claim(&late, &unsent).await.unwrap());
     assert!(!first.begin(&Kept::new()).await.unwrap());
@@ -97,8 +94,9 @@ async fn what_a_killed_leader_claimed_is_sent_once_by_the_next() {
     app.config_mut().broker_url = Some(redis.url(0));
     let (sending, unsent) = decided();
     let mut killed = store(&redis);
-    leads(&mut killed).await;
+    assert_eq!(killed.lead().await.unwrap(), Lead::Own(1));
     assert!(killed.claim(&sending, &unsent).await.unwrap());
+    lapse(&redis).await;
     let queue = || async {
         let mut connection = redis.connection().await;
         redis::cmd("LRANGE").arg("bills").arg(0).arg(-1).query_async::<Vec<Vec<u8>>>(&mut connection).await.unwrap()
@@ -131,8 +129,9 @@ async fn what_a_killed_leader_claimed_is_sent_with_the_id_that_it_had() {
     let Some(redis) = RedisServer::start().await else { return };
     let (sending, unsent) = decided();
     let mut killed = store(&redis);
-    leads(&mut killed).await;
+    assert_eq!(killed.lead().await.unwrap(), Lead::Own(1));
     assert!(killed.claim(&sending, &unsent).await.unwrap());
+    lapse(&redis).await;
     let sent = Arc::new(Mutex::new(Vec::new()));
     let settled = || async { store(&redis).find().await.unwrap().unsent.is_empty() };
     run_until(&redis, Elsewhere(Arc::clone(&sent)), settled).await;

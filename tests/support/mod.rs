@@ -10,12 +10,14 @@ pub(crate) mod proxy;
 pub(crate) mod rabbitmq_server;
 pub(crate) mod redis_server;
 
+use std::fmt::Debug;
 use std::future::Future;
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::TcpSocket;
+use tokio::time::{Instant, sleep};
 
 /// For what is only waited for and not measured: the machine may be busy, and its disk may stand still for a while.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
@@ -28,11 +30,23 @@ where
 {
     let waiting = async {
         while !holds().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            sleep(Duration::from_millis(5)).await;
         }
     };
     if tokio::time::timeout(LONG, waiting).await.is_err() {
         panic!("waited {LONG:?} in vain: {what}");
+    }
+}
+
+/// What comes of an attempt that is given less time than a busy machine may take: it is made again until it is in time.
+pub(crate) async fn at_last<T, E: Debug, Fut: Future<Output = Result<T, E>>>(attempt: impl Fn() -> Fut) -> T {
+    let deadline = Instant::now() + LONG;
+    loop {
+        match attempt().await {
+            Ok(made) => return made,
+            Err(error) if Instant::now() > deadline => panic!("tried for {LONG:?} in vain: {error:?}"),
+            Err(_) => sleep(Duration::from_millis(5)).await,
+        }
     }
 }
 

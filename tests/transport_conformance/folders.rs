@@ -1,6 +1,6 @@
 //! What folders promise beside what every transport does: the dead are cleaned up after, and what others break is mended.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +9,9 @@ use celeriac::time::Clock;
 use celeriac::transport::{
     ExchangeType, FilesystemOptions, FilesystemTransport, Note, Prefetch, Publication, Queue, Subscription, Transport,
 };
+
+use rustix::fs::{FlockOperation, flock};
+use tokio::runtime::Handle;
 
 use crate::harness::{consume, message, names, send, take};
 use crate::support::eventually;
@@ -45,13 +48,24 @@ impl Folders {
         Arc::new(FilesystemTransport::new(self.options(), Clock::system()))
     }
 
-    /// Where a process that was killed kept what it had claimed.
-    fn dead(&self, data: &str) -> PathBuf {
+    /// One that looks for the dead as it connects, and not again.
+    fn blind(&self) -> Arc<dyn Transport> {
+        let options = FilesystemOptions { polling_interval: Duration::from_secs(3600), ..self.options() };
+        Arc::new(FilesystemTransport::new(options, Clock::system()))
+    }
+
+    /// Has a process die that has left a file where it kept what it had claimed.
+    fn dead(&self, data: &str, name: &str, content: &[u8]) -> PathBuf {
         let hidden = self.path(data).join(".celeriac");
-        let own = hidden.join(DEAD);
-        fs::create_dir_all(&own).unwrap();
-        fs::write(hidden.join(format!("{DEAD}.lock")), "").unwrap();
-        own
+        let (own, lock) = (hidden.join(DEAD), self.path("lock"));
+        fs::create_dir_all(&hidden).unwrap();
+        // It lives, to all who look, until all of it is there.
+        let life = File::create(&lock).unwrap();
+        flock(&life, FlockOperation::NonBlockingLockExclusive).unwrap();
+        fs::rename(lock, hidden.join(format!("{DEAD}.lock"))).unwrap();
+        fs::create_dir(&own).unwrap();
+        fs::write(own.join(name), content).unwrap();
+        own.join(name)
     }
 
     /// The record of the only binding that somebody listens by.
@@ -93,24 +107,28 @@ async fn is_heard(transport: &Arc<dyn Transport>, subscription: &mut dyn Subscri
 #[tokio::test]
 async fn who_is_started_anew_under_a_dead_ones_name_is_heard() {
     let folders = Folders::new();
-    let (transport, control) = (folders.transport(), folders.path("control/pidbox.exchange"));
+    let (transport, control) = (folders.blind(), folders.path("control/pidbox.exchange"));
     let first = transport.connect().await.unwrap();
     let subscription = first.subscribe(&mailbox()).await.unwrap();
     let record = fs::read(folders.record()).unwrap();
     subscription.close().await.unwrap();
     assert!(!fs::read_to_string(&control).unwrap().contains("w@host"), "who ends is bound no more");
+    first.close().await.unwrap();
+    drop((first, transport));
+    eventually("nobody looks", || async { Handle::current().metrics().num_alive_tasks() == 0 }).await;
 
     // It might have been killed in place of that: bound, and recorded.
     fs::write(&control, r#"[["", "", "w@host.pidbox"]]"#).unwrap();
-    fs::write(folders.dead("in").join("1.binding"), &record).unwrap();
-    let successor = folders.transport();
+    folders.dead("in", "1.binding", &record);
+    let successor = folders.blind();
     let connection = successor.connect().await.unwrap();
     assert!(!folders.path("in/.celeriac").join(DEAD).exists(), "it is cleaned up after before anything else");
     let mut subscription = connection.subscribe(&mailbox()).await.unwrap();
     is_heard(&successor, &mut *subscription).await;
 
     // The same, found by a third while the successor listens already.
-    fs::write(folders.dead("in").join("1.binding"), &record).unwrap();
+    folders.dead("in", "1.binding", &record);
+    let _third = folders.blind().connect().await.unwrap();
     eventually("the dead are found", || async { !folders.path("in/.celeriac").join(DEAD).exists() }).await;
     assert!(fs::read_to_string(&control).unwrap().contains("w@host"), "another listens by that very binding");
     is_heard(&successor, &mut *subscription).await;
@@ -141,9 +159,8 @@ async fn a_table_that_others_have_emptied_or_broken_is_mended() {
 #[tokio::test]
 async fn what_the_dead_left_in_either_folder_is_swept() {
     let folders = Folders::new();
-    let (left_in, left_out) = (folders.dead("in").join("0.tmp"), folders.dead("out").join("0.tmp"));
-    fs::write(&left_in, "half a mess").unwrap();
-    fs::write(&left_out, "half a mess").unwrap();
+    let [left_in, left_out] = ["in", "out"].map(|data| folders.dead(data, "0.tmp", b"half a mess"));
+    assert_eq!([left_in.exists(), left_out.exists()], [true; 2]);
     let options = FilesystemOptions { data_folder_out: folders.path("out"), ..folders.options() };
     let _connection = FilesystemTransport::new(options, Clock::system()).connect().await.unwrap();
     assert_eq!([left_in.exists(), left_out.exists()], [false; 2]);

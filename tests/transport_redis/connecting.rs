@@ -10,7 +10,7 @@ use celeriac::transport::{RedisOptions, RedisTransport, Transport};
 
 use crate::harness::{consume, names, send, take};
 use crate::support::redis_server::RedisServer;
-use crate::support::{LONG, free_port};
+use crate::support::{LONG, eventually, free_port};
 
 fn transport(url: &str) -> Arc<dyn Transport> {
     let url = RedisUrl::parse(url, UrlPolicy::Broker).expect("our own URL");
@@ -110,6 +110,13 @@ async fn encrypted() {
 async fn whoever_asks_in_the_instant_in_which_a_connection_ends_is_answered() {
     let Some(server) = RedisServer::start().await else { return };
     let mut killer = server.connection().await;
+    // The server may yet have to notice that whoever waited for it is gone.
+    let is_alone = async || {
+        let list =
+            redis::cmd("CLIENT").arg(&["LIST", "TYPE", "normal"]).query_async::<String>(&mut killer.clone()).await;
+        list.unwrap().lines().count() == 1
+    };
+    eventually("nobody else is connected", is_alone).await;
     for round in 0..ROUNDS {
         let asked = server.connection().await;
         let askers: Vec<_> = (0..ASKERS).map(|_| tokio::spawn(ask_until_it_ends(asked.clone()))).collect();

@@ -12,7 +12,7 @@ use celeriac::transport::{
 use crate::harness::{consume, message, names, redelivered, send, take};
 use crate::rig::{Rig, VISIBILITY, vigilant};
 use crate::support::proxy::Proxy;
-use crate::support::{LONG, eventually};
+use crate::support::{LONG, at_last, eventually};
 
 /// Waits for the error that ends a consumer.
 async fn lost(consumer: &mut dyn Consumer) -> celeriac::Error {
@@ -240,10 +240,28 @@ async fn a_silent_server_is_given_up() {
     let proxy = Proxy::start(rig.server.port()).await;
     let options = RedisOptions { socket_timeout: Duration::from_millis(200), ..RedisOptions::default() };
     let transport = rig.transport_at(&format!("redis://127.0.0.1:{}/0", proxy.port()), options);
-    let (_connection, mut consumer, _) = consume(&transport, &["q"], 2).await;
+    let queues = [Queue::direct("q")];
+    let ready = async || {
+        let connection = transport.connect().await?;
+        connection.declare(&queues).await.map(|()| connection)
+    };
+    let connection = at_last(ready).await;
     proxy.mute(true);
+    let mut consumer = connection.consume(&queues, Prefetch::new(2)).await.unwrap();
     let error = lost(&mut *consumer).await;
     assert!(error.is_connection() && error.to_string().contains("timed out"), "{error}");
+    // So is one that falls silent while the consumer waits for more.
+    proxy.mute(false);
+    let direct = rig.transport(RedisOptions::default()).connect().await.unwrap();
+    send(&direct, "q", &["1"]).await;
+    let waiting = async || {
+        let connection = transport.connect().await?;
+        let mut consumer = connection.consume(&queues, Prefetch::new(2)).await?;
+        consumer.next().await.map(|taken| (connection, consumer, taken))
+    };
+    let (_connection, mut consumer, _taken) = at_last(waiting).await;
+    proxy.mute(true);
+    assert!(lost(&mut *consumer).await.is_connection());
 }
 
 /// In whichever instant that is: the client library may forget a request that it is handed just then.
@@ -284,7 +302,7 @@ async fn a_publication_without_an_answer_gives_the_connection_up() {
     let proxy = Proxy::start(rig.server.port()).await;
     let options = RedisOptions { socket_timeout: Duration::from_millis(100), ..RedisOptions::default() };
     let transport = rig.transport_at(&format!("redis://127.0.0.1:{}/0", proxy.port()), options);
-    let connection = transport.connect().await.unwrap();
+    let connection = at_last(async || transport.connect().await).await;
     proxy.mute(true);
     let error = connection.publish(vec![Publication::to_queue("q", message("1"))]).await.unwrap_err();
     assert!(error.is_connection() && error.to_string().contains("timed out"), "{error}");
@@ -395,8 +413,8 @@ async fn closing_takes_as_long_as_giving_back_gets_on() {
     let Some(rig) = Rig::start().await else { return };
     let proxy = Proxy::start(rig.server.port()).await;
     let options = RedisOptions {
-        socket_timeout: Duration::from_millis(1500),
-        socket_connect_timeout: Duration::from_millis(500),
+        socket_timeout: Duration::from_secs(4),
+        socket_connect_timeout: Duration::from_secs(1),
         ..RedisOptions::default()
     };
     let transport = rig.transport_at(&format!("redis://127.0.0.1:{}/0", proxy.port()), options);
@@ -405,11 +423,11 @@ async fn closing_takes_as_long_as_giving_back_gets_on() {
     send(&connection, "q", &sent.iter().map(String::as_str).collect::<Vec<_>>()).await;
     let held = take(&mut *consumer, sent.len()).await;
     drop(consumer);
-    proxy.delay(Duration::from_millis(45));
+    proxy.delay(Duration::from_millis(100));
     drop(held);
     let started = Clock::system().epoch_seconds();
     connection.close().await.unwrap();
-    assert!(Clock::system().epoch_seconds() - started > 2.0, "it took longer than it may stand still");
+    assert!(Clock::system().epoch_seconds() - started > 5.0, "it took longer than it may stand still");
     assert_eq!(rig.reserved().await, 0);
 }
 
@@ -441,13 +459,18 @@ async fn megabytes_of_garbage_cost_the_server_no_more_than_their_moving() {
         .await
         .unwrap();
     let garbage = vec![b'z'; 3_000_000];
-    let _: () = redis::cmd("LPUSH").arg("q").arg(&garbage).query_async(&mut redis).await.unwrap();
     let (connection, mut consumer, _) = consume(&rig.transport(RedisOptions::default()), &["q"], 10).await;
-    let deliveries = take(&mut *consumer, 1).await;
-    assert_eq!(deliveries[0].message().unwrap_err().raw.len(), garbage.len());
-    let slow: usize = redis::cmd("SLOWLOG").arg("LEN").query_async(&mut redis).await.unwrap();
-    assert_eq!(slow, 0, "a command took longer than a second");
-    deliveries.into_iter().for_each(|delivery| delivery.settle(Settlement::Ack));
+    let mut slow = Vec::new();
+    // The whole machine may stand still for a second, but not each time.
+    while slow.len() < 3 && slow.last() != Some(&0) {
+        let _: () = redis::cmd("SLOWLOG").arg("RESET").query_async(&mut redis).await.unwrap();
+        let _: () = redis::cmd("LPUSH").arg("q").arg(&garbage).query_async(&mut redis).await.unwrap();
+        let deliveries = take(&mut *consumer, 1).await;
+        assert_eq!(deliveries[0].message().unwrap_err().raw.len(), garbage.len());
+        slow.push(redis::cmd("SLOWLOG").arg("LEN").query_async::<usize>(&mut redis).await.unwrap());
+        deliveries.into_iter().for_each(|delivery| delivery.settle(Settlement::Ack));
+    }
+    assert_eq!(slow.last(), Some(&0), "commands took longer than a second each time: {slow:?}");
     drop(consumer);
     connection.close().await.unwrap();
 }

@@ -6,7 +6,7 @@ use celeriac::task::{CallEnd, Order, Pool, Report};
 use celeriac_python::frame::FromChild;
 use tokio::time::sleep;
 
-use super::{call, end, fate, pool, run_one, running, success, two};
+use super::{call, end, fate, pool, run_one, running, several, success, two};
 
 /// Nothing is seen to happen for so long.
 const WHILE: Duration = Duration::from_millis(300);
@@ -166,9 +166,7 @@ async fn what_a_signal_for_the_call_before_it_has_kept_from_beginning_is_not_bla
 async fn what_has_begun_meanwhile_is_not_signalled_for_the_call_before_it() {
     let (pool, mut nest) = pool(1, None);
     let mut child = nest.fork(71);
-    let [(running, line), (given, _given_line)] = two(&pool, &mut child).await;
-    let (last, _last_line) = call(&pool, "c");
-    assert_eq!(child.job().as_deref(), Some("c"));
+    let [(running, line), (given, _given_line), (last, _last_line)] = several(&pool, &mut child, ["a", "b", "c"]).await;
     // The second begins, and the news of that is on its way.
     assert!(child.claims());
     // The first has not been short: nothing is given behind it any more.
