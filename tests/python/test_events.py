@@ -8,6 +8,7 @@ import pytest
 from celery import states
 
 from client import Caller
+from faults import eventually
 from support import SECONDS, Process
 
 OURS, STOCK = "ours@test", "stock@test"
@@ -141,7 +142,8 @@ def test_clocks_and_times_increase(capture, both):
 def test_the_state_of_the_cluster_is_seen(capture, both):
     """What Flower makes of events (celery/events/state.py `State`)."""
     workers = capture.state.workers
-    assert workers[OURS].alive and workers[STOCK].alive
+    # So it is for two heartbeats' time after each.
+    eventually(lambda: workers[OURS].alive and workers[STOCK].alive, "both to be alive")
     runs = sum(event["type"] == "task-started" and event["hostname"] == OURS for event in capture.heard)
     done = {"hostname": OURS, "type": "worker-heartbeat", "active": 0, "processed": runs}
     assert capture.wait_for(lambda event: done.items() <= event.items())
