@@ -224,9 +224,10 @@ HANGING = {
 def test_what_has_ended_is_told_though_the_next_body_is_never_read(both, monkeypatch, side):
     worker, channel, _ = both
     worker.settimeout(SECONDS)
-    may_end = threading.Event()
+    has_begun, may_end = threading.Event(), threading.Event()
 
     def slow(_):
+        has_begun.set()
         may_end.wait()
         return [[], {}, {}]
 
@@ -239,6 +240,8 @@ def test_what_has_ended_is_told_though_the_next_body_is_never_read(both, monkeyp
     child.start()
     try:
         assert kinds(worker, 6) == "raeaed"
+        # Who would read it is looked up after that is said.
+        assert has_begun.wait(SECONDS)
         assert is_silent(worker), "the third is read, and has not begun"
     finally:
         may_end.set()
