@@ -278,11 +278,13 @@ def test_a_large_answer_keeps_nobody_waiting(each_broker, folder):
             # The answer stays where it comes to, so that it is seen when it is there.
             mailbox._publish("scheduled", {}, [node], reply_ticket="ticket")
             place = mailbox.reply_queue(connection.default_channel)
-            eventually(lambda: each_broker.client.llen(place.name) or times.append(ping()), lambda: times)
+            end = time.monotonic() + DEADLINE
+            while not each_broker.client.llen(place.name):
+                assert time.monotonic() < end, times
+                times.append(ping())
             scheduled = place.get(no_ack=True).payload[node]
-        # The last one may have waited for it.
-        print(f"{len(times)} were answered meanwhile: {times}")
-        assert len(times) > 5 and statistics.median(times[:-1]) < 1, times
+        # Where the loop makes it, one waits for it; and a second one may come before it is sent.
+        assert len(times) > 3 and statistics.median(times) < 1, times
         assert {entry["request"]["id"] for entry in scheduled} == set(sent)
         assert {entry["request"]["args"][0] for entry in scheduled} == set(range(count))
     finally:
