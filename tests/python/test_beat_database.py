@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
+from faults import eventually
 from support import ROOT, SECONDS, Process, Redis, stop_beat
 
 PYTHON = pathlib.Path(os.environ.get("CELERIAC_BEAT_PYTHON") or ROOT / ".build" / "venv-beat" / "bin" / "python")
@@ -90,13 +91,6 @@ def tables(redis_server, database):
     for beat in tables.beats:
         if not beat.is_stopped:
             beat.kill()
-
-
-def eventually(holds, what, timeout=SECONDS):
-    deadline = time.monotonic() + timeout
-    while not holds():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
 
 
 def test_what_is_changed_through_the_models_takes_effect_within_five_seconds(tables):

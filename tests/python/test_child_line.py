@@ -4,6 +4,7 @@ handed over it."""
 import fcntl
 import os
 import resource
+import select
 import signal
 import socket
 import struct
@@ -52,13 +53,36 @@ def both():
 
 
 @pytest.fixture
-def soon():
-    """Has what waits then raise."""
+def soon(both):
+    """Has what waits then raise, once the worker has been told something.
+
+    The signal comes again and again until it is heard of: one that comes right before the wait does not end it.
+    """
+    worker, _, _ = both
+    threads, due = [], []
+
     def interrupt(*_):
-        raise Interrupted
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if due:
+            due.pop()
+            raise Interrupted
+
+    def when_told():
+        select.select([worker], [], [], SECONDS)
+        signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+
+    def soon():
+        due.append(True)
+        threads.append(threading.Thread(target=when_told, daemon=True))
+        threads[-1].start()
 
     before = signal.signal(signal.SIGALRM, interrupt)
-    yield lambda: signal.setitimer(signal.ITIMER_REAL, 0.05)
+    yield soon
+    due.clear()
+    # One that nothing was told yet waits no longer.
+    worker.shutdown(socket.SHUT_RDWR)
+    for thread in threads:
+        thread.join()
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)
 
@@ -85,8 +109,8 @@ def store(channel):
 
 def test_a_late_answer_is_no_answer_to_what_is_asked_next(both, soon):
     worker, channel, _ = both
-    soon()
     with pytest.raises(Interrupted):
+        soon()
         store(channel)
     worker.sendall(answer(1, False) + answer(2, True))
     assert store(channel) is True
@@ -94,12 +118,12 @@ def test_a_late_answer_is_no_answer_to_what_is_asked_next(both, soon):
 
 def test_a_late_answer_ends_nothing(both, soon):
     worker, channel, _ = both
-    soon()
     with pytest.raises(Interrupted):
+        soon()
         store(channel)
     worker.sendall(answer(1, True))
-    soon()
     with pytest.raises(Interrupted):
+        soon()
         channel.next()
     worker.sendall(QUIT)
     assert channel.next() is None
@@ -200,9 +224,10 @@ HANGING = {
 def test_what_has_ended_is_told_though_the_next_body_is_never_read(both, monkeypatch, side):
     worker, channel, _ = both
     worker.settimeout(SECONDS)
-    may_end = threading.Event()
+    has_begun, may_end = threading.Event(), threading.Event()
 
     def slow(_):
+        has_begun.set()
         may_end.wait()
         return [[], {}, {}]
 
@@ -215,6 +240,8 @@ def test_what_has_ended_is_told_though_the_next_body_is_never_read(both, monkeyp
     child.start()
     try:
         assert kinds(worker, 6) == "raeaed"
+        # Who would read it is looked up after that is said.
+        assert has_begun.wait(SECONDS)
         assert is_silent(worker), "the third is read, and has not begun"
     finally:
         may_end.set()
@@ -267,8 +294,8 @@ def test_a_success_is_stored_before_anything_of_the_project_is_called(app, both,
     try:
         request = Context(id="id", task=task.name)
         if is_heeded:
-            soon()
             with pytest.raises(Interrupted):
+                soon()
                 app.backend.mark_as_done("id", 1, request)
         else:
             app.backend.mark_as_done("id", 1, request)
@@ -281,15 +308,15 @@ def test_a_success_is_stored_before_anything_of_the_project_is_called(app, both,
 def test_a_failure_is_stored_before_errbacks_are_called(app, both, soon):
     called = []
     app.backend._call_task_errbacks = lambda *_: called.append(_)
-    soon()
     with pytest.raises(Interrupted):
+        soon()
         app.backend.mark_as_failure("id", KeyError("x"), request=Context(id="id", task="t", errbacks=["an errback"]))
     assert not called and not is_silent(both[0])
 
 
 def test_what_is_stored_for_no_task_is_stored_at_once(app, both, soon):
-    soon()
     with pytest.raises(Interrupted):
+        soon()
         app.backend.store_result("other", 1, "SUCCESS")
     assert not is_silent(both[0])
 

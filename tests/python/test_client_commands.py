@@ -18,7 +18,7 @@ import uuid
 import pytest
 
 from command_lines import Both
-from faults import RustWorker, StockWorker
+from faults import RustWorker, StockWorker, answering, eventually
 from support import EXAMPLE_WORKER, SECONDS, Process
 
 STOCK, RUST = "stock@test", "rust@test"
@@ -55,6 +55,8 @@ def both(each_broker):
 @pytest.fixture(scope="module")
 def stock_worker(each_broker):
     worker = StockWorker(each_broker, "stock", {}, "-P", "threads", "-n", STOCK, "-E")
+    with each_broker.application() as app:
+        answering(app, STOCK)
     yield worker
     worker.kill()
 
@@ -190,11 +192,13 @@ def test_events_are_dumped_alike(both, stock_worker):
     try:
         for dump in (stock, ours):
             dump.output.wait_for("-> evdump: starting capture...")
-        # Whoever is subscribed hears it: it is asked for until both have.
-        for _ in range(20):
+
+        def have_heard():
+            """Whoever is subscribed hears it: it is asked for until both have."""
             both.ours("control", *TO_STOCK, "heartbeat")
-            if all("heartbeat" in dump.output.text() for dump in (stock, ours)):
-                break
+            return all("heartbeat" in dump.output.text() for dump in (stock, ours))
+
+        eventually(have_heard, lambda: stock.output.text() + ours.output.text())
         good = both.ours("call", "rust.add", "-a", "[1, 2]", "--queue", "stock").out.strip()
         bad = both.ours("call", "rust.fail", "-a", '["KeyError", "it\'s"]', "--queue", "stock").out.strip()
 
@@ -213,10 +217,16 @@ def test_events_are_dumped_alike(both, stock_worker):
 
 
 def test_top_prints_one_frame_of_the_whole_fleet(both, stock_worker, rust_worker):
-    frame = both.ours("top", "--once", "-t", "2")
-    assert frame.code == 0, frame.err
-    for node in (STOCK, RUST):
-        assert re.search(rf"{node} +online ", frame.out), frame.out
+    frame = None
+
+    def has_both():
+        """Who answers late is not in it: it is asked for until both are."""
+        nonlocal frame
+        frame = both.ours("top", "--once", "-t", "2")
+        assert frame.code == 0, frame.err
+        return all(re.search(rf"{node} +online ", frame.out) for node in (STOCK, RUST))
+
+    eventually(has_both, lambda: frame.out)
     assert "\x1b" not in frame.out
     nowhere = both.ours("top")
     assert (nowhere.code, nowhere.out) == (2, "") and "is no terminal" in nowhere.err
@@ -279,8 +289,15 @@ def test_our_own_worker_answers_both(both, rust_worker):
 
 
 def test_both_workers_are_seen(both, stock_worker, rust_worker):
-    ended = both.ours("status", "-t", "1")
-    assert ended.code == 0 and ended.out.endswith("\n2 nodes online.\n")
+    ended = None
+
+    def are_seen():
+        """Who answers late is not seen: it is asked until both are."""
+        nonlocal ended
+        ended = both.ours("status", "-t", "1")
+        return ended.code == 0 and ended.out.endswith("\n2 nodes online.\n")
+
+    eventually(are_seen, lambda: ended.out + ended.err)
     assert sorted(ended.out.splitlines()[:2]) == [f"->  {RUST}: OK", f"->  {STOCK}: OK"]
 
 

@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from faults import DEADLINE, ERRORS, Lines, Messages, RustWorker, StockWorker, Watch, eventually, options
+from faults import DEADLINE, ERRORS, Lines, Messages, RustWorker, StockWorker, Watch, answering, eventually, options
 from rabbit import BROKEN
 from support import EXAMPLE_WORKER
 
@@ -74,7 +74,7 @@ def all_seen(broker, lines, count):
 
 
 def test_a_worker_killed_ten_times_loses_nothing(broker, watch, lines, tmp_path):
-    count, visibility_timeout, rng = 20_000, 5, random.Random(SEED)
+    count, visibility_timeout, rng = 20_000, 12, random.Random(SEED)
 
     def start():
         return RustWorker(broker, tmp_path, "load", options(visibility_timeout), "-c", "40")
@@ -143,11 +143,14 @@ def test_a_broker_that_is_stopped_and_started_is_returned_to_within_two_seconds(
 
 @pytest.mark.only("redis", "RabbitMQ has no visibility timeout")
 def test_a_task_held_for_three_visibility_timeouts_runs_once_beside_a_stock_worker(broker, lines, tmp_path):
-    visibility_timeout = 2
+    visibility_timeout, node = 6, "stock@test"
     app = broker.application()
-    # Only the stock worker restores here, and it is not to have the task in the first place.
-    worker = RustWorker(broker, tmp_path, "shared", options(visibility_timeout, 3600))
-    stock = StockWorker(broker, "other", options(visibility_timeout))
+    # Only the stock worker restores here, for ours waits for a lock that is never free; and it is not to have the task in
+    # the first place.
+    broker.client.set("never-free", "somebody's")
+    worker = RustWorker(broker, tmp_path, "shared", options(visibility_timeout, unacked_mutex_key="never-free"))
+    stock = StockWorker(broker, "other", options(visibility_timeout), "-P", "threads", "-n", node)
+    answering(app, node)
     # What nobody renews is the proof that the stock worker has looked while ours was held.
     forsaken = Lines(tmp_path)
     entry = [json.loads(Messages(broker, app, "rust.append").message("shared", str(forsaken.path), "x")[1]), "", "shared"]
@@ -157,7 +160,7 @@ def test_a_task_held_for_three_visibility_timeouts_runs_once_beside_a_stock_work
     score = broker.client.zrange("unacked_index", 0, 0, withscores=True)[0][1]
     broker.client.hset("unacked", "forsaken", json.dumps(entry))
     broker.client.zadd("unacked_index", {"forsaken": score})
-    assert app.control.add_consumer("shared", reply=True, timeout=DEADLINE, limit=1)
+    assert app.control.add_consumer("shared", destination=[node], reply=True, timeout=DEADLINE, limit=1)
     forsaken.wait_for(1)
     assert lines.count() == 0 and time.time() < sent + 3 * visibility_timeout, "the look came too late to prove anything"
     lines.wait_for(1)
@@ -201,7 +204,8 @@ def test_a_stock_worker_runs_what_a_killed_worker_held(broker, lines, tmp_path):
 
 
 def test_the_worker_runs_what_a_killed_stock_worker_held(broker, lines, tmp_path):
-    app, fast = broker.application(), options(2)
+    # Stock renews no lease: all are to be held before the first one ends.
+    app, fast = broker.application(), options(6)
     stock = StockWorker(broker, "shared", fast, "-P", "threads", "--prefetch-multiplier", "5", hangs=True)
     send(app, lines, 10)
     wait_until_held(broker, 10)
@@ -226,7 +230,7 @@ def waiting(broker):
 def test_a_warm_shutdown_finishes_what_runs_and_gives_the_rest_back_at_once(broker, lines, tmp_path):
     app = broker.application()
     worker = RustWorker(broker, tmp_path, "shared", options(3600), "-c", "2", task_track_started=True)
-    running = send(app, lines, 1, pause=3) + send(app, lines, 1, "rust.append", start=1, pause=3)
+    running = send(app, lines, 1, pause=8) + send(app, lines, 1, "rust.append", start=1, pause=8)
     wait_until_started(running)
     # With one that waits for its ETA there is room for one more than 4 times the concurrency.
     held = send(app, lines, 2, start=2, countdown=600)

@@ -179,31 +179,39 @@ def test_what_ours_sends_runs_in_a_stock_worker(broker, app, start):
 def test_a_stock_worker_and_ours_share_a_queue(broker, app, lines, start):
     start(Rust, "load", "-n", "rust@test", "--prefetch-multiplier", "1", "-c", "2")
     start(Stock, "load")
-    count = 200
-    for number in range(count):
-        app.send_task("rust.append", (str(lines.path), str(number), 0.01))
+    count = 0
+
+    def are_at_work():
+        """Sends some more; whether both have run some of all that."""
+        nonlocal count
+        for _ in range(20):
+            app.send_task("rust.append", (str(lines.path), str(count), 0.01))
+            count += 1
+        return count >= 200 and len({line.endswith(" by stock") for line in lines.all()}) == 2
+
+    eventually(are_at_work, "both to have run some")
     lines.wait_for(count)
     is_idle(broker)
-    said = lines.all()
-    assert sorted(int(line.split()[0]) for line in said) == list(range(count)), "each ran once"
-    assert 0 < sum(line.endswith(" by stock") for line in said) < count, "both have run some"
+    assert sorted(int(line.split()[0]) for line in lines.all()) == list(range(count)), "each ran once"
 
 
 def test_remote_control_goes_both_ways(broker, app, start):
-    start(Rust, "load", "-n", "rust@test")
+    worker = start(Rust, "load,ours", "-n", "rust@test")
     start(Stock, "load")
     both = {"rust@test", "stock@test"}
     # With so many named, nobody waits for others.
     patience = ("-t", str(SECONDS), "-d", ",".join(both))
     for module in ("celery", "celeriac"):
         assert set(command(broker, module, "inspect", "ping", *patience)) == both
-    slow = app.send_task("rust.sleep", (3.0,))
+    slow = app.send_task("rust.sleep", (DEADLINE,), queue="ours")
 
     def active():
         told = app.control.inspect(timeout=SECONDS, destination=sorted(both), limit=2).active()
         return set(told) == both and [task["id"] for tasks in told.values() for task in tasks] == [slow.id]
 
     eventually(active, "it runs")
+    app.control.revoke(slow.id, terminate=True, destination=["rust@test"])
+    worker.output.wait_for(f"Terminating {slow.id}")
     for module in ("celery", "celeriac"):
         told = command(broker, module, "control", "enable_events", *patience)
         assert {node for answer in told for node in answer} == both

@@ -7,8 +7,9 @@ import time
 
 import pytest
 
+from faults import eventually
 from support import ROOT, SECONDS, Process, Redis, stop_beat
-from test_beat_database import HERE, LOOKS, PYTHON, eventually
+from test_beat_database import HERE, LOOKS, PYTHON
 
 LOCK = "redbeat::lock"
 SCHEDULER = "redbeat.RedBeatScheduler"
