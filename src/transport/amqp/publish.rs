@@ -10,7 +10,7 @@ use std::task::Poll;
 
 use lapin::message::BasicReturnMessage;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::{BasicProperties, Channel, Confirmation, PublisherConfirm};
+use lapin::{BasicProperties, Channel, Confirmation, Error as AmqpError, PublisherConfirm};
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::declare;
@@ -158,6 +158,7 @@ async fn send(
     Ok(())
 }
 
+/// Sends messages at once; the error is why those have no answer that have none.
 async fn attempt(
     channel: &Channel,
     connection: &AmqpConnection,
@@ -198,13 +199,19 @@ async fn attempt(
                 returned.extend(back);
             }
             Ok(Confirmation::NotRequested) => answers[one.nth] = Some(Ok(())),
-            Err(error) => broken = Err(error),
+            Err(error) => broken = Err(telling(broken.err(), error)),
         }
     }
     for back in returned {
         refuse_returned(connection, ready, answers, &back);
     }
     broken
+}
+
+/// Of two errors of one channel the one that says more: what was to leave when the server had closed it already, has no
+/// word of why.
+fn telling(known: Option<AmqpError>, error: AmqpError) -> AmqpError {
+    known.filter(is_refusal).unwrap_or(error)
 }
 
 /// The library hands a message that came back to whoever is confirmed next; it is found by what it says itself.
@@ -237,4 +244,23 @@ fn nacked(connection: &AmqpConnection, publication: &Publication) -> Error {
 fn no_exchange(connection: &AmqpConnection, exchange: &str) -> Error {
     let message = format!("{PUBLISH} {}: (404) there is no exchange {exchange:?}", connection.place());
     Error::new(ErrorKind::Broker, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::protocol::{AMQPError, AMQPSoftError};
+    use lapin::{ChannelState, ErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn why_the_server_has_closed_a_channel_is_not_forgotten_for_what_could_not_be_sent_any_more() {
+        let refused =
+            || AmqpError::from(ErrorKind::ProtocolError(AMQPError::new(AMQPSoftError::NOTFOUND.into(), "gone".into())));
+        let closed = || AmqpError::from(ErrorKind::InvalidChannelState(ChannelState::Closed, "publish"));
+        assert!(!is_refusal(&telling(None, closed())));
+        assert!(is_refusal(&telling(None, refused())));
+        assert!(is_refusal(&telling(Some(refused()), closed())));
+        assert!(is_refusal(&telling(Some(closed()), refused())));
+    }
 }
