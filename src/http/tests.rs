@@ -108,7 +108,10 @@ fn who_asks_gets_the_answer_or_one_line() {
         assert_eq!(Listening::at(wrong).unwrap_err().kind(), ErrorKind::Configuration, "{wrong}");
     }
     drop(serving);
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Bound, so that nobody else is given it, and never listening.
+    let kept = tokio::net::TcpSocket::new_v4().unwrap();
+    kept.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let free = kept.local_addr().unwrap();
     let nobody = ask(&free.to_string(), "/good").unwrap_err();
     assert_eq!(nobody.kind(), ErrorKind::Connection);
     assert!(nobody.to_string().starts_with(&format!("ask http://{free}/good")), "{nobody}");

@@ -42,7 +42,7 @@ fn now() -> jiff::Timestamp {
     Clock::system().now()
 }
 
-/// Ends the lease as its time would, which it has.
+/// Ends the lease as its time would; that it has one is asserted.
 async fn lapse(redis: &RedisServer) {
     let (mut connection, key) = (redis.connection().await, format!("{}lease", RedisStoreOptions::default().key_prefix));
     let rest: i64 = redis::cmd("PTTL").arg(&key).query_async(&mut connection).await.unwrap();

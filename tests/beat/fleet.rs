@@ -39,7 +39,7 @@ pub(crate) struct Fleet {
     plan: Plan,
     size: usize,
     beats: Vec<Child>,
-    /// When the first of them was about to be started.
+    /// When the first of them was about to be started: none has sent anything before.
     began: Instant,
     log: Log,
 }

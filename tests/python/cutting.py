@@ -60,6 +60,7 @@ class Listener:
             try:
                 server = socket.create_connection(("127.0.0.1", self._port))
             except OSError:
+                # The server is away: who connects hears so.
                 client.close()
                 continue
             for side in (client, server):

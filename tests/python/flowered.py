@@ -1,7 +1,7 @@
 """The application of `stock`, for Flower: `celery -A flowered flower`.
 
-Flower waits a second for a worker to answer what it is told to do, and that cannot be set. A busy machine needs longer; who
-is asked for an answer here is one worker always, so that nobody waits longer than for that answer.
+Flower waits a second for a worker to answer what it is told to do, and that cannot be set. A busy machine needs longer. Each
+order here goes to one worker, so that nobody waits longer than for its answer.
 """
 
 import functools

@@ -3,7 +3,6 @@
 import base64
 import contextlib
 import json
-import sys
 import threading
 import time
 
@@ -11,7 +10,7 @@ import amqp
 from amqp.serialization import dumps, loads
 from celery import Celery
 
-from support import DEAD_LETTERS, SECONDS, Redis  # Before the node: it makes the folder of that one known.
+from support import DEAD_LETTERS, SECONDS, Redis  # Imported first: it puts `scripts` on the path, where `rabbitmq` is.
 import rabbitmq
 
 BROKEN = (amqp.AMQPError, OSError)

@@ -94,7 +94,7 @@ def environment():
 class Process:
     """A process whose output is read, and that ends when the tests do, however they do."""
 
-    _known, _adding = weakref.WeakSet(), threading.Lock()
+    _known, _lock = weakref.WeakSet(), threading.Lock()
 
     def __init__(self, command, env=None):
         self._process = subprocess.Popen(
@@ -105,13 +105,13 @@ class Process:
         self.name = " ".join([pathlib.Path(str(command[0])).name, *map(str, command[1:])])
         self.output = Output(self._process.stdout)
         self.is_stopped = False
-        with self._adding:
+        with self._lock:
             self._known.add(self)
 
     @classmethod
     def running(cls):
-        """All that are, the first first."""
-        with cls._adding:
+        """Those that are, by process id."""
+        with cls._lock:
             known = list(cls._known)
         return sorted((process for process in known if process.is_running()), key=lambda process: process.pid)
 

@@ -55,10 +55,12 @@ def both(each_broker):
 @pytest.fixture(scope="module")
 def stock_worker(each_broker):
     worker = StockWorker(each_broker, "stock", {}, "-P", "threads", "-n", STOCK, "-E")
-    with each_broker.application() as app:
-        answering(app, STOCK)
-    yield worker
-    worker.kill()
+    try:
+        with each_broker.application() as app:
+            answering(app, STOCK)
+        yield worker
+    finally:
+        worker.kill()
 
 
 @pytest.fixture(scope="module")

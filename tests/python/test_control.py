@@ -5,7 +5,6 @@ import json
 import shelve
 import subprocess
 import sys
-import threading
 import time
 import uuid
 
@@ -15,6 +14,7 @@ from celery import Celery
 from celery.exceptions import TaskRevokedError
 
 from client import Caller
+from faults import eventually
 from support import SECONDS, Process, Worker
 
 NODE = "control@test"
@@ -44,13 +44,6 @@ def ask(app, method, node=NODE, **arguments):
     replies = app.control.broadcast(method, arguments=arguments, destination=[node], reply=True, timeout=SECONDS)
     assert len(replies) == 1 and list(replies[0]) == [node], replies
     return replies[0][node]
-
-
-def eventually(holds, what):
-    deadline = time.monotonic() + SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, what
-        threading.Event().wait(0.02)
 
 
 def revoked(result):

@@ -88,10 +88,10 @@ def test_none_runs_early_and_none_is_lost_though_workers_are_killed(broker, app,
 
 
 @pytest.mark.only("redis", "RabbitMQ has no visibility timeout")
-def test_what_is_held_runs_once_through_many_visibility_timeouts(broker, app, start, tmp_path):
+def test_what_is_held_runs_once_through_three_visibility_timeouts(broker, app, start, tmp_path):
     """Leases are renewed in pieces, while the worker holds more than one piece."""
     lines = Lines(tmp_path)
-    # Three of them; short enough to wait for, and so long that a holder that stands still for three seconds loses nothing.
+    # Short enough to wait for, and so long that a holder that stands still for three seconds loses nothing.
     timeout, due = 8, time.time() + 26
     push(broker, Messages(broker, app, "rust.append"), [due] * 5000, str(lines.path))
     holder, idle = start(timeout), start(timeout)

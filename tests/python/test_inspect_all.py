@@ -7,7 +7,6 @@ say what may differ and why, and everything else must be the same.
 
 import json
 import re
-import statistics
 import time
 import uuid
 
@@ -274,17 +273,26 @@ def test_a_large_answer_keeps_nobody_waiting(each_broker, folder):
     try:
         eventually(lambda: worker.output.text().count("] received\n") == count, "all are held")
         with app.connection_for_write() as connection:
-            mailbox, times = app.control.mailbox(connection), []
-            # The answer stays where it comes to, so that it is seen when it is there.
-            mailbox._publish("scheduled", {}, [node], reply_ticket="ticket")
+            mailbox = app.control.mailbox(connection)
             place = mailbox.reply_queue(connection.default_channel)
-            end = time.monotonic() + DEADLINE
-            while not each_broker.client.llen(place.name):
-                assert time.monotonic() < end, times
-                times.append(ping())
-            scheduled = place.get(no_ack=True).payload[node]
-        # Where the loop makes it, one waits for it; and a second one may come before it is sent.
-        assert len(times) > 3 and statistics.median(times) < 1, times
+
+            def ask():
+                """The answer, and how long pings took meanwhile. There is no pause between them, or there would be few."""
+                times, end = [], time.monotonic() + DEADLINE
+                # It stays where it comes to, so that it is seen when it is there.
+                mailbox._publish("scheduled", {}, [node], reply_ticket="ticket")
+                while not each_broker.client.llen(place.name):
+                    assert time.monotonic() < end, times
+                    times.append(ping())
+                return place.get(no_ack=True).payload[node], times
+
+            # The machine may stand still for a second, but not each time.
+            for _ in range(3):
+                scheduled, times = ask()
+                # Where the loop makes the answer, one ping waits for it; and a second one may come before it is sent.
+                if len(times) > 3 and max(times) < 1:
+                    break
+        assert len(times) > 3 and max(times) < 1, times
         assert {entry["request"]["id"] for entry in scheduled} == set(sent)
         assert {entry["request"]["args"][0] for entry in scheduled} == set(range(count))
     finally:

@@ -281,6 +281,17 @@ async fn nothing_that_was_accepted_by_a_quorum_queue_is_lost_when_the_node_is_ki
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_breaks_its_channel_is_refused_alone() {
     let Some(server) = RabbitServer::shared().await else { return };
+    for _ in 0..5 {
+        if refuses_one_alone(&server).await {
+            return;
+        }
+    }
+    panic!("the connection was lost each time");
+}
+
+/// Publishes to an exchange that has gone; `false`: the library handed the server a message in the very moment in which that
+/// closed the channel, which ends the connection.
+async fn refuses_one_alone(server: &Arc<RabbitServer>) -> bool {
     let vhost = server.vhost();
     let connection = transport(&vhost.url()).connect().await.unwrap();
     connection.declare(&[Queue::direct("q"), Queue::direct("gone")]).await.unwrap();
@@ -296,21 +307,17 @@ async fn a_message_that_breaks_its_channel_is_refused_alone() {
         "rabbit_exchange:delete(rabbit_misc:r(<<\"{}\">>, exchange, <<\"gone\">>), false, <<\"tests\">>).",
         vhost.name()
     ));
-    let batch = || vec![to("", "1"), to("gone", "2"), to("", "3")];
-    let mut answers = connection.publish(batch()).await;
-    // A message that the library hands over in the very moment in which the server closes the channel ends the connection.
-    while let Err(error) = &answers {
-        assert!(error.to_string().contains("(504)"), "{error}");
-        answers = transport(&vhost.url()).connect().await.unwrap().publish(batch()).await;
-    }
-    let answers = answers.unwrap();
+    let answers = match connection.publish(vec![to("", "1"), to("gone", "2"), to("", "3")]).await {
+        Err(error) if error.to_string().contains("(504)") => return false,
+        answers => answers.unwrap(),
+    };
     let accepted: Vec<_> = answers.iter().map(Result::is_ok).collect();
     assert_eq!(accepted, [true, false, true]);
     let (_connection, mut consumer, _) = consume(&transport(&vhost.url()), &Queue::direct("q"), 10).await;
     let mut seen = names(&take_all(&mut *consumer).await);
-    seen.sort_unstable();
     seen.dedup();
     assert_eq!(seen, ["0", "1", "3"]);
+    true
 }
 
 /// All that comes until nothing does.

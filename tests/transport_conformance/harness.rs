@@ -169,9 +169,13 @@ impl Harness for Filesystem {
     async fn cut(&self) {
         let folder = self.0.path().join("data");
         // Who looks through the folder may leave something there meanwhile.
-        while let Err(error) = std::fs::remove_dir_all(&folder) {
-            assert_eq!(error.kind(), std::io::ErrorKind::DirectoryNotEmpty, "{error}");
-        }
+        eventually("the folder is gone", || async {
+            let removed = std::fs::remove_dir_all(&folder);
+            removed
+                .inspect_err(|error| assert_eq!(error.kind(), std::io::ErrorKind::DirectoryNotEmpty, "{error}"))
+                .is_ok()
+        })
+        .await;
         std::fs::create_dir(&folder).expect("a folder can be made");
     }
 }

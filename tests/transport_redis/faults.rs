@@ -250,7 +250,8 @@ async fn a_silent_server_is_given_up() {
     let mut consumer = connection.consume(&queues, Prefetch::new(2)).await.unwrap();
     let error = lost(&mut *consumer).await;
     assert!(error.is_connection() && error.to_string().contains("timed out"), "{error}");
-    // So is one that falls silent while the consumer waits for more.
+    // So is one that falls silent while the consumer waits for more; which of its requests finds that out first is open, and
+    // so are the words.
     proxy.mute(false);
     let direct = rig.transport(RedisOptions::default()).connect().await.unwrap();
     send(&direct, "q", &["1"]).await;

@@ -146,11 +146,20 @@ async fn a_task_of_two_hours_delay_waits_at_the_broker_and_runs_on_time() {
     assert_eq!(desk.close().await, [Seen { exchange, routing_key: "celery".to_owned(), waited_in }]);
 }
 
-/// The broker has lost what tasks are parked in, and takes no copy.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_whose_parked_copy_is_refused_is_held_and_runs_on_time() {
     let Some(server) = RabbitServer::shared().await else { return };
-    let desk = Desk::open(&server, Clock::system(), "worker_park_eta_after = 1").await;
+    let mut late = Vec::new();
+    // The machine may stand still for a second, but not each time.
+    while late.len() < 3 && late.last().is_none_or(|late| *late >= 1.0) {
+        late.push(held_as_no_copy_is_taken(&server).await);
+    }
+    assert!(late.last().is_some_and(|late| *late < 1.0), "{late:?} seconds late");
+}
+
+/// How many seconds late a task runs where the broker has lost what tasks are parked in, and takes no copy.
+async fn held_as_no_copy_is_taken(server: &Arc<RabbitServer>) -> f64 {
+    let desk = Desk::open(server, Clock::system(), "worker_park_eta_after = 1").await;
     let name = format!("rabbit_misc:r(<<\"{}\">>, exchange, <<\"celeriac_celery_delayed_27\">>)", desk.vhost.name());
     assert_eq!(server.ask(&format!("rabbit_exchange:delete({name}, false, <<\"test\">>).")), "ok");
     let consuming = desk.consuming();
@@ -159,11 +168,12 @@ async fn a_task_whose_parked_copy_is_refused_is_held_and_runs_on_time() {
     eventually("it is held", || async { desk.parked() == (0, 1) }).await;
     desk.succeeds("1").await;
     let late = Clock::system().now().duration_since(eta).as_secs_f64();
-    assert!((0.0..20.0).contains(&late), "{late} seconds late");
+    assert!(late >= 0.0, "{late} seconds late");
     eventually("it is settled", || async { desk.parked() == (0, 0) }).await;
     assert_eq!(desk.consuming(), consuming, "no connection was lost");
     assert_eq!(desk.vhost.depth("celery").ready, 0);
     assert_eq!(desk.close().await.len(), 1);
+    late
 }
 
 #[tokio::test(flavor = "multi_thread")]

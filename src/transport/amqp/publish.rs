@@ -138,8 +138,12 @@ async fn send(
 ) -> Result<()> {
     let channel = state.channel(connection).await?;
     let Err(error) = attempt(&channel, connection, ready, answers, mandatory).await else { return Ok(()) };
-    if !is_refusal(&error) || connection.lost_token().is_cancelled() {
+    if !is_refusal(&error) {
         return Err(connection.failed(PUBLISH, &error));
+    }
+    if connection.lost_token().is_cancelled() {
+        // Of what was refused nobody else would hear: all of it comes again over the next connection.
+        return Err(connection.is_lost());
     }
     tracing::warn!("{}", refusal("a channel was closed while publishing to", connection.place(), &error));
     state.exchanges.clear();
@@ -158,7 +162,7 @@ async fn send(
     Ok(())
 }
 
-/// Sends messages at once; the error is why those have no answer that have none.
+/// Sends messages at once. Where this fails some have no answer, and the error says why.
 async fn attempt(
     channel: &Channel,
     connection: &AmqpConnection,
