@@ -4,14 +4,14 @@ and prints what each came to as JSON, without what is another time something els
 import json
 import re
 import sys
-import time
 
 import django
 from celery import chain, chord, group
+from faults import eventually
 from shelf import tasks
 from shelf.celery import app
+from support import SECONDS
 
-SECONDS = 60
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}")
 
 
@@ -48,7 +48,7 @@ def revoked(folder):
     held.revoke()
     begun = f"{folder}/begun"
     running = tasks.begin.delay(begun)
-    eventually(lambda: tasks.exists(begun))
+    eventually(lambda: tasks.exists(begun), "it runs")
     running.revoke(terminate=True)
     return {"revoked": held, "terminated": running}
 
@@ -59,15 +59,8 @@ def outcome(result):
     except Exception as error:
         value = UUID.sub("ID", re.sub(r"Job: \d+", "Job: N", f"{type(error).__name__}{error.args}"))
     # A chord is given up when a member has failed, and its body is told a little later.
-    eventually(result.ready)
+    eventually(result.ready, "it is told")
     return [getattr(result, "state", None), value]
-
-
-def eventually(condition):
-    end = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def lines(path):
@@ -88,7 +81,7 @@ def main(folder):
     found["lost in a chain"].append(outcome(chained))
     found["ignored result"] = ignored.state
     # Those of three that fail; they are called after the results are stored.
-    eventually(lambda: len(lines(f"{folder}/errbacks")) == 3)
+    eventually(lambda: len(lines(f"{folder}/errbacks")) == 3, "three are told")
     found["errbacks"], found["hooks"] = lines(f"{folder}/errbacks"), lines(f"{folder}/hooks")
     print(json.dumps(found))
 
