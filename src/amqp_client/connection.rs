@@ -50,8 +50,21 @@ impl AmqpConnection {
     /// # Errors
     /// The connection is lost, or has no room for another channel.
     pub(crate) async fn channel(&self) -> Result<Channel> {
-        let opened = self.connection.create_channel().await;
-        opened.map_err(|error| self.failed("cannot open a channel at", &error))
+        self.unless_lost(async {
+            let opened = self.connection.create_channel().await;
+            opened.map_err(|error| self.failed("cannot open a channel at", &error))
+        })
+        .await
+    }
+
+    /// What a request comes to, or the loss of the connection if that is known first: the library takes in requests until
+    /// it has found out that nobody is there any more, and answers none of the last.
+    pub(crate) async fn unless_lost<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            biased;
+            () = self.fate.lost.cancelled() => Err(self.is_lost()),
+            done = request => done,
+        }
     }
 
     /// Cancelled when the connection is of no further use.

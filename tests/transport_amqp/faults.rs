@@ -8,6 +8,8 @@ use std::time::Duration;
 use celeriac::amqp_client::AmqpConnectOptions;
 use celeriac::protocol::{Map, Message, Value};
 use celeriac::transport::{Delivery, Publication, Queue, Settlement};
+use futures_util::FutureExt;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::harness::{message, names, publish, send, take};
@@ -167,6 +169,28 @@ async fn a_silent_server_is_given_up() {
     let error = lost(&mut *consumer).await;
     assert!(error.is_connection() && error.to_string().contains("nothing was heard"), "{error}");
     assert!(connection.close().await.is_err());
+}
+
+/// The library takes in requests until it has found out that the connection is gone, and answers none of the last.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_asks_while_the_connection_breaks_is_told() {
+    let Some(server) = RabbitServer::shared().await else { return };
+    let vhost = server.vhost();
+    let proxy = Proxy::start(server.port()).await;
+    for _ in 0..3 {
+        let connection = transport(&vhost.url_at(proxy.port())).connect().await.unwrap();
+        let (mut lost, mut asking) = (Box::pin(connection.lost()), JoinSet::new());
+        proxy.cut();
+        loop {
+            let connection = Arc::clone(&connection);
+            asking.spawn(async move { connection.declare(&[]).await });
+            tokio::task::yield_now().await;
+            if (&mut lost).now_or_never().is_some() {
+                break;
+            }
+        }
+        timeout(LONG, asking.join_all()).await.expect("all are told");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

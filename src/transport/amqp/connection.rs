@@ -69,12 +69,8 @@ impl Link {
 
     /// Publishes, and says of each message whether it was accepted.
     pub(super) async fn publish(&self, batch: &[Publication], mandatory: bool) -> Result<Vec<Result<()>>> {
-        let connection = self.publishing().await?;
-        tokio::select! {
-            biased;
-            () = self.lost().cancelled() => Err(self.main.is_lost()),
-            published = self.publisher.publish(connection, batch, mandatory) => published,
-        }
+        let published = async { self.publisher.publish(self.publishing().await?, batch, mandatory).await };
+        self.main.unless_lost(published).await
     }
 
     async fn publishing(&self) -> Result<&AmqpConnection> {
@@ -159,11 +155,11 @@ impl RabbitConnection {
 #[async_trait]
 impl Connection for RabbitConnection {
     async fn declare(&self, queues: &[Queue]) -> Result<()> {
-        declare::declare(&self.link.main, queues).await
+        self.link.main.unless_lost(declare::declare(&self.link.main, queues)).await
     }
 
     async fn arrange(&self, declarations: &[Declaration]) -> Result<()> {
-        declare::arrange(&self.link.main, declarations).await
+        self.link.main.unless_lost(declare::arrange(&self.link.main, declarations)).await
     }
 
     async fn publish(&self, batch: Vec<Publication>) -> Result<Vec<Result<()>>> {
@@ -172,11 +168,13 @@ impl Connection for RabbitConnection {
 
     async fn consume(&self, queues: &[Queue], prefetch: Arc<Prefetch>) -> Result<Box<dyn Consumer>> {
         let stop = self.stop_consuming.child_token();
-        Ok(Box::new(RabbitConsumer::start(Arc::clone(&self.link), queues, prefetch, stop).await?))
+        let started = RabbitConsumer::start(Arc::clone(&self.link), queues, prefetch, stop);
+        Ok(Box::new(self.link.main.unless_lost(started).await?))
     }
 
     async fn subscribe(&self, queue: &Queue) -> Result<Box<dyn Subscription>> {
-        Ok(Box::new(RabbitSubscription::open(Arc::clone(&self.link), queue).await?))
+        let opened = RabbitSubscription::open(Arc::clone(&self.link), queue);
+        Ok(Box::new(self.link.main.unless_lost(opened).await?))
     }
 
     async fn broadcast(&self, batch: Vec<Publication>) -> Result<()> {
@@ -184,12 +182,8 @@ impl Connection for RabbitConnection {
     }
 
     async fn announce(&self, batch: Vec<Publication>) -> Result<()> {
-        let connection = self.link.publishing().await?;
-        tokio::select! {
-            biased;
-            () = self.link.lost().cancelled() => Err(self.link.main.is_lost()),
-            announced = self.link.announcer.announce(connection, &batch) => announced,
-        }
+        let announced = async { self.link.announcer.announce(self.link.publishing().await?, &batch).await };
+        self.link.main.unless_lost(announced).await
     }
 
     async fn answer(&self, answer: Publication) -> Result<()> {
@@ -197,7 +191,7 @@ impl Connection for RabbitConnection {
     }
 
     async fn purge(&self, queues: &[Queue]) -> Result<u64> {
-        declare::purge(&self.link.main, queues).await
+        self.link.main.unless_lost(declare::purge(&self.link.main, queues)).await
     }
 
     async fn lost(&self) -> Error {
@@ -210,11 +204,11 @@ impl Connection for RabbitConnection {
     }
 
     async fn notes(&self, names: &[String]) -> Result<Vec<Option<String>>> {
-        notes::read(&self.link, names).await
+        self.link.main.unless_lost(notes::read(&self.link, names)).await
     }
 
     async fn write_notes(&self, notes: Vec<Note>, kept_for: Duration) -> Result<()> {
-        notes::write(&self.link, notes, kept_for).await
+        self.link.main.unless_lost(notes::write(&self.link, notes, kept_for)).await
     }
 
     async fn close(&self) -> Result<()> {
