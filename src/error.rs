@@ -38,6 +38,8 @@ pub enum ErrorKind {
     /// The broker or backend is there and cannot do it for now: it is out of memory, or cannot write to its disk. Try again after a
     /// pause; the connection is as good as before.
     Unready,
+    /// Another connection has it for itself, perhaps one of our own that the broker has yet to miss: try again after a pause.
+    Locked,
     /// The result backend did not store or return a result.
     Backend,
     /// A file or another resource of the operating system failed.
@@ -69,7 +71,7 @@ impl Error {
 
     /// Whether what was asked can succeed after a pause, over this connection or another.
     pub fn can_pass(&self) -> bool {
-        matches!(self.kind, ErrorKind::Connection | ErrorKind::Unready)
+        matches!(self.kind, ErrorKind::Connection | ErrorKind::Unready | ErrorKind::Locked)
     }
 
     /// Whether a message, and not the connection it came over, is at fault.

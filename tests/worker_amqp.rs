@@ -17,7 +17,7 @@ use std::time::Duration;
 use celeriac::amqp_client::{AmqpConnectOptions, AmqpUrls, Failover};
 use celeriac::backend::{BackendOptions, MemoryBackend, ResultBackend};
 use celeriac::config::{Config, QueueDefinition};
-use celeriac::protocol::{Message, State, Value};
+use celeriac::protocol::{Body, Embed, Map, Message, Signature, State, Value};
 use celeriac::task::{Outcome, Run, TaskOptions};
 use celeriac::time::Clock;
 use celeriac::transport::{AmqpTransport, Connection, Publication, Queue, Transport};
@@ -172,6 +172,33 @@ async fn a_queue_with_other_arguments_ends_the_worker() {
     let error = worker(App::new("test"), &vhost, backend).run().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Configuration);
     assert!(error.to_string().starts_with("PreconditionFailed(406, "), "{error}");
+}
+
+/// It fails whoever sends to it, as under Celery, and holds up nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_is_another_connections_alone_is_not_waited_for() {
+    let queues = |config: &mut Config| {
+        let theirs = QueueDefinition { exclusive: Some(true), ..QueueDefinition::named("theirs") };
+        config.task_queues = vec![QueueDefinition::named("celery"), theirs];
+    };
+    let Some(office) = Office::open(TaskOptions::default(), queues).await else { return };
+    let theirs = Queue { exclusive: true, auto_delete: true, ..Queue::direct("theirs") };
+    office.connection.declare(&[theirs]).await.unwrap();
+    let followed = |id: &str, queue: &str| {
+        let callback = Signature { options: Map::from([("task_id", "after")]), ..Signature::new("gated") };
+        let callbacks = Some(Value::List(vec![callback.queue(queue).into()]));
+        let mut message = message("gated", id, vec![]);
+        message.set_body(&Body { embed: Embed { callbacks, ..Embed::default() }, ..Body::default() }).unwrap();
+        message
+    };
+    office.send(vec![followed("1", "theirs"), followed("2", "celery")]).await;
+    office.gate.add_permits(3);
+    office.has_begun(3).await;
+    let stored = office.backend.wait("1", Some(LONG)).await.unwrap().unwrap();
+    assert_eq!(stored.status, State::Failure);
+    assert!(rig::raised(&stored).to_string().contains("ResourceLocked(405, "), "{stored:?}");
+    office.unacknowledged(0).await;
+    assert_eq!(office.close().await, ["1", "2", "after"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

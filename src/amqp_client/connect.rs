@@ -85,6 +85,28 @@ pub(super) fn shut_down(socket: &Handle) {
     }
 }
 
+/// The socket of a connection that is being opened. Where nothing comes of it, also because nobody waits any more, it is
+/// shut down: the library's thread would wait for a server that accepts and says nothing.
+struct Unfinished(Option<Handle>);
+
+impl Unfinished {
+    fn socket(&self) -> Handle {
+        self.0.clone().unwrap_or_default()
+    }
+
+    fn finish(mut self) -> Handle {
+        self.0.take().unwrap_or_default()
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(socket) = &self.0 {
+            shut_down(socket);
+        }
+    }
+}
+
 impl AmqpUrl {
     /// Opens a connection. One try.
     ///
@@ -92,16 +114,12 @@ impl AmqpUrl {
     /// `Connection`, `Authentication` or `Configuration`.
     pub async fn connect(&self, options: &AmqpConnectOptions) -> Result<AmqpConnection> {
         let limit = self.connect_timeout.unwrap_or(options.connect_timeout);
-        let socket = Handle::default();
-        let opened = timeout(limit, self.open(options, limit, &socket)).await;
+        let unfinished = Unfinished(Some(Handle::default()));
+        let opened = timeout(limit, self.open(options, limit, unfinished.socket())).await;
         let opened = opened.unwrap_or_else(|_| Ok(Err(io::Error::from(io::ErrorKind::TimedOut).into())));
         match opened? {
-            Ok(connection) => Ok(AmqpConnection::new(connection, self.to_string(), socket)),
-            Err(error) => {
-                // The library's thread would wait for a server that accepts and says nothing.
-                shut_down(&socket);
-                Err(failure("cannot connect to", self, &error))
-            }
+            Ok(connection) => Ok(AmqpConnection::new(connection, self.to_string(), unfinished.finish())),
+            Err(error) => Err(failure("cannot connect to", self, &error)),
         }
     }
 
@@ -109,11 +127,11 @@ impl AmqpUrl {
         &self,
         options: &AmqpConnectOptions,
         limit: Duration,
-        socket: &Handle,
+        socket: Handle,
     ) -> Result<lapin::Result<Connection>> {
         let config = self.tls.as_ref().map(|tls| client_config(tls, Reading::Python)).transpose()?;
         let name = self.tls.as_ref().and_then(|tls| tls.server_hostname.clone()).unwrap_or_else(|| self.host.clone());
-        let (host, port, socket) = (self.host.clone(), self.port, Arc::clone(socket));
+        let (host, port) = (self.host.clone(), self.port);
         let dial = async move |_, _| {
             // This runs on the library's thread, where nobody else would end it.
             let dialled = timeout(limit, dial(&host, port, config.clone(), &name, &socket)).await;

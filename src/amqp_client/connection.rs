@@ -8,7 +8,7 @@ use lapin::{Channel, Connection, ConnectionStatus, Event};
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{Handle, shut_down};
-use super::failure;
+use super::{failure, is_refusal};
 use crate::{Error, ErrorKind, Result};
 
 /// The server's words when it closes a channel for a message that was not acknowledged in time.
@@ -50,20 +50,29 @@ impl AmqpConnection {
     /// # Errors
     /// The connection is lost, or has no room for another channel.
     pub(crate) async fn channel(&self) -> Result<Channel> {
-        self.unless_lost(async {
-            let opened = self.connection.create_channel().await;
-            opened.map_err(|error| self.failed("cannot open a channel at", &error))
-        })
-        .await
+        let opened = async {
+            loop {
+                match self.connection.create_channel().await {
+                    // A number that the server closed a channel of before: the library refuses it with the reason of then,
+                    // and gives out the next one afterwards.
+                    Err(error) if is_refusal(&error) => {}
+                    opened => return opened.map_err(|error| self.failed("cannot open a channel at", &error)),
+                }
+            }
+        };
+        self.unless_lost(opened).await
     }
 
-    /// What a request comes to, or the loss of the connection if that is known first: the library takes in requests until
-    /// it has found out that nobody is there any more, and answers none of the last.
+    /// What a request comes to, or the loss of the connection where nothing else is heard: the library takes in requests
+    /// until it has found out that nobody is there any more, and does not answer all of the last.
     pub(crate) async fn unless_lost<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
+        if self.fate.lost.is_cancelled() {
+            return Err(self.is_lost());
+        }
         tokio::select! {
             biased;
-            () = self.fate.lost.cancelled() => Err(self.is_lost()),
             done = request => done,
+            () = self.fate.lost.cancelled() => Err(self.is_lost()),
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Outgoing;
 use crate::transport::{Claim, Connection, Queue, QueueName};
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// A connection with what has been declared over it: each queue once, before the first message to it.
 #[derive(Debug)]
@@ -69,11 +69,20 @@ impl Open {
                     match self.connection.declare(std::slice::from_ref(&queue)).await {
                         Ok(()) => drop(self.declared.insert(queue.name)),
                         Err(error) if error.is_connection() => return Err(error),
-                        Err(error) => drop(refused.insert(queue.name, error)),
+                        Err(error) => drop(refused.insert(queue.name, without_waiting(error))),
                     }
                 }
             }
         }
         Ok(refused)
+    }
+}
+
+/// Who only sends does not wait until somebody else's queue is free (amqp/exceptions.py `ResourceLocked` is an
+/// `IrrecoverableChannelError`).
+fn without_waiting(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Locked => Error::new(ErrorKind::Broker, error.to_string()),
+        _ => error,
     }
 }

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::conclude::{self, Conclusion};
 use super::event::Event;
@@ -254,7 +254,10 @@ async fn wait_for_another(current: &mut Current, failed: &Arc<dyn Connection>, e
         tokio::time::sleep(ALONE).await;
         return Some(());
     }
-    super::publisher::changed_from(current, failed).await.then_some(())
+    match timeout(ALONE, super::publisher::changed_from(current, failed)).await {
+        Ok(false) => None,
+        Ok(true) | Err(_) => Some(()),
+    }
 }
 
 /// A suspect's being alone; dropping it lets others begin.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
 use tracing::warn;
 
 use crate::app::{Open, Orders, Outgoing};
@@ -75,7 +76,8 @@ async fn send(
         match attempt(&chunk, &connection, open).await {
             Err(error) if error.is_connection() => {
                 warn!("cannot publish, waiting for the next connection: {error}");
-                if !changed_from(current, &connection).await {
+                // This one may go on: what it could not do is tried again in any case.
+                if let Ok(false) = timeout(backoff.next_pause(), changed_from(current, &connection)).await {
                     return None;
                 }
             }

@@ -52,6 +52,11 @@ impl Proxy {
         self.passing.store(answers, Ordering::SeqCst);
     }
 
+    /// Whether as many have.
+    pub(crate) fn is_mute(&self) -> bool {
+        self.passing.load(Ordering::SeqCst) == 0
+    }
+
     /// Keeps everything for as long, in each direction.
     pub(crate) fn delay(&self, delay: Duration) {
         self.delay.store(delay.as_micros() as u64, Ordering::SeqCst);

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use celeriac::ErrorKind;
 use celeriac::amqp_client::AmqpConnectOptions;
 use celeriac::protocol::{Map, Message, Value};
 use celeriac::transport::{Delivery, Publication, Queue, Settlement};
 use futures_util::FutureExt;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -180,16 +182,58 @@ async fn whoever_asks_while_the_connection_breaks_is_told() {
     for _ in 0..3 {
         let connection = transport(&vhost.url_at(proxy.port())).connect().await.unwrap();
         let (mut lost, mut asking) = (Box::pin(connection.lost()), JoinSet::new());
+        // Fewer than there may be channels.
+        let under_way = Arc::new(Semaphore::new(1000));
         proxy.cut();
-        loop {
-            let connection = Arc::clone(&connection);
-            asking.spawn(async move { connection.declare(&[]).await });
-            tokio::task::yield_now().await;
-            if (&mut lost).now_or_never().is_some() {
-                break;
+        let error = loop {
+            let (connection, one) = (Arc::clone(&connection), Arc::clone(&under_way).try_acquire_owned());
+            if let Ok(one) = one {
+                asking.spawn(async move { (connection.declare(&[]).await, one).0 });
             }
-        }
-        timeout(LONG, asking.join_all()).await.expect("all are told");
+            tokio::task::yield_now().await;
+            if let Some(error) = (&mut lost).now_or_never() {
+                break error;
+            }
+        };
+        assert!(error.is_connection() && !error.to_string().contains("limit"), "{error}");
+        let told = timeout(LONG, asking.join_all()).await.expect("all are told");
+        assert!(told.into_iter().filter_map(Result::err).all(|error| error.is_connection()));
+    }
+}
+
+/// The library keeps whoever waits for a message's body that does not come any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_looks_into_a_queue_while_the_connection_breaks_is_told() {
+    let Some(server) = RabbitServer::shared().await else { return };
+    let vhost = server.vhost();
+    let proxy = Proxy::start(server.port()).await;
+    let sender = transport(&vhost.url()).connect().await.unwrap();
+    sender.declare(&[Queue::direct("q")]).await.unwrap();
+    let large = Message { body: vec![b'x'; 8 << 20].into(), ..message("1") };
+    publish(&sender, vec![Publication::to_queue("q", large)]).await;
+    let connection = transport(&vhost.url_at(proxy.port())).connect().await.unwrap();
+    let mut browser = connection.browse(&"q".into()).await.unwrap();
+    // So many pieces of 64 KiB at most come back: the head of the message is among them, its end is not.
+    proxy.mute_after(20);
+    let looking = tokio::spawn(async move { browser.next().await.err() });
+    eventually("the message is on its way", || async { vhost.depth("q").unacknowledged == 1 && proxy.is_mute() }).await;
+    proxy.cut();
+    let error = timeout(LONG, looking).await.expect("it is told").unwrap().expect("nothing was seen");
+    assert!(error.is_connection(), "{error}");
+}
+
+/// The library refuses the number of a channel that the server has closed when its turn comes again.
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_of_channels_that_were_refused_something_are_passed_over() {
+    let Some(server) = RabbitServer::shared().await else { return };
+    let vhost = server.vhost();
+    let connection = transport(&vhost.url()).connect().await.unwrap();
+    let other = Queue { durable: false, ..Queue::direct("q") };
+    connection.declare(&[Queue::direct("q")]).await.unwrap();
+    assert_eq!(connection.declare(&[other]).await.unwrap_err().kind(), ErrorKind::Configuration);
+    // As many as there may be at a time, and some.
+    for _ in 0..2100 {
+        connection.declare(&[]).await.unwrap();
     }
 }
 

@@ -265,6 +265,40 @@ async fn a_silent_server_is_given_up() {
     assert!(lost(&mut *consumer).await.is_connection());
 }
 
+/// With whichever answer it falls silent: those before the pop, which alone may take its time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_falls_silent_before_the_first_pop_is_given_up() {
+    let Some(rig) = Rig::start().await else { return };
+    let proxy = Proxy::start(rig.server.port()).await;
+    let patience = Duration::from_millis(500);
+    let options = RedisOptions {
+        waiting: Waiting::Blocking,
+        socket_timeout: patience,
+        socket_connect_timeout: patience,
+        ..RedisOptions::default()
+    };
+    let transport = rig.transport_at(&format!("redis://127.0.0.1:{}/0", proxy.port()), options);
+    let (queues, mut failed, mut began) = ([Queue::direct("q")], 0, false);
+    for answers in 0..50 {
+        let connection = at_last(async || transport.connect().await).await;
+        proxy.mute_after(answers);
+        let consuming = connection.consume(&queues, Prefetch::new(2));
+        let consumed = tokio::time::timeout(LONG, consuming).await.expect("it is given up");
+        proxy.mute(false);
+        match consumed {
+            Ok(_) => began = true,
+            Err(error) => {
+                assert!(error.is_connection(), "{error}");
+                failed += 1;
+            }
+        }
+        if began {
+            break;
+        }
+    }
+    assert!(began && failed > 0, "{failed}");
+}
+
 /// In whichever instant that is: the client library may forget a request that it is handed just then.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscription_whose_connection_ends_while_it_is_made_is_no_waiting() {

@@ -111,7 +111,7 @@ impl Postgres {
             };
             if !statements.is_empty() {
                 // Somebody else may do it at the same time: then it is there the next time.
-                client.batch_execute(&statements).await.map_err(|error| match error.code() {
+                self.answered(client.batch_execute(&statements)).await?.map_err(|error| match error.code() {
                     Some(&(SqlState::UNIQUE_VIOLATION | SqlState::DUPLICATE_TABLE | SqlState::DUPLICATE_COLUMN)) => {
                         Error::new(ErrorKind::Unready, format!("{}: {}", self.shown, text(&error)))
                     }
@@ -128,14 +128,15 @@ impl Postgres {
         statement: &str,
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<Vec<tokio_postgres::Row>> {
-        let answer = client.query_typed(statement, parameters);
-        let answer = match self.patience {
-            None => answer.await,
-            Some(patience) => timeout(patience, answer).await.map_err(|_| {
-                Error::new(ErrorKind::Connection, format!("{}: no answer for {patience:?}", self.shown))
-            })?,
-        };
-        answer.map_err(|error| self.failed(&error))
+        self.answered(client.query_typed(statement, parameters)).await?.map_err(|error| self.failed(&error))
+    }
+
+    /// What the server says, unless it says nothing for too long.
+    async fn answered<T>(&self, request: impl Future<Output = T>) -> Result<T> {
+        let Some(patience) = self.patience else { return Ok(request.await) };
+        timeout(patience, request)
+            .await
+            .map_err(|_| Error::new(ErrorKind::Connection, format!("{}: no answer for {patience:?}", self.shown)))
     }
 
     async fn query(&self, statement: &str, parameters: &Parameters) -> Result<Vec<tokio_postgres::Row>> {

@@ -85,7 +85,7 @@ impl RabbitBrowser {
 #[async_trait]
 impl Browser for RabbitBrowser {
     async fn next(&mut self) -> Result<Vec<Browsed>> {
-        let page = match self.page().await? {
+        let page = match self.link.main.unless_lost(self.page()).await? {
             Ok(page) => page,
             // There is no such queue: it holds nothing.
             Err(error) if code(&error) == Some(404) => return Ok(Vec::new()),

@@ -199,8 +199,11 @@ impl Connection for RabbitConnection {
     }
 
     async fn browse(&self, queue: &QueueName) -> Result<Box<dyn Browser>> {
-        self.link.closed().await;
-        Ok(Box::new(RabbitBrowser::open(Arc::clone(&self.link), queue).await?))
+        let opened = async {
+            self.link.closed().await;
+            RabbitBrowser::open(Arc::clone(&self.link), queue).await
+        };
+        Ok(Box::new(self.link.main.unless_lost(opened).await?))
     }
 
     async fn notes(&self, names: &[String]) -> Result<Vec<Option<String>>> {

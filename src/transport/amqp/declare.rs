@@ -121,7 +121,7 @@ fn refused(connection: &AmqpConnection, method: Method, error: &lapin::Error) ->
     let (name, kind) = match code {
         403 => ("AccessRefused", ErrorKind::Authentication),
         404 => ("NotFound", ErrorKind::Broker),
-        405 => ("ResourceLocked", ErrorKind::Connection),
+        405 => ("ResourceLocked", ErrorKind::Locked),
         406 => ("PreconditionFailed", ErrorKind::Configuration),
         _ => return refusal("cannot declare queues at", connection.place(), error),
     };

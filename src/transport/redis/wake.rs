@@ -161,11 +161,17 @@ pub(super) struct Blocking {
 
 impl Blocking {
     async fn connect(shared: &Shared) -> Result<Self> {
+        // A pop has no time limit; all before the first one has.
         let options = ConnectOptions { response_timeout: None, ..shared.connect_options() };
-        let mut connection = shared.url.connect(&options).await?.connection;
-        let id: Result<i64, _> = redis::cmd("CLIENT").arg("ID").query_async(&mut connection).await;
-        let id = id.map_err(|error| failure("cannot ask for the connection's id of", &shared.url, error))?;
-        Ok(Blocking { connection, id, answer_timeout: BLOCK + shared.options.socket_timeout })
+        let connecting = async {
+            let mut connection = shared.url.connect(&options).await?.connection;
+            let id: Result<i64, _> = redis::cmd("CLIENT").arg("ID").query_async(&mut connection).await;
+            let id = id.map_err(|error| failure("cannot ask for the connection's id of", &shared.url, error))?;
+            Ok(Blocking { connection, id, answer_timeout: BLOCK + shared.options.socket_timeout })
+        };
+        let limit = options.connect_timeout + shared.options.socket_timeout;
+        let silent = |_| Err(Error::new(ErrorKind::Connection, format!("{}: no answer for {limit:?}", shared.url)));
+        timeout(limit, connecting).await.unwrap_or_else(silent)
     }
 
     async fn wait(
