@@ -196,7 +196,12 @@ async fn a_queue_that_is_another_connections_alone_is_not_waited_for() {
     office.has_begun(3).await;
     let stored = office.backend.wait("1", Some(LONG)).await.unwrap().unwrap();
     assert_eq!(stored.status, State::Failure);
-    assert!(rig::raised(&stored).to_string().contains("ResourceLocked(405, "), "{stored:?}");
+    let raised = rig::raised(&stored);
+    assert_eq!(
+        (raised.exc_type.as_str(), raised.exc_module.as_deref()),
+        ("OperationalError", Some("kombu.exceptions"))
+    );
+    assert!(raised.to_string().contains("ResourceLocked(405, "), "{raised}");
     office.unacknowledged(0).await;
     assert_eq!(office.close().await, ["1", "2", "after"]);
 }

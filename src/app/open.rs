@@ -78,8 +78,8 @@ impl Open {
     }
 }
 
-/// Who only sends does not wait until somebody else's queue is free (amqp/exceptions.py `ResourceLocked` is an
-/// `IrrecoverableChannelError`).
+/// Who only sends does not wait until somebody else's queue is free: Kombu asks for it a few times without a pause, and
+/// then fails the call (kombu/connection.py `Connection.ensure`).
 fn without_waiting(error: Error) -> Error {
     match error.kind() {
         ErrorKind::Locked => Error::new(ErrorKind::Broker, error.to_string()),

@@ -75,7 +75,7 @@ async fn send(
         let Some(connection) = connection else { continue };
         match attempt(&chunk, &connection, open).await {
             Err(error) if error.is_connection() => {
-                warn!("cannot publish, waiting for the next connection: {error}");
+                warn!("cannot publish, trying again: {error}");
                 // This one may go on: what it could not do is tried again in any case.
                 if let Ok(false) = timeout(backoff.next_pause(), changed_from(current, &connection)).await {
                     return None;

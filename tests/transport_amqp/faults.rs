@@ -185,16 +185,19 @@ async fn whoever_asks_while_the_connection_breaks_is_told() {
         // Fewer than there may be channels.
         let under_way = Arc::new(Semaphore::new(1000));
         proxy.cut();
-        let error = loop {
-            let (connection, one) = (Arc::clone(&connection), Arc::clone(&under_way).try_acquire_owned());
-            if let Ok(one) = one {
-                asking.spawn(async move { (connection.declare(&[]).await, one).0 });
-            }
-            tokio::task::yield_now().await;
-            if let Some(error) = (&mut lost).now_or_never() {
-                break error;
+        let asks = async {
+            loop {
+                let (connection, one) = (Arc::clone(&connection), Arc::clone(&under_way).try_acquire_owned());
+                if let Ok(one) = one {
+                    asking.spawn(async move { (connection.declare(&[]).await, one).0 });
+                }
+                tokio::task::yield_now().await;
+                if let Some(error) = (&mut lost).now_or_never() {
+                    return error;
+                }
             }
         };
+        let error = timeout(LONG, asks).await.expect("the loss is noticed");
         assert!(error.is_connection() && !error.to_string().contains("limit"), "{error}");
         let told = timeout(LONG, asking.join_all()).await.expect("all are told");
         assert!(told.into_iter().filter_map(Result::err).all(|error| error.is_connection()));
