@@ -109,10 +109,11 @@ postgres() {
         die "postgresql was installed but is not in /usr/lib/postgresql"
 }
 
+# `command -v` would find this function.
 memcached() {
-    command -v memcached >/dev/null && return
+    type -P memcached >/dev/null && return
     without_service memcached
-    command -v memcached >/dev/null || die "memcached was installed but is not on the PATH"
+    type -P memcached >/dev/null || die "memcached was installed but is not on the PATH"
 }
 
 # The first interpreter of at least 3.10 that can make virtual environments.
