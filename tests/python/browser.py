@@ -26,12 +26,22 @@ def program(name):
     return path
 
 
+def driver():
+    """The driver, and its port. It takes one that is free in IPv6, which another program may have in IPv4: then it ends."""
+    for _ in range(10):
+        process = Process([program("chromedriver"), "--port=0"])
+        said = process.output.wait_for(r"started successfully on port (\d+)|port not available", timeout=DEADLINE)
+        if said.group(1):
+            return process, said.group(1)
+        process.kill()
+    raise AssertionError(process.output.text())
+
+
 class Browser:
     """One window."""
 
     def __init__(self, folder):
-        self._driver = Process([program("chromedriver"), "--port=0"])
-        port = self._driver.output.wait_for(r"started successfully on port (\d+)", timeout=DEADLINE).group(1)
+        self._driver, port = driver()
         self._url = f"http://127.0.0.1:{port}/session"
         options = {
             "binary": program("chromium"),
